@@ -1,0 +1,31 @@
+# Everything a fresh machine with python3, venv and make needs.
+.PHONY: setup demo test check lock bench drill docs serve sabotage fuzz
+PY ?= python3
+B := .venv/bin
+
+.venv/bin/uv:
+	$(PY) -m venv .venv
+	$(B)/pip install -q --disable-pip-version-check uv==0.13.8
+
+.venv/.ok: requirements.lock pyproject.toml | .venv/bin/uv
+	$(B)/uv pip install -q --python $(B)/python --require-hashes -r requirements.lock
+	$(B)/uv pip install -q --python $(B)/python --no-build-isolation --no-deps -e .
+	touch $@
+
+setup: .venv/.ok
+
+demo: setup
+	$(B)/fangxin demo
+
+test: setup
+	$(B)/python -m pytest
+
+check: setup
+	$(B)/ruff format --check .
+	$(B)/ruff check .
+	$(B)/mypy
+	$(B)/lint-imports
+	$(B)/python -m pytest -q -m "not slow"
+
+lock: .venv/bin/uv
+	$(B)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-header --no-annotate -q -o requirements.lock

@@ -1,0 +1,1 @@
+"""Great Expectations over tables of findings, never over identities."""

@@ -1,0 +1,1 @@
+"""Columnar files at byte level: the map of a Parquet file."""

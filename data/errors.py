@@ -1,0 +1,106 @@
+"""The family of errors: each says what, where, what was expected and found, what to do, and its exit code.
+
+    FangxinError                  70  a defect of ours
+    ├── InputError                 3  wrong usage or wrong input
+    │   ├── CatalogError              a catalog file, with file:line:column; may carry several problems
+    │   ├── IdentityError             a malformed or undeclared identity (never quotes the value)
+    │   └── SubjectsError             a subjects file, with file:line
+    ├── NotAllowed                 4  state, law, hold or missing approval forbid it now
+    ├── Unavailable                5  a store, key root or peer cannot be used; nothing was changed
+    │   ├── StoreUnavailable          locked, read-only, truncated, foreign, symlink, hard link
+    │   ├── WriterBusy                somebody else is writing the same vault, ledger or home
+    │   └── RootUnreachable           a root holder does not answer
+    ├── Incomplete                 2  something could not be examined, or work is still due
+    └── DoesNotHold                1  residue found, evidence false, verdict FAILED
+        ├── VaultDamaged              a page does not open under a root that should open it
+        ├── LedgerForked              the tree on disk does not extend what was signed
+        └── UnitChanged               a unit is not the one that was located
+
+No message ever holds an identity value, a row, or a key.
+"""
+
+from __future__ import annotations
+
+
+class FangxinError(Exception):
+    """Base of all; `hint` says what to do, `exit_code` is the one of the contract."""
+
+    exit_code = 70
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class InputError(FangxinError):
+    """Wrong usage or wrong input."""
+
+    exit_code = 3
+
+
+class CatalogError(InputError):
+    """A catalog file is wrong: `problems` are lines of `file:line:column: what; expected; found; hint`."""
+
+    def __init__(self, problems: list[str] | str) -> None:
+        self.problems = [problems] if isinstance(problems, str) else problems
+        super().__init__("\n".join(self.problems))
+
+
+class IdentityError(InputError):
+    """An identity is malformed or of a kind that nobody declares."""
+
+
+class SubjectsError(InputError):
+    """A subjects file cannot be read as one subject a line."""
+
+
+class NotAllowed(FangxinError):
+    """State, law, hold or a missing approval forbid it now."""
+
+    exit_code = 4
+
+
+class Unavailable(FangxinError):
+    """A store, key root or peer cannot be used now; nothing was changed."""
+
+    exit_code = 5
+
+
+class StoreUnavailable(Unavailable):
+    """A unit is locked, read-only, truncated, foreign, or not a plain file of its own."""
+
+
+class WriterBusy(Unavailable):
+    """Somebody else holds the lock that this work needs."""
+
+
+class RootUnreachable(Unavailable):
+    """A root holder does not answer."""
+
+
+class Incomplete(FangxinError):
+    """Something could not be examined, or work is still due."""
+
+    exit_code = 2
+
+
+class DoesNotHold(FangxinError):
+    """Residue found, evidence false, or a verdict FAILED."""
+
+    exit_code = 1
+
+
+class VaultDamaged(DoesNotHold):
+    """A page of the vault does not open under the root that should open it."""
+
+
+class LedgerForked(DoesNotHold):
+    """The tree on disk does not extend the checkpoint that was signed last."""
+
+
+class UnitChanged(DoesNotHold):
+    """A unit is no longer the one that was located; locate again."""

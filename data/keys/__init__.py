@@ -1,0 +1,1 @@
+"""The key vault, values under a subject key, and how a key dies for good."""

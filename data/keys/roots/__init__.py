@@ -1,0 +1,1 @@
+"""Root holders: where the one secret lives on which every key hangs."""

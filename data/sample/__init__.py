@@ -1,0 +1,1 @@
+"""LeCard: the sample estate, deterministic for a seed."""

@@ -1,0 +1,1 @@
+"""What happens, and when: the steps, their order, and the commands that start them."""

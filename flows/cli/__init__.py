@@ -1,0 +1,1 @@
+"""The command line of contract: one file per group of commands."""

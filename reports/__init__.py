@@ -1,0 +1,1 @@
+"""What can be proved: the ledger, certificates and the auditor's package."""

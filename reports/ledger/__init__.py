@@ -1,0 +1,1 @@
+"""The append-only ledger: C2SP tiles, signed checkpoints, receipts."""
