@@ -1,0 +1,114 @@
+"""Nothing is published unless every finding of the batch holds: the suite over the table of findings.
+
+The table has one row per subject and collection and counts only. It is judged as a whole (complete, unique,
+no nulls, no FAILED) and then by verdict, because the verdicts promise different things:
+
+* ERASED: the baseline found the subject, every unit was read again, nothing unexplained is left.
+* NOT_PRESENT: the baseline's control (the canary) was found in that collection, the subject was not, or only in
+  other people's rows that are listed.
+* RETAINED: a rule, a date or an officer, rows that are really there; everything else of theirs is gone.
+* OUT_OF_SCOPE: declared, with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fangxin.checks.suites.judgement import Judgement, Suite, run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = (
+    "subject", "dataset", "collection", "store", "verdict", "method", "claim", "reason",
+    "rows_found", "rows_erased", "rows_retained", "values_masked", "rows_shared", "rows_mentioned", "rows_residual",
+    "baseline_hits", "hits_after", "hits_explained", "units_expected", "units_read", "bytes_read",
+    "bytes_overwritten", "canary_found", "ground", "until", "not_examinable",
+)  # fmt: skip
+ALLOWED = ("ERASED", "NOT_PRESENT", "RETAINED", "OUT_OF_SCOPE")
+COUNTS = tuple(c for c in COLUMNS if c.startswith(("rows_", "units_", "bytes_", "hits_", "values_", "baseline_")))
+
+
+def judge(findings: pd.DataFrame, *, subjects: int, collections: int, tmp: Path) -> Judgement:
+    """Judge the findings of one batch; `subjects` and `collections` come from cohort and catalog, not from the table.
+
+    A missing column raises inside its expectation, so the answer is INCONCLUSIVE, not FAILED.
+    """
+    suites = [Suite("findings", findings, lambda e: _whole(e, subjects * collections))]
+    if "verdict" in findings.columns:
+        for verdict, expectations in _BY_VERDICT.items():
+            rows = findings[findings["verdict"] == verdict]
+            # An empty group promises nothing; that the groups add up is what "findings" holds.
+            if len(rows):
+                suites.append(Suite(verdict.lower(), rows, expectations))
+    return run(suites, tmp=tmp)
+
+
+def _whole(e: Any, rows: int) -> Sequence[Any]:
+    return [
+        *[e.ExpectColumnValuesToNotBeNull(column=c) for c in COLUMNS],
+        e.ExpectTableColumnsToMatchSet(column_set=list(COLUMNS), exact_match=True),
+        e.ExpectTableRowCountToEqual(value=rows),
+        e.ExpectTableRowCountToBeBetween(min_value=1),
+        e.ExpectCompoundColumnsToBeUnique(column_list=["subject", "dataset", "collection"]),
+        e.ExpectColumnValuesToBeInSet(column="verdict", value_set=list(ALLOWED)),
+        *[e.ExpectColumnValuesToBeBetween(column=c, min_value=0) for c in COUNTS],
+    ]
+
+
+def _examined_and_clean(e: Any) -> list[Any]:
+    return [
+        *[e.ExpectColumnValuesToBeInSet(column=c, value_set=[0]) for c in ("rows_residual", "hits_after")],
+        e.ExpectColumnPairValuesToBeEqual(column_A="units_expected", column_B="units_read"),
+        *[e.ExpectColumnValuesToBeBetween(column=c, min_value=1) for c in ("units_read", "bytes_read")],
+        e.ExpectColumnValuesToBeInSet(column="not_examinable", value_set=[""]),
+    ]
+
+
+def _erased(e: Any) -> Sequence[Any]:
+    return [
+        *_examined_and_clean(e),
+        e.ExpectColumnValuesToBeBetween(column="baseline_hits", min_value=1),
+        e.ExpectColumnValuesToBeInSet(column="rows_retained", value_set=[0]),
+        e.ExpectColumnValuesToBeInSet(
+            column="method", value_set=["OVERWRITE", "CRYPTOGRAPHIC_ERASE", "LOGICAL_DELETE"]
+        ),
+        e.ExpectColumnValuesToBeInSet(column="ground", value_set=[""]),
+    ]
+
+
+def _not_present(e: Any) -> Sequence[Any]:
+    untouched = ("rows_found", "rows_erased", "rows_retained", "values_masked")
+    return [
+        *_examined_and_clean(e),
+        e.ExpectColumnValuesToBeInSet(column="canary_found", value_set=[True]),
+        *[e.ExpectColumnValuesToBeInSet(column=c, value_set=[0]) for c in untouched],
+        # Whatever the baseline saw still stands where it is explained: in a listed row of somebody else.
+        e.ExpectColumnPairValuesAToBeGreaterThanB(column_A="hits_explained", column_B="baseline_hits", or_equal=True),
+    ]
+
+
+def _retained(e: Any) -> Sequence[Any]:
+    return [
+        *_examined_and_clean(e),
+        *[e.ExpectColumnValuesToBeBetween(column=c, min_value=1) for c in ("baseline_hits", "rows_retained")],
+        e.ExpectColumnValueLengthsToBeBetween(column="ground", min_value=1),
+        e.ExpectColumnValuesToMatchRegex(column="until", regex=r"^(?:[0-9]{4}-[0-9]{2}-[0-9]{2}|officer)\Z"),
+    ]
+
+
+def _out_of_scope(e: Any) -> Sequence[Any]:
+    return [
+        e.ExpectColumnValueLengthsToBeBetween(column="reason", min_value=1),
+        *[e.ExpectColumnValuesToBeInSet(column=c, value_set=[0]) for c in ("rows_erased", "values_masked")],
+    ]
+
+
+_BY_VERDICT = {
+    "ERASED": _erased,
+    "NOT_PRESENT": _not_present,
+    "RETAINED": _retained,
+    "OUT_OF_SCOPE": _out_of_scope,
+}

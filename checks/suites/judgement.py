@@ -1,0 +1,132 @@
+"""Run expectations over a table of ours and say whether all of them hold.
+
+Great Expectations is asked about counts and verdicts only: searching for a person with it would write the
+person into its configuration and results. Hence an ephemeral context, results as booleans, no Data Docs.
+
+* A raised expectation is not a failed one: nobody knows what it would have said, so the judgement is
+  INCONCLUSIVE before success is looked at. Both shapes in which exceptions are reported are read.
+* An empty table passes every column and a null passes most sets: every suite says how many rows it expects
+  and that nothing is null.
+* Importing Great Expectations takes seven seconds, so it happens inside the functions that need it.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fangxin.data.errors import DoesNotHold, Incomplete
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Outcome(StrEnum):
+    """What a suite says about a table."""
+
+    PASSED = "PASSED"
+    FAILED = "FAILED"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The outcome, and which expectations failed or raised: `suite: expectation_type(columns)`, sorted."""
+
+    outcome: Outcome
+    failed: tuple[str, ...] = ()
+
+    def require(self, what: str) -> None:
+        """Return if everything held; else raise DoesNotHold, or Incomplete where an expectation raised."""
+        if self.outcome is Outcome.PASSED:
+            return
+        hint = "nothing is published; correct the cause, then `fangxin resume`"
+        listed = "; ".join(self.failed)
+        if self.outcome is Outcome.INCONCLUSIVE:
+            raise Incomplete(f"{what}: expected every expectation to be evaluated, these raised: {listed}", hint=hint)
+        raise DoesNotHold(f"{what}: expected every expectation to hold, these did not: {listed}", hint=hint)
+
+
+# The module of expectations is given to the function, so that suites are written without importing it.
+Expectations = Callable[[Any], Sequence[Any]]  # Any: Great Expectations has no usable types
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named set of expectations, and the rows of the table they speak about."""
+
+    name: str
+    rows: pd.DataFrame
+    expectations: Expectations
+
+
+def run(suites: Sequence[Suite], *, tmp: Path) -> Judgement:
+    """Evaluate all suites in one ephemeral context; `tmp` (ours, existing) takes its temporary files.
+
+    No suites at all is INCONCLUSIVE: what was not asked does not hold.
+    """
+    with _temporary_files_in(tmp):
+        import great_expectations as gx
+        from great_expectations.data_context.types.base import ProgressBarsConfig
+
+        logging.getLogger("great_expectations").setLevel(logging.WARNING)
+        context = gx.get_context(mode="ephemeral")
+        context.enable_analytics(False)
+        context.variables.progress_bars = ProgressBarsConfig(globally=False)
+        source = context.data_sources.add_pandas("run")
+        false: list[str] = []
+        unknown: list[str] = []
+        for one in suites:
+            batch = source.add_dataframe_asset(one.name).add_batch_definition_whole_dataframe("all")
+            suite = context.suites.add(
+                gx.ExpectationSuite(name=one.name, expectations=list(one.expectations(gx.expectations)))
+            )
+            definition = context.validation_definitions.add(
+                gx.ValidationDefinition(name=one.name, data=batch, suite=suite)
+            )
+            result = definition.run(batch_parameters={"dataframe": one.rows}, result_format="BOOLEAN_ONLY")
+            for single in result.results:
+                if raised(single.exception_info):
+                    unknown.append(_title(one.name, single.expectation_config))
+                elif not single.success:
+                    false.append(_title(one.name, single.expectation_config))
+            if not result.success and not (false or unknown):
+                unknown.append(f"{one.name}: no result")
+    if unknown or not suites:
+        return Judgement(Outcome.INCONCLUSIVE, tuple(sorted(unknown + false)))
+    if false:
+        return Judgement(Outcome.FAILED, tuple(sorted(false)))
+    return Judgement(Outcome.PASSED)
+
+
+def raised(info: Any) -> bool:  # Any: two shapes, {"raised_exception": b} and {metric id: {"raised_exception": b}}
+    """Whether an expectation's exception_info, in either of its shapes, reports an exception."""
+    if not isinstance(info, dict):
+        return False
+    if "raised_exception" in info:
+        return bool(info["raised_exception"])
+    return any(raised(inner) for inner in info.values())
+
+
+def _title(suite: str, config: Any) -> str:  # Any: Great Expectations' own configuration object
+    """Name an expectation by suite, type and columns; never by its values."""
+    kwargs = config.kwargs
+    columns = [kwargs[k] for k in ("column", "column_A", "column_B") if k in kwargs]
+    columns += [c for c in kwargs.get("column_list", ())]
+    return f"{suite}: {config.type}({', '.join(columns)})"
+
+
+@contextmanager
+def _temporary_files_in(tmp: Path) -> Iterator[None]:
+    """Point the process's temporary directory at ours; Great Expectations makes a folder when it is imported."""
+    before, tempfile.tempdir = tempfile.tempdir, str(tmp)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
