@@ -1,0 +1,160 @@
+"""Entries: what a line of the ledger may say, so that no personal data can get into it.
+
+Every entry is canonical JSON (RFC 8785) of integers and strings under ASCII keys, 1..65,535 bytes. It carries
+`v` (1), `type` and `time` (whole minutes, UTC); a request's or batch's entry also carries a `tag`. A type and its
+fields stand in the table below; anything else is refused, and so is any value outside its field's pattern:
+there is no free text.
+
+* A tag is opaque: HMAC-SHA256(K, "tag" || u64be(i))[:16] in hex, K being the request's receipt secret.
+* A commitment is HMAC-SHA256(K, "subject" || JCS(selectors)), once, in `request.opened`.
+* Small counts are bands: 0, 1-4, 5-19, 20-99, 100-999, then decades.
+
+`checks/verify.py` holds the same table a second time, on purpose.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import rfc8785
+
+from fangxin.data.errors import InputError
+
+Entry = Mapping[str, int | str]
+
+_CODE = r"[A-Za-z0-9][A-Za-z0-9._:/+-]{0,63}"
+_BAND = r"0|1-4|5-19|20-99|10{2,17}-9{3,18}"
+_STORE = r"s-[0-9]{2,4}"
+_PATTERNS = {
+    "tag": r"[0-9a-f]{32}",
+    "digest": r"[0-9a-f]{64}",
+    "tree": r"[0-9a-f]{40}|[0-9a-f]{64}",
+    "time": r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]Z",
+    "code": _CODE,
+    "codes": rf"{_CODE}(?:,{_CODE})*",
+    "store": rf"{_STORE}|vault",
+    "band": _BAND,
+    "counts": rf"(?:{_STORE}:(?:{_BAND})(?:,{_STORE}:(?:{_BAND}))*)?",
+    "until": r"[0-9]{4}-(?:0[1-9]|1[0-2])|officer",
+    "method": r"OVERWRITE|CRYPTOGRAPHIC_ERASE|LOGICAL_DELETE|EXPIRY",
+    "outcome": r"erased|erased_with_retention|failed",
+}
+_STORE_DONE = {
+    "tag": "tag",
+    "intent": "int",
+    "store": "store",
+    "units": "band",
+    "method": "method",
+    "bytes": "band",
+    "fs": "code",
+    "digest": "digest",
+}
+TYPES: Mapping[str, Mapping[str, str]] = {
+    "request.opened": {"tag": "tag", "commitment": "digest", "law": "codes", "promise": "code", "catalog": "digest"},
+    "request.verified": {"tag": "tag", "level": "code"},
+    "located": {"tag": "tag", "counts": "counts", "baseline": "digest"},
+    "exported": {"tag": "tag", "manifest": "digest"},
+    "approved": {"tag": "tag", "plan": "digest", "approvals": "digest"},
+    "retained": {"tag": "tag", "rule": "code", "class": "code", "until": "until"},
+    "law.loaded": {"digest": "digest", "law?": "code"},
+    "code.loaded": {"digest": "digest", "tree?": "tree"},
+    "key.committed": {"root": "digest"},
+    "erase.intended": {"tag": "tag", "store": "store", "units": "band", "plan?": "digest"},
+    "key.destroyed": {
+        "tag": "tag",
+        "intent": "int",
+        "before": "digest",
+        "after": "digest",
+        "generation": "int",
+        "count": "band",
+        "claim": "code",
+    },
+    "store.overwritten": _STORE_DONE,
+    "store.rewritten": _STORE_DONE,
+    "validated": {
+        "tag": "tag",
+        "stores": "int",
+        "bytes": "int",
+        "patterns": "int",
+        "hits": "int",
+        "canaries": "int",
+        "scanner": "digest",
+        "baseline": "digest",
+        "findings": "digest",
+    },
+    "residue.found": {"tag": "tag", "store": "store", "code": "code"},
+    "exception": {"tag": "tag", "code": "code", "role": "code"},
+    "certificate.issued": {"tag": "tag", "json": "digest", "html": "digest", "verdict": "outcome"},
+    "package.published": {"digest": "digest"},
+}
+_MOST = 2**53 - 1
+_LONGEST = 65_535
+
+
+def encode(entry: Entry) -> bytes:
+    """Return the canonical bytes of an entry, adding `v`; InputError names the type and field that is wrong."""
+    whole = {"v": 1, **entry}
+    kind = whole.get("type")
+    if not isinstance(kind, str) or kind not in TYPES:
+        raise InputError("ledger entry: unknown type", hint=f"one of {', '.join(sorted(TYPES))}")
+    allowed = {"v": "int", "type": "code", "time": "time", **TYPES[kind]}
+    wanted = {name.rstrip("?"): pattern for name, pattern in allowed.items()}
+    for name in sorted(wanted.keys() | whole.keys()):
+        if name not in wanted:
+            raise InputError(f"ledger entry {kind}: a field that it does not have", hint=f"fields: {sorted(wanted)}")
+        if name not in whole:
+            if f"{name}?" in allowed:
+                continue
+            raise InputError(f"ledger entry {kind}: field {name} is missing")
+        if not _fits(whole[name], wanted[name]):
+            raise InputError(f"ledger entry {kind}: field {name} is not a {wanted[name]}")  # never quotes the value
+    if whole["v"] != 1:
+        raise InputError(f"ledger entry {kind}: version is not 1")
+    written = rfc8785.dumps(dict(whole))
+    if len(written) > _LONGEST:
+        raise InputError(f"ledger entry {kind}: longer than {_LONGEST} bytes", hint="log its digest instead")
+    return written
+
+
+def minute(when: datetime) -> str:
+    """Return a moment as the ledger writes it: whole minutes, UTC."""
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
+
+
+def band(n: int) -> str:
+    """Return the band a count falls into: 0, 1-4, 5-19, 20-99, 100-999, 1000-9999 and so on."""
+    if n < 0:
+        raise ValueError("a count is never negative")
+    for low, high in ((0, 0), (1, 4), (5, 19), (20, 99)):
+        if low <= n <= high:
+            return f"{low}-{high}" if high else "0"
+    digits = len(str(n))
+    return f"{10 ** (digits - 1)}-{10**digits - 1}"
+
+
+def tag(secret: bytes, i: int) -> str:
+    """Return the tag of the i-th entry of whoever holds this receipt secret: 32 hex digits."""
+    return hmac.new(secret, b"tag" + i.to_bytes(8, "big"), hashlib.sha256).digest()[:16].hex()
+
+
+def commitment(secret: bytes, selectors: Sequence[tuple[str, str]]) -> str:
+    """Return the commitment to a subject: HMAC over the sorted (kind, canonical value) pairs, 64 hex digits."""
+    pairs = rfc8785.dumps([[kind, value] for kind, value in sorted(selectors)])
+    return hmac.new(secret, b"subject" + pairs, hashlib.sha256).hexdigest()
+
+
+def _fits(value: object, pattern: str) -> bool:
+    if pattern == "int":
+        return type(value) is int and 0 <= value <= _MOST
+    if not isinstance(value, str) or re.fullmatch(_PATTERNS[pattern], value, re.ASCII) is None:
+        return False
+    if pattern == "time":
+        try:
+            datetime.strptime(value, "%Y-%m-%dT%H:%M%z")
+        except ValueError:
+            return False
+    return True

@@ -1,0 +1,316 @@
+"""The ledger: an append-only tree of entries on disk that is signed, never forks, and survives a kill at any byte.
+
+One `append` is one flush, in five steps:
+
+1. lock, and compare the tree with the checkpoint that was signed last, read from its *second place* (`head`:
+   another device, outside the ledger's backups). A tree that does not reach it is refused: it was restored
+   from a backup, and going on would sign two histories.
+2. write new entry bundles and hash tiles, durably.
+3. compute the root from the tiles as read back, prove old -> new, and only then sign.
+4. write the checkpoint to the second place, before the signature leaves the process.
+5. publish it as `checkpoint`, and delete partial tiles that a full one replaced.
+
+Opening after a crash deletes what reaches past the head (unsigned, nobody saw it) and publishes a head that is
+newer than `checkpoint`. An entry exists when a signed checkpoint covers it. Within a flush the order is shuffled;
+between flushes the order intent -> act -> outcome holds. The lock is held per flush, so that several processes
+may take turns; a second writer at the same moment gets WriterBusy, not a wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+
+from fangxin.data.errors import InputError, LedgerForked, NotAllowed, WriterBusy
+from fangxin.reports.ledger import checkpoint as notes
+from fangxin.reports.ledger import merkle, tiles
+from fangxin.reports.ledger.checkpoint import Checkpoint
+from fangxin.reports.ledger.entries import Entry, encode
+from fangxin.reports.ledger.keys import SigningKeys
+
+_TAG = re.compile(rb'"tag":"([0-9a-f]{32})"')
+_UNFINISHED = "unfinished"  # lies in the folder while a flush runs: whoever finds it repairs first
+_CLOSED = "keep the folder as it is; start a new origin that names this one, or ask the auditor for the last tiles"
+Hook = Callable[[str], None]
+
+
+class Ledger:
+    """An open ledger. Reading needs no lock; `append` takes it. Use `create` or `open`, not the constructor."""
+
+    def __init__(self, folder: Path, head: Path, keys: SigningKeys, at: Hook | None = None) -> None:
+        self.folder = folder
+        self.origin = keys.origin
+        self.at = at  # told the name of each boundary of a flush: tests kill the process there
+        self._head = head
+        self._keys = keys
+        self._signed = Checkpoint(keys.origin, 0, merkle.EMPTY)
+        self._note = b""
+        self._tree = tiles.Tree(folder, 0)
+
+    @classmethod
+    def create(cls, folder: Path, *, origin: str, head: Path, keys: SigningKeys, at: Hook | None = None) -> Ledger:
+        """Start an empty ledger with a signed checkpoint of size 0; NotAllowed where one exists already."""
+        if origin != keys.origin:
+            raise InputError("the ledger's origin is not the name of its log key", hint="one origin = one log key")
+        if head.exists() or (folder / "checkpoint").exists() or (folder / "tile").exists():
+            raise NotAllowed("a ledger exists already", hint="open it; an origin is never started twice")
+        folder.mkdir(parents=True, exist_ok=True)
+        head.parent.mkdir(parents=True, exist_ok=True)
+        new = cls(folder, head, keys, at)
+        note = notes.sign(Checkpoint(origin, 0, merkle.EMPTY), keys.log)
+        with new._locked():
+            tiles.replace_file(head, note)
+            tiles.replace_file(folder / "checkpoint", note)
+        new._adopt(note)
+        return new
+
+    @classmethod
+    def open(cls, folder: Path, *, head: Path, keys: SigningKeys, at: Hook | None = None) -> Ledger:
+        """Open a ledger and repair what a crash left.
+
+        Raises LedgerForked if the tree does not reach the head, or head and checkpoint disagree; WriterBusy
+        while another process is in the middle of a flush.
+        """
+        found = cls(folder, head, keys, at)
+        if not folder.is_dir():
+            raise InputError("the ledger's folder is missing", hint="`fangxin init` makes it")
+        with found._locked():
+            found._recover()
+        return found
+
+    @property
+    def size(self) -> int:
+        """How many entries the last signed checkpoint covers."""
+        return self._signed.size
+
+    def checkpoint(self) -> bytes:
+        """Return the last signed checkpoint, as a note."""
+        return self._note
+
+    def append(self, entries: Sequence[Entry]) -> list[int]:
+        """Add entries in one durable flush and return their indexes, in the order given; `v` is added.
+
+        Their order in the tree is random. Raises InputError for an entry that breaks the table of types (nothing
+        is then written), WriterBusy, LedgerForked.
+        """
+        lines = [encode(one) for one in entries]
+        if not lines:
+            return []
+        order = list(range(len(lines)))
+        secrets.SystemRandom().shuffle(order)
+        with self._locked():
+            self._at("locked")
+            if (self.folder / _UNFINISHED).exists():
+                self._recover()
+            else:
+                self._compare()
+            first = self.size
+            self._flush([lines[i] for i in order])
+        where = {given: first + place for place, given in enumerate(order)}
+        return [where[i] for i in range(len(lines))]
+
+    def entries(self, start: int = 0) -> Iterator[tuple[int, dict[str, int | str]]]:
+        """Yield (index, entry) from `start` on, as far as the last signed checkpoint."""
+        for index, line in self._lines(start):
+            yield index, json.loads(line)
+
+    def find(self, tags: Collection[str]) -> dict[str, tuple[int, dict[str, int | str]]]:
+        """Return for each tag that the ledger knows the first entry carrying it; one pass over the entries."""
+        wanted = {one.encode(): one for one in tags}
+        found: dict[str, tuple[int, dict[str, int | str]]] = {}
+        for index, line in self._lines(0):
+            if not wanted:
+                break
+            match = _TAG.search(line)
+            if match and match[1] in wanted:
+                found[wanted.pop(match[1])] = (index, json.loads(line))
+        return found
+
+    def receipt(self, index: int) -> bytes:
+        """Return the `.tlog-proof` of an entry under the last signed checkpoint."""
+        if not 0 <= index < self.size:
+            raise InputError(f"ledger: no entry {index}", hint=f"it has {self.size} entries")
+        return notes.proof_text(index, merkle.inclusion(index, self.size, self._tree.subtree), self._note)
+
+    def consistency(self, old: int) -> list[bytes]:
+        """Return the proof that the first `old` entries are still what the tree begins with."""
+        if not 0 <= old <= self.size:
+            raise InputError(f"ledger: never had size {old}", hint=f"it has {self.size} entries")
+        return merkle.consistency(old, self.size, self._tree.subtree)
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """Yield (path, content) of the checkpoint, older frozen ones, and every tile of the signed tree."""
+        yield "checkpoint", self._note
+        for frozen in sorted((self.folder / "checkpoints").glob("*")):
+            yield f"checkpoints/{frozen.name}", frozen.read_bytes()
+        for level, index, width in tiles.tiles_of(self.size):
+            if level == "entries":
+                content = tiles.join_bundle(self._tree.bundle(index))
+            else:
+                content = self._tree.tile(int(level), index)
+            yield tiles.tile_path(level, index, width), content
+
+    # ------------------------------------------------------------ the flush
+
+    def _flush(self, lines: Sequence[bytes]) -> None:
+        (self.folder / _UNFINISHED).touch()
+        old, size = self._signed, self.size + len(lines)
+        # (2) tiles
+        tiles.write_files(self.folder, self._grown(lines), self._at)
+        self._at("tiles")
+        # (3) sign, from what lies on disk
+        tree = tiles.Tree(self.folder, size)
+        self._same_leaves(tree, lines)
+        root = merkle.root(size, tree.subtree)
+        proof = merkle.consistency(old.size, size, tree.subtree)
+        merkle.check_consistency(old.size, size, old.root, root, proof)
+        note = notes.sign(Checkpoint(self.origin, size, root), self._keys.log)
+        self._at("signed")
+        # (4) second place
+        tiles.replace_file(self._head, note)
+        self._at("head")
+        # (5) publish, then tidy
+        self._publish(note)
+        self._at("published")
+        for level in range(8):
+            count = old.size >> (8 * level)
+            if count % tiles.WIDTH and (size >> (8 * level)) // tiles.WIDTH > count // tiles.WIDTH:
+                self._drop_partials(level, count // tiles.WIDTH)
+        (self.folder / _UNFINISHED).unlink()
+
+    def _grown(self, lines: Sequence[bytes]) -> dict[str, bytes]:
+        """Return the files that these new entries add to the tree: bundles, then tiles level by level."""
+        width, old = tiles.WIDTH, self.size
+        files: dict[str, bytes] = {}
+        index, place = divmod(old, width)
+        queue = [*(self._tree.bundle(index) if place else []), *lines]
+        for at in range(0, len(queue), width):
+            part = queue[at : at + width]
+            files[tiles.tile_path("entries", index + at // width, len(part))] = tiles.join_bundle(part)
+        level, count, hashes = 0, old, [merkle.leaf_hash(one) for one in lines]
+        while hashes:
+            index, place = divmod(count, width)
+            joined = (self._tree.tile(level, index) if place else b"") + b"".join(hashes)
+            full = len(joined) // (32 * width)
+            for at in range(0, len(joined), 32 * width):
+                part_of = joined[at : at + 32 * width]
+                files[tiles.tile_path(level, index + at // (32 * width), len(part_of) // 32)] = part_of
+            hashes = [_fold(joined[at : at + 32 * width]) for at in range(0, full * 32 * width, 32 * width)]
+            level, count = level + 1, index
+        return files
+
+    def _same_leaves(self, tree: tiles.Tree, lines: Sequence[bytes]) -> None:
+        """Read back every new entry and its leaf hash; LedgerForked if the medium returned anything else."""
+        for place, line in enumerate(self._read(tree, self.size)):
+            expected = merkle.leaf_hash(lines[place])
+            if line != lines[place] or tree.subtree(0, self.size + place) != expected:
+                raise LedgerForked("ledger: an entry read back is not the one written", hint="check the medium")
+
+    def _publish(self, note: bytes) -> None:
+        tiles.replace_file(self.folder / "checkpoint", note)
+        self._adopt(note)
+
+    def _drop_partials(self, level: int, index: int) -> None:
+        """Delete the partial tiles of one place, now that the full tile is there."""
+        for name in (level, "entries") if level == 0 else (level,):
+            folder = (self.folder / tiles.tile_path(name, index, 1)).parent
+            for one in sorted(folder.glob("*")):
+                one.unlink()
+            with contextlib.suppress(FileNotFoundError):
+                folder.rmdir()
+
+    # ------------------------------------------------------------ never fork
+
+    def _compare(self) -> None:
+        """Take over the head and require the tree on disk to have its root; LedgerForked otherwise."""
+        try:
+            note = self._head.read_bytes()
+        except FileNotFoundError:
+            raise LedgerForked("ledger: the head, the last checkpoint's second place, is lost", hint=_CLOSED) from None
+        except OSError as error:
+            raise NotAllowed(
+                f"ledger: the head cannot be read ({error.strerror})", hint="bring its device back; nothing was changed"
+            ) from None
+        signed = notes.parse(note, self._keys.vkey)
+        if signed.size < self.size:
+            raise LedgerForked(f"ledger: the head went back from {self.size} to {signed.size} entries", hint=_CLOSED)
+        tree = tiles.Tree(self.folder, signed.size)
+        if merkle.root(signed.size, tree.subtree) != signed.root:
+            raise LedgerForked(
+                f"ledger: the tiles do not have the root that was signed for {signed.size} entries",
+                hint="bring the tiles back from an auditor's package",
+            )
+        self._adopt(note)
+
+    def _recover(self) -> None:
+        """Repair after a crash: compare with the head, delete what was never signed, publish the head."""
+        self._compare()
+        try:
+            published = (self.folder / "checkpoint").read_bytes()
+        except FileNotFoundError:
+            published = b""
+        if published != self._note:
+            if published:
+                self._extends(notes.parse(published, self._keys.vkey))
+            self._at("republish")
+        for left in self.folder.glob(".*.new"):
+            left.unlink()
+        if (self.folder / "tile").is_dir():
+            tiles.sweep(self.folder, self.size)
+        if published != self._note:
+            self._publish(self._note)
+        (self.folder / _UNFINISHED).unlink(missing_ok=True)
+
+    def _extends(self, older: Checkpoint) -> None:
+        """Require the published checkpoint to be a prefix of the head; LedgerForked if it is newer or another."""
+        if older.size > self.size:
+            raise LedgerForked(
+                f"ledger: `checkpoint` has {older.size} entries, the head {self.size}: the head is the older one",
+                hint=_CLOSED,
+            )
+        if merkle.root(older.size, self._tree.subtree) != older.root:
+            raise LedgerForked("ledger: `checkpoint` and head are of two histories", hint=_CLOSED)
+
+    def _adopt(self, note: bytes) -> None:
+        self._signed, self._note = notes.parse(note, self._keys.vkey), note
+        self._tree = tiles.Tree(self.folder, self._signed.size)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        handle = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise WriterBusy("ledger: another process is writing it", hint="try again when it is done") from None
+            yield
+        finally:
+            os.close(handle)
+
+    # ------------------------------------------------------------ reading
+
+    def _lines(self, start: int) -> Iterator[tuple[int, bytes]]:
+        yield from enumerate(self._read(self._tree, start), start)
+
+    def _read(self, tree: tiles.Tree, start: int) -> Iterator[bytes]:
+        for bundle in range(start // tiles.WIDTH, -(-tree.size // tiles.WIDTH)):
+            skip = max(0, start - bundle * tiles.WIDTH)
+            yield from tree.bundle(bundle)[skip:]
+
+    def _at(self, boundary: str) -> None:
+        if self.at is not None:
+            self.at(boundary)
+
+
+def _fold(tile: bytes) -> bytes:
+    """Return the root of a full tile: its one hash in the level above."""
+    row = [tile[at : at + 32] for at in range(0, len(tile), 32)]
+    while len(row) > 1:
+        row = [merkle.node_hash(row[i], row[i + 1]) for i in range(0, len(row), 2)]
+    return row[0]
