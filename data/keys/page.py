@@ -1,0 +1,162 @@
+"""The bytes of a page of the vault, and nothing else.
+
+Body: `01 ‖ suite 01 (AES-256-GCM) ‖ nonce 12 ‖ ciphertext ‖ tag 16`, integers little endian.
+AAD nails it to its place: `"FXP1" ‖ suite ‖ level ‖ half ‖ 00 ‖ tree_id 16 ‖ page_no u64`.
+
+* Inner page: `49 ‖ level ‖ F u16 ‖ 0 u32`, in the top page `hkey 32`, then F child keys of 32, then F halves of 1.
+* Leaf (bucket): `4C ‖ level ‖ count u16 ‖ 0 u32`, then count x (address 12 ‖ domain 1 ‖ key 32) sorted, then
+  zero entries up to a multiple of 8, so that the length tells little of the count.
+* The top page is level 0 and page 0; pages are numbered level by level. Row id = 2 * page_no + half.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+VERSION = 1
+SUITE = 1
+OVERHEAD = 30
+HEAD = struct.Struct("<BBHI")
+INNER, LEAF = 0x49, 0x4C
+ADDRESS = 12
+TAGGED = ADDRESS + 1  # address and domain: what entries are sorted by
+ENTRY = TAGGED + 32
+PER_BUCKET = 70  # entries a bucket is meant to hold at capacity
+WIDEST = 128
+MOST_ENTRIES = 0xFFFF
+AAD = struct.Struct("<4sBBBB16sQ")
+
+
+class PageWrong(Exception):
+    """A body does not open here under this key; the tree decides whether that is a stale root or damage."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How wide and deep a tree is: `depth` levels of inner pages of `fanout` children above `buckets` leaves."""
+
+    fanout: int
+    depth: int
+
+    @classmethod
+    def for_capacity(cls, capacity: int) -> Shape:
+        """A full tree with about 70 entries a bucket when `capacity` keys are in it."""
+        buckets = max(4, -(-capacity // PER_BUCKET))
+        depth = next(d for d in range(1, 9) if buckets <= WIDEST**d)
+        return cls(max(2, round(buckets ** (1 / depth))), depth)
+
+    @property
+    def buckets(self) -> int:
+        """Number of leaves."""
+        return int(self.fanout**self.depth)
+
+    def page(self, level: int, index: int) -> int:
+        """The number of the index-th page of a level."""
+        return int((self.fanout**level - 1) // (self.fanout - 1)) + index
+
+    def pages(self) -> int:
+        """Number of pages of the tree."""
+        return self.page(self.depth + 1, 0)
+
+    def level(self, page: int) -> int:
+        """The level a page lies on."""
+        return next(level for level in range(self.depth + 1) if page < self.page(level + 1, 0))
+
+    def bucket_of(self, address: bytes) -> int:
+        """The bucket an address belongs to; monotone in its first eight bytes read little endian."""
+        return (int.from_bytes(address[:8], "little") * self.buckets) >> 64
+
+    def index(self, bucket: int, level: int) -> int:
+        """Which page of a level lies above a bucket (or is it)."""
+        return int(bucket // self.fanout ** (self.depth - level))
+
+
+@dataclass
+class Inner:
+    """An inner page in the clear: the keys of its children and which half of each lives. `hkey` in the top only."""
+
+    level: int
+    keys: list[bytes] = field(repr=False)
+    halves: bytearray
+    hkey: bytes = field(default=b"", repr=False)
+
+    def encode(self) -> bytes:
+        """The plaintext of the page."""
+        head = HEAD.pack(INNER, self.level, len(self.keys), 0)
+        return b"".join((head, self.hkey, *self.keys, self.halves))
+
+    @classmethod
+    def decode(cls, plain: bytes, *, level: int, fanout: int) -> Inner:
+        """Read a plaintext that authenticated; PageWrong if it is no inner page of this level and width."""
+        start = HEAD.size + (32 if level == 0 else 0)
+        if len(plain) != start + 33 * fanout or HEAD.unpack_from(plain) != (INNER, level, fanout, 0):
+            raise PageWrong
+        end = start + 32 * fanout
+        keys = [plain[at : at + 32] for at in range(start, end, 32)]
+        return cls(level, keys, bytearray(plain[end:]), plain[HEAD.size : start])
+
+
+def encode_leaf(entries: Sequence[bytes], *, level: int) -> bytes:
+    """The plaintext of a bucket; `entries` are 45 bytes each and sorted."""
+    padded = max(8, -(-len(entries) // 8) * 8)
+    head = HEAD.pack(LEAF, level, len(entries), 0)
+    return b"".join((head, *entries)) + bytes(ENTRY * (padded - len(entries)))
+
+
+def entries_of(plain: bytes, *, level: int) -> list[bytes]:
+    """The entries of a bucket; PageWrong if the plaintext is no bucket of this level."""
+    count = _count(plain, level)
+    return [plain[at : at + ENTRY] for at in range(HEAD.size, HEAD.size + count * ENTRY, ENTRY)]
+
+
+def find(plain: bytes, tagged: bytes, *, level: int) -> bytes | None:
+    """The key of (address ‖ domain) in a bucket by binary search on its bytes, or None."""
+    count = _count(plain, level)
+
+    def prefix(number: int) -> bytes:
+        at = HEAD.size + number * ENTRY
+        return plain[at : at + TAGGED]
+
+    number = bisect_left(range(count), tagged, key=prefix)
+    if number < count and prefix(number) == tagged:
+        end = HEAD.size + (number + 1) * ENTRY
+        return plain[end - 32 : end]
+    return None
+
+
+def seal_page(key: bytes, plain: bytes, *, tree_id: bytes, page: int, level: int, half: int) -> bytes:
+    """The body that goes into the file, under a fresh random nonce."""
+    nonce = os.urandom(12)
+    sealed = AESGCM(key).encrypt(nonce, plain, aad(tree_id, page, level, half))
+    return bytes((VERSION, SUITE)) + nonce + sealed
+
+
+def open_page(key: bytes, body: bytes, *, tree_id: bytes, page: int, level: int, half: int) -> bytes:
+    """The plaintext of a body; PageWrong if it is not this page, this half, this tree, or not under this key."""
+    if len(body) < OVERHEAD or body[0] != VERSION or body[1] != SUITE:
+        raise PageWrong
+    try:
+        return AESGCM(key).decrypt(body[2:14], body[14:], aad(tree_id, page, level, half))
+    except InvalidTag:
+        raise PageWrong from None
+
+
+def aad(tree_id: bytes, page: int, level: int, half: int) -> bytes:
+    """The 32 bytes that bind a body to its place."""
+    return AAD.pack(b"FXP1", SUITE, level, half, 0, tree_id, page)
+
+
+def _count(plain: bytes, level: int) -> int:
+    if len(plain) < HEAD.size or (len(plain) - HEAD.size) % ENTRY:
+        raise PageWrong
+    kind, found, count, zero = HEAD.unpack_from(plain)
+    if kind != LEAF or found != level or zero or HEAD.size + count * ENTRY > len(plain):
+        raise PageWrong
+    return int(count)

@@ -1,0 +1,78 @@
+"""What a destroy batch leaves as evidence: numbers, commitments and claims, never a ref and never an address."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from fangxin.data.keys.grant import stamp
+from fangxin.data.keys.roots.protocol import Claim, RootReceipt, strongest
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The outcome of one batch. Nothing found: `destroyed` 0, the generation stays, no page was written.
+
+    A grant that is carried out a second time (after an interruption) destroys 0 more; `earlier` is what it
+    destroyed the first time, and all other figures are those of that first time.
+    """
+
+    vault: str  # hex
+    tree: str  # hex
+    grant: str  # plan hash
+    generation_before: int
+    generation_after: int
+    commitment_before: str
+    commitment_after: str
+    pages: int
+    bytes: int
+    pages_sha256: str
+    destroyed: int  # keys
+    earlier: int  # keys
+    domains: tuple[int, ...]  # codes of which at least one key died
+    holders: tuple[RootReceipt, ...]
+    effective_at: datetime
+
+    @property
+    def claim(self) -> Claim:
+        """What may be said of the old root: the claim of the strongest single holder."""
+        return strongest(self.holders)
+
+    def event(self) -> Mapping[str, Any]:  # Any: a JSON object
+        """The outcome as the ledger keeps it."""
+        return {
+            "vault": self.vault,
+            "tree": self.tree,
+            "grant": self.grant,
+            "generation_before": self.generation_before,
+            "generation_after": self.generation_after,
+            "commitment_before": self.commitment_before,
+            "commitment_after": self.commitment_after,
+            "pages": self.pages,
+            "bytes": self.bytes,
+            "pages_sha256": self.pages_sha256,
+            "keys_destroyed": self.destroyed + self.earlier,
+            "domains": list(self.domains),
+            "holders": [
+                {
+                    "holder": holder.holder,
+                    "kept": holder.kept,
+                    "effect": holder.claim.effect,
+                    "backup_resistant": holder.claim.backup_resistant,
+                    "conditions": list(holder.claim.conditions),
+                }
+                for holder in self.holders
+            ],
+            "effective_at": stamp(self.effective_at),
+        }
+
+
+def pages_digest(written: Sequence[tuple[int, bytes]]) -> str:
+    """SHA-256 in hex over the sorted (page u64 ‖ half 1 ‖ SHA-256 of body) of rows that were written."""
+    digest = hashlib.sha256()
+    for node, body in sorted(written):
+        digest.update((node >> 1).to_bytes(8, "little") + bytes((node & 1,)) + hashlib.sha256(body).digest())
+    return digest.hexdigest()

@@ -1,0 +1,259 @@
+"""A root share in a file of 8 KiB: two records, each alone in its own block, written in place and never renamed.
+
+Record (80 bytes at offset 0 or 4096): `FXR1 ‖ version 1 ‖ half 1 ‖ 00 00 ‖ g u64 ‖ tree_id 16 ‖ share 32 ‖
+SHA-256 of the 64 bytes before, first 16`, integers little endian, the rest of the block random.
+
+* A new generation goes into the block that does not live; the old block is then overwritten with random bytes.
+* Two valid records mean an interruption after the commit: the highest lives, and retiring finishes the job.
+* A torn record is not a commit, but it may show a share: a block that is neither the living record nor a
+  wiped block (random bytes that end in their own digest) is wiped again.
+* What an overwrite achieves depends on the medium, so the claim is read off the medium, never assumed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fangxin.data.errors import NotAllowed, RootUnreachable
+from fangxin.data.keys.roots.protocol import SHARE, TREE_ID, Claim, Living, RootDamaged, RootGone, RootReceipt
+
+BLOCK = 4096
+RECORD = struct.Struct("<4sBBHQ16s32s16s")
+MAGIC = b"FXR1"
+IN_PLACE = frozenset({"ext2", "ext3", "ext4"})
+PATIENCE = 200  # looks at a file whose writer is between two blocks, 1 ms apart
+
+
+class FileRoot:
+    """A share in a file; as anchor it is also the commit point. One per vault may be the anchor.
+
+    `backup_sets` are folders that are known to be copied away; a root inside one claims nothing.
+    """
+
+    def __init__(self, path: Path, *, name: str = "file", backup_sets: Sequence[Path] = ()) -> None:
+        self.path = path
+        self.name = name
+        self.backup_sets = tuple(backup_sets)
+
+    def generations(self) -> tuple[int, ...]:
+        """Every generation with a valid record, ascending; none where there is no file."""
+        return tuple(sorted(record.generation for record in self._records() if record))
+
+    def get(self, generation: int) -> bytes:
+        """The share of that generation, or RootGone."""
+        for record in self._records():
+            if record and record.generation == generation:
+                return record.share
+        raise RootGone(f"holder {self.name} keeps no share of generation {generation}")
+
+    def put(self, generation: int, share: bytes) -> None:
+        """Keep a share beside the living one. On an anchor the higher number lives, so the tree uses `commit`."""
+        self._write(generation, share, 0, bytes(TREE_ID))
+
+    def living(self) -> Living:
+        """What the highest valid record says."""
+        found = [record for record in self._records() if record]
+        if not found:
+            raise RootGone(f"holder {self.name} has never held a root")
+        highest = max(found, key=lambda record: record.generation)
+        return Living(highest.generation, highest.half, highest.tree_id)
+
+    def commit(self, generation: int, share: bytes, half: int, tree_id: bytes) -> None:
+        """Write the record that makes a generation the living one; it is on the medium when this returns."""
+        self._write(generation, share, half, tree_id)
+
+    def retire(self, *, keep: int) -> RootReceipt:
+        """Overwrite every block that does not hold `keep`; a block already wiped is left alone."""
+        records = self._records()
+        if not any(record and record.generation == keep for record in records):
+            raise RootGone(f"holder {self.name} keeps no share of generation {keep}")
+        retired: list[int] = []
+        blocks = self._read()
+        with self._open() as fd:
+            for number, record in enumerate(records):
+                if (record and record.generation == keep) or _wiped(blocks[number]):
+                    continue
+                _put_block(fd, number, _fresh())
+                if record:
+                    retired.append(record.generation)
+        return RootReceipt(self.name, keep, tuple(retired), self.claim())
+
+    def claim(self) -> Claim:
+        """What overwriting this file is worth on the medium it lies on now."""
+        return claim_of(self.path, self.backup_sets)
+
+    def _write(self, generation: int, share: bytes, half: int, tree_id: bytes) -> None:
+        if len(share) != SHARE or len(tree_id) != TREE_ID or half not in (0, 1) or not 0 < generation < 2**64:
+            raise NotAllowed(
+                f"not a root record for holder {self.name}: a share of {len(share)} bytes, half {half}",
+                hint="a share has 32 bytes, a tree id 16, half is 0 or 1, generations count from 1",
+            )
+        block = _record_block(generation, share, half, tree_id)
+        if not self.path.exists():
+            self._found(block)
+            return
+        records = self._records()
+        for record in records:
+            if record and record.generation == generation:
+                if record.share == share and record.half == half and record.tree_id == tree_id:
+                    return
+                raise NotAllowed(f"holder {self.name} already keeps another share of generation {generation}")
+        if all(records):
+            raise NotAllowed(
+                f"holder {self.name} keeps two generations already",
+                hint="settle first: the one that does not live must be retired",
+            )
+        number = 1 if records[0] else 0
+        with self._open() as fd:
+            _put_block(fd, number, block)
+
+    def _found(self, block: bytes) -> None:
+        # The very first record appears with its file or not at all: there is no older share a rename could leave.
+        start = self.path.with_name(self.path.name + ".new")
+        with contextlib.suppress(FileNotFoundError):
+            start.unlink()
+        fd = os.open(start, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, block + _fresh())
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        start.rename(self.path)
+        sync_folder(self.path.parent)
+
+    @contextlib.contextmanager
+    def _open(self, flags: int = os.O_RDWR | os.O_DSYNC) -> Iterator[int]:
+        try:
+            fd = os.open(self.path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as cause:
+            raise RootUnreachable(
+                f"holder {self.name} cannot open its root file: {os.strerror(cause.errno or 0)}",
+                hint="the root is a plain file of its own that this user may read and write",
+            ) from cause
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _read(self) -> tuple[bytes, bytes]:
+        with self._open(os.O_RDONLY) as fd:
+            both = os.pread(fd, 2 * BLOCK, 0)
+        return both[:BLOCK], both[BLOCK:]
+
+    def _records(self) -> tuple[_Record | None, _Record | None]:
+        if not self.path.exists():
+            return None, None
+        # A reader may see one block before and the other after a writer: then none is valid, and it looks again.
+        for _ in range(PATIENCE):
+            first, second = (_parse(block) for block in self._read())
+            if first or second:
+                return first, second
+            time.sleep(0.001)
+        raise RootDamaged(
+            f"holder {self.name} has a root file without a valid record",
+            hint="bring back the file itself; a root exists nowhere else, and without it no key can be opened",
+        )
+
+
+def claim_of(path: Path, backup_sets: Sequence[Path] = ()) -> Claim:
+    """What overwriting a file in place is worth: read from its mount, the disk's flags and the backup sets."""
+    real = path.resolve()
+    if any(real.is_relative_to(folder.resolve()) for folder in backup_sets):
+        return Claim("best-effort", "no", ("inside-backup-set",))
+    fs, options, device = _mount_of(real)
+    against: list[str] = []
+    if fs not in IN_PLACE:
+        against.append("copying-filesystem" if fs else "unknown-medium")
+    elif "data=journal" in options:
+        against.append("data-journal")
+    if not against:
+        against += _disk_objections(device)
+    if against:
+        return Claim("best-effort", "no", tuple(against))
+    return Claim("immediate", "if", ("in-place-medium", "outside-backup-sets"))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class _Record(NamedTuple):
+    generation: int
+    half: int
+    tree_id: bytes
+    share: bytes
+
+    def __repr__(self) -> str:
+        return f"_Record(generation={self.generation}, half={self.half})"
+
+
+def _record_block(generation: int, share: bytes, half: int, tree_id: bytes) -> bytes:
+    head = RECORD.pack(MAGIC, 1, half, 0, generation, tree_id, share, bytes(16))[:-16]
+    record = head + hashlib.sha256(head).digest()[:16]
+    return record + os.urandom(BLOCK - len(record))
+
+
+def _parse(block: bytes) -> _Record | None:
+    if len(block) < RECORD.size or block[:4] != MAGIC:
+        return None
+    _, version, half, zero, generation, tree_id, share, digest = RECORD.unpack_from(block)
+    if version != 1 or half > 1 or zero or digest != hashlib.sha256(block[: RECORD.size - 16]).digest()[:16]:
+        return None
+    return _Record(generation, half, tree_id, share)
+
+
+def _fresh() -> bytes:
+    noise = os.urandom(BLOCK - 32)
+    return noise + hashlib.sha256(noise).digest()
+
+
+def _wiped(block: bytes) -> bool:
+    return len(block) == BLOCK and hashlib.sha256(block[:-32]).digest() == block[-32:]
+
+
+def _put_block(fd: int, number: int, block: bytes) -> None:
+    # O_DSYNC: the block is on the medium when pwrite returns; then it is read back past the page cache.
+    if os.pwrite(fd, block, number * BLOCK) != BLOCK:
+        raise RootUnreachable("a block of the root file was written only in part", hint="free space, then repeat")
+    os.posix_fadvise(fd, number * BLOCK, BLOCK, os.POSIX_FADV_DONTNEED)
+    if os.pread(fd, BLOCK, number * BLOCK) != block:
+        raise RootDamaged("a block of the root file reads back otherwise than written", hint="replace the disk")
+
+
+def _mount_of(path: Path) -> tuple[str, tuple[str, ...], str]:
+    """File system, all mount options and `major:minor` of the mount a path lies on; empty where unknown."""
+    best: tuple[int, str, tuple[str, ...], str] = (-1, "", (), "")
+    with contextlib.suppress(OSError), Path("/proc/self/mountinfo").open(encoding="utf-8") as table:
+        for line in table:
+            left, _, right = line.partition(" - ")
+            fields, kind = left.split(), right.split()
+            point = fields[4].encode().decode("unicode_escape")
+            if path.is_relative_to(point) and len(point) >= best[0]:
+                options = (*fields[5].split(","), *kind[2].split(",")) if len(kind) > 2 else ()
+                best = (len(point), kind[0], options, fields[2])
+    return best[1:]
+
+
+def _disk_objections(device: str) -> list[str]:
+    disk = Path("/sys/dev/block") / device
+    if not disk.exists():
+        return ["unknown-medium"]
+    if (disk / "dm").exists():
+        return ["volume-manager"]
+    for place in (disk / "queue", disk.resolve().parent / "queue"):
+        flag = place / "rotational"
+        if flag.exists():
+            return [] if flag.read_text().strip() == "1" else ["solid-state"]
+    return ["unknown-medium"]
