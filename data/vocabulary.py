@@ -487,6 +487,38 @@ TRACE = pa.schema(
 )
 
 
+FINDING = pa.schema(
+    [  # one row per subject and collection: counts and words, never a value of a person; no nulls
+        ("subject", pa.int32()),  # index in the cohort
+        ("dataset", pa.string()),
+        ("collection", pa.string()),
+        ("store", pa.string()),
+        ("verdict", pa.string()),
+        ("method", pa.string()),  # a Method, or "" where nothing was done
+        ("claim", pa.string()),
+        ("reason", pa.string()),  # why not OVERWRITE, why FAILED, why OUT_OF_SCOPE
+        ("rows_found", pa.int64()),  # rows the subject owns
+        ("rows_erased", pa.int64()),
+        ("rows_retained", pa.int64()),
+        ("values_masked", pa.int64()),
+        ("rows_shared", pa.int64()),  # rows that others use too
+        ("rows_mentioned", pa.int64()),  # other people's rows that mention the subject
+        ("rows_residual", pa.int64()),  # rows located again afterwards that should be gone
+        ("baseline_hits", pa.int64()),  # before, of the scan
+        ("hits_after", pa.int64()),  # after, that nothing explains
+        ("hits_explained", pa.int64()),  # after, inside rows that are retained, shared or mention
+        ("units_expected", pa.int64()),
+        ("units_read", pa.int64()),
+        ("bytes_read", pa.int64()),
+        ("bytes_overwritten", pa.int64()),  # of whole units: for the cohort, not for one person
+        ("canary_found", pa.bool_()),
+        ("ground", pa.string()),  # rule id, "" if none
+        ("until", pa.string()),  # ISO date, "officer" or ""
+        ("not_examinable", pa.string()),  # sentences joined by ";", "" if none
+    ]
+)
+
+
 @dataclass(frozen=True)
 class Until:
     """What a law decided for a record: keep until `day` under `rule`; `day` None means an officer decides."""

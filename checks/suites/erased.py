@@ -17,16 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fangxin.checks.suites.judgement import Judgement, Suite, run
+from fangxin.data.vocabulary import FINDING
 
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = (
-    "subject", "dataset", "collection", "store", "verdict", "method", "claim", "reason",
-    "rows_found", "rows_erased", "rows_retained", "values_masked", "rows_shared", "rows_mentioned", "rows_residual",
-    "baseline_hits", "hits_after", "hits_explained", "units_expected", "units_read", "bytes_read",
-    "bytes_overwritten", "canary_found", "ground", "until", "not_examinable",
-)  # fmt: skip
+COLUMNS = tuple(FINDING.names)
 ALLOWED = ("ERASED", "NOT_PRESENT", "RETAINED", "OUT_OF_SCOPE")
 COUNTS = tuple(c for c in COLUMNS if c.startswith(("rows_", "units_", "bytes_", "hits_", "values_", "baseline_")))
 

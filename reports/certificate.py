@@ -1,0 +1,318 @@
+"""One subject's certificate of erasure, as canonical JSON: what was found, done, kept, and what is not claimed.
+
+The JSON is the truth, pages are renderings of it. It holds no name, phone, mail or account: the request is named
+by number. Integers, strings, booleans, lists and nulls only, ASCII keys, RFC 8785 bytes, so that the same facts
+give the same digest everywhere.
+
+* The outcome follows from the verdicts; nobody passes it in.
+* A retained collection must be explained: rule, class, rows, until.
+* Unit-level figures (units, bytes) speak about all subjects erased together; `cohort` says how many.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import rfc8785
+
+from fangxin.data.errors import DoesNotHold
+from fangxin.data.vocabulary import FINDING, Verdict
+from fangxin.reports.words import claims_too_much, limits
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMAT = "fangxin/certificate/1"
+
+ERASED = "erased"
+ERASED_WITH_RETENTION = "erased_with_retention"
+FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Times:
+    """When each step ended (aware datetimes); None for a step that did not take place."""
+
+    received: datetime
+    approved: datetime | None
+    keys_destroyed: datetime | None
+    overwritten: datetime | None
+    validated: datetime | None
+
+
+@dataclass(frozen=True)
+class KeptKey:
+    """A key domain that stays because a law wants its class kept."""
+
+    domain: str
+    ground: str
+    until: str
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A holder of the key root, and what its part of the destruction can claim."""
+
+    name: str
+    effect: str
+    backup_resistant: bool
+    conditions: str
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What happened to the subject's keys; commitments are hex roots of the key store before and after."""
+
+    destroyed: int
+    domains: tuple[str, ...]
+    kept: tuple[KeptKey, ...]
+    generation_before: int
+    generation_after: int
+    commitment_before: str
+    commitment_after: str
+    holders: tuple[Holder, ...]
+
+
+@dataclass(frozen=True)
+class Retained:
+    """Rows of a class that a rule keeps; `until` is an ISO date or "officer"."""
+
+    dataset: str
+    collection: str
+    record_class: str
+    rule: str
+    rows: int
+    until: str
+    text_en: str
+    text_zh: str
+
+
+@dataclass(frozen=True)
+class SharedRows:
+    """Rows that `others` other people use too; they are kept for them."""
+
+    dataset: str
+    collection: str
+    rows: int
+    others: int
+
+
+@dataclass(frozen=True)
+class Mention:
+    """Other people's rows that mention the subject, and in how many of them the value was masked."""
+
+    dataset: str
+    collection: str
+    rows: int
+    masked: int
+
+
+@dataclass(frozen=True)
+class DeclaredCopy:
+    """A copy outside the catalog: how long it is kept, how it ends, and the day on which it has ended."""
+
+    name: str
+    kind: str
+    keep: str
+    method: str
+    expires: str
+
+
+@dataclass(frozen=True)
+class ExportFacts:
+    """What was handed over: SHA-256 of the manifest, rows and files."""
+
+    manifest: str
+    rows: int
+    files: int
+
+
+@dataclass(frozen=True)
+class Scan:
+    """How it was searched: byte patterns and forms, bytes read, kinds judged by record, digest of the scanner."""
+
+    patterns: int
+    forms: int
+    bytes: int
+    kinds_by_record: tuple[str, ...]
+    scanner: str
+
+
+@dataclass(frozen=True)
+class LedgerProof:
+    """Where `validated` stands in the ledger: origin, index and the text of its `.tlog-proof`."""
+
+    origin: str
+    index: int
+    proof: str
+
+
+@dataclass(frozen=True)
+class Software:
+    """What ran: version, and SHA-256 over its code."""
+
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class CertificateFacts:
+    """All that one subject's certificate says. `findings` is the batch's table; `subject` picks the rows of it."""
+
+    number: str
+    request: str
+    batch: str
+    subject: int
+    findings: pd.DataFrame
+    times: Times
+    keys: Keys
+    retained: tuple[Retained, ...]
+    shared: tuple[SharedRows, ...]
+    mentions: tuple[Mention, ...]
+    copies: tuple[DeclaredCopy, ...]
+    export: ExportFacts | None
+    scan: Scan
+    evidence: LedgerProof
+    software: Software
+    catalog: str  # SHA-256 of the catalog's sources
+    law: Mapping[str, str]  # name of the law's file -> SHA-256
+    cohort: int
+    signer: str  # who signs, by role or key id; never a person's name
+    witnessed: bool = False
+    time_stamped: bool = False
+
+
+def certificate(facts: CertificateFacts) -> dict[str, Any]:  # Any: a JSON document
+    """Build the certificate; raises DoesNotHold where the facts contradict each other, instead of printing them."""
+    rows = _rows(facts.findings, facts.subject)
+    outcome = outcome_of(str(row["verdict"]) for row in rows)
+    if outcome != FAILED:
+        _explained(rows, facts.retained)
+    _no_stronger_than_shown(rows)
+    if outcome != FAILED and facts.times.validated is None:
+        raise DoesNotHold("certificate: expected a time of validation, found none", hint="validate first, then publish")
+    document = {
+        "format": FORMAT,
+        "number": facts.number,
+        "request": facts.request,
+        "batch": facts.batch,
+        "outcome": outcome,
+        "times": {name: _minute(when) for name, when in vars(facts.times).items()},
+        "collections": rows,
+        "keys": asdict(facts.keys),
+        "retained": [_with_class(asdict(one)) for one in _sorted(facts.retained)],
+        "shared": [asdict(one) for one in _sorted(facts.shared)],
+        "mentions": [asdict(one) for one in _sorted(facts.mentions)],
+        "copies": [asdict(one) for one in sorted(facts.copies, key=lambda c: (c.kind, c.name))],
+        "export": asdict(facts.export) if facts.export else None,
+        "scan": asdict(facts.scan),
+        "limits": [asdict(one) for one in _limits(facts, rows)],
+        "evidence": asdict(facts.evidence),
+        "software": asdict(facts.software),
+        "catalog": facts.catalog,
+        "law": [{"name": name, "sha256": digest} for name, digest in sorted(facts.law.items())],
+        "cohort": facts.cohort,
+        "signer": facts.signer,
+    }
+    # What is returned is what a reader of the bytes gets: lists, not tuples.
+    read: dict[str, Any] = json.loads(certificate_bytes(document))
+    return read
+
+
+def certificate_bytes(document: Mapping[str, Any]) -> bytes:
+    """Canonical bytes (RFC 8785) of a certificate; raises DoesNotHold for a float or a key that is not ASCII."""
+    _plain(document, "certificate")
+    return rfc8785.dumps(dict(document))
+
+
+def outcome_of(verdicts: Iterable[str]) -> str:
+    """What the verdicts of all collections come to: erased, erased_with_retention or failed."""
+    seen = {Verdict(one) for one in verdicts}
+    if not seen or Verdict.FAILED in seen:
+        return FAILED
+    return ERASED_WITH_RETENTION if Verdict.RETAINED in seen else ERASED
+
+
+def _rows(findings: pd.DataFrame, subject: int) -> list[dict[str, Any]]:
+    """The subject's findings, sorted by address, as plain integers, strings and booleans."""
+    import pyarrow as pa
+
+    if set(findings.columns) != set(FINDING.names):
+        found = ", ".join(sorted(map(str, findings.columns)))
+        raise DoesNotHold(f"findings: expected the columns of data/vocabulary.py FINDING, found {found}")
+    mine = findings.loc[findings["subject"] == subject, FINDING.names]
+    table = pa.Table.from_pandas(mine, schema=FINDING, preserve_index=False)
+    if not table.num_rows or any(column.null_count for column in table.columns):
+        raise DoesNotHold(
+            f"findings of subject {subject}: expected one row per collection without nulls, "
+            f"found {table.num_rows} rows and {sum(c.null_count for c in table.columns)} nulls",
+            hint="validate again",
+        )
+    ordered = table.sort_by([("dataset", "ascending"), ("collection", "ascending")])
+    rows: list[dict[str, Any]] = ordered.drop_columns(["subject"]).to_pylist()
+    return rows
+
+
+def _explained(rows: Sequence[Mapping[str, Any]], retained: Sequence[Retained]) -> None:
+    """Every retained row is explained by a rule, and nothing is explained that is not retained."""
+    kept = {(r["dataset"], r["collection"]): r["rows_retained"] for r in rows if r["rows_retained"]}
+    told: dict[tuple[str, str], int] = {}
+    for one in retained:
+        told[one.dataset, one.collection] = told.get((one.dataset, one.collection), 0) + one.rows
+    if kept != told:
+        where = ", ".join(sorted("/".join(a) for a in kept.keys() ^ told.keys() or kept.keys()))
+        raise DoesNotHold(f"retained rows: expected a rule, class and date for each, found a difference in {where}")
+
+
+def _no_stronger_than_shown(rows: Sequence[Mapping[str, Any]]) -> None:
+    for row in rows:
+        if claims_too_much(row["method"], f"{row['claim']} {row['reason']}"):
+            raise DoesNotHold(
+                f"{row['dataset']}/{row['collection']}: expected the words of overwriting, found those for a medium",
+                hint="reports/words.py lists what may be said",
+            )
+
+
+def _limits(facts: CertificateFacts, rows: Sequence[Mapping[str, Any]]) -> Sequence[Any]:
+    return limits(
+        methods={row["method"] for row in rows},
+        keys=facts.keys.destroyed > 0,
+        copies=bool(facts.copies),
+        export=facts.export is not None,
+        witnessed=facts.witnessed,
+        time_stamped=facts.time_stamped,
+    )
+
+
+def _sorted(items: Iterable[Any]) -> list[Any]:
+    return sorted(items, key=lambda one: (one.dataset, one.collection, getattr(one, "rule", "")))
+
+
+def _with_class(one: dict[str, Any]) -> dict[str, Any]:
+    return {("class" if key == "record_class" else key): value for key, value in one.items()}
+
+
+def _minute(when: datetime | None) -> str | None:
+    """A whole minute in UTC, e.g. 2026-11-22T22:30Z: seconds would tie entries of one person together."""
+    if when is None:
+        return None
+    if when.tzinfo is None:
+        raise ValueError("a time without zone cannot be certified")
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
+
+
+def _plain(value: Any, where: str) -> None:  # Any: walks a JSON document
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not (isinstance(key, str) and key.isascii()):
+                raise DoesNotHold(f"{where}: expected ASCII keys only")
+            _plain(inner, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for n, inner in enumerate(value):
+            _plain(inner, f"{where}[{n}]")
+    elif not (value is None or isinstance(value, str | bool | int)):
+        raise DoesNotHold(f"{where}: expected text, a whole number or a truth value, found {type(value).__name__}")

@@ -1,0 +1,81 @@
+"""Pages made from documents: one self-contained HTML file each, both languages, nothing fetched, no script.
+
+A page says what its JSON says, in words of `reports/words.py`; it adds no fact and no date of its own, so the same
+document always gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from fangxin.reports.certificate import certificate_bytes
+from fangxin.reports.words import claim_words
+
+
+def render(certificate: Mapping[str, Any]) -> bytes:  # Any: a JSON document
+    """Render a certificate as one HTML page; raises jinja2.UndefinedError if a part of it is missing."""
+    rows = certificate["collections"]
+    return page(
+        "certificate.html.j2",
+        c=certificate,
+        digest=hashlib.sha256(certificate_bytes(certificate)).hexdigest(),
+        total={name: sum(row[name] for row in rows) for name in _TOTALS},
+        verdicts={verdict: sum(row["verdict"] == verdict for row in rows) for verdict in _VERDICTS},
+        methods=_methods(rows),
+    )
+
+
+def page(template: str, **values: Any) -> bytes:  # Any: whatever the template prints
+    """Fill one of our templates; UTF-8."""
+    return _environment().get_template(template).render(**values).encode()
+
+
+_VERDICTS = ("ERASED", "RETAINED", "NOT_PRESENT", "OUT_OF_SCOPE", "FAILED")
+_TOTALS = (
+    "rows_found", "rows_erased", "rows_retained", "values_masked", "rows_shared", "rows_mentioned", "baseline_hits",
+    "hits_after", "hits_explained", "bytes_overwritten", "bytes_read",
+)  # fmt: skip
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"number": number, "size": size}
+    return environment
+
+
+def number(n: int) -> str:
+    """A whole number with thousands apart: 12 345 (with narrow no-break spaces, neutral in both languages)."""
+    return f"{n:,}".replace(",", "\u202f")
+
+
+def size(n: int) -> str:
+    """Bytes in a readable unit, cut to one decimal: 1.5 MiB."""
+    for unit, shift in (("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if n >= 1 << shift:
+            tenths = n * 10 >> shift
+            return f"{number(tenths // 10)}.{tenths % 10} {unit}"
+    return f"{n} B"
+
+
+def _methods(rows: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What was done to the bytes: one entry for each different wording, with the collections it speaks about."""
+    said: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        if row["method"]:
+            en, zh = claim_words(row["method"], row["claim"], row["reason"])
+            said.setdefault((row["method"], en, zh), []).append(f"{row['dataset']}/{row['collection']}")
+    return [{"method": method, "en": en, "zh": zh, "where": where} for (method, en, zh), where in said.items()]

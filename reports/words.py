@@ -1,0 +1,183 @@
+"""The words a certificate may use, in English and Chinese: each claims what was shown and no more.
+
+Overwriting the bytes of files is partial sanitisation: the vocabulary for whole media (NIST SP 800-88, IEEE 2883)
+is never used for it, whatever a store or a template would like to say.
+
+* The medium decides the wording; what is not known to be a disk gets the weaker sentence.
+* A limit is printed where it applies to this run, not as a boilerplate for all of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from fangxin.data.vocabulary import Method
+
+# Words for whole media or for ever, unless a sentence says that they do not apply ("not a clear of the medium").
+TOO_STRONG = re.compile(
+    r"(?<!not )(?<!not a )(?<!never )\b(?:clear(?:ed|s|ing)?|purg\w*|permanent\w*|forever|irrecoverabl\w*)\b"
+    r"|彻底清除|永久删除|无法恢复",
+    re.IGNORECASE,
+)
+
+_WEAK_MEDIUM = re.compile(
+    r"\b(?:non-rotational|not rotational|solid|ssd|nvme|virtual|thin|addressable|unknown)\b", re.IGNORECASE
+)
+_DISK = re.compile(r"\brotational\b|\bextents\b", re.IGNORECASE)
+
+_NOTHING_DONE = ("Nothing had to be done here.", "此处无需处理。")
+_EXTENTS = (
+    "The extents of the old files were overwritten once, flushed to the device, read back and found unmoved. "
+    "This is partial sanitisation: of these files, not of a whole medium.",
+    "旧文件所占的存储区段已覆写一遍,写入设备后逐字节读回核对,且位置未变。这属于部分净化:针对这些文件,而非整个存储介质。",
+)
+_BLOCKS = (
+    "The addressable blocks of the old files were overwritten once, flushed and read back: a logical overwrite. "
+    "Spare cells, and snapshots and replicas kept by the host, are not reached by it.",
+    "旧文件的可寻址数据块已覆写一遍,写入设备后读回核对:属于逻辑覆写。介质的备用单元以及宿主机保留的快照和副本不在其列。",
+)
+_CRYPTOGRAPHIC = (
+    "Cryptographic erase: the values were encrypted under a key of this person alone, and that key was destroyed. "
+    "Copies of the key held elsewhere, and any time the values lay in plain text before, are outside this claim.",
+    "密码学擦除:内容以仅属于本人的密钥加密,该密钥已销毁。若他处另存有密钥,或内容在加密前曾以明文存放,则不在本结论之内。",
+)
+_EXPIRY = (
+    "This copy was not changed; it ends by itself on the day that is printed, and was not examined.",
+    "该副本未作改动,将于所载日期自行到期,且未经检查。",
+)
+
+
+def claim_words(method: str, claim: str, reason: str) -> tuple[str, str]:
+    """Say in (English, Chinese) what was done to the bytes; `claim` and `reason` are an Erasure's.
+
+    Raises ValueError for a method nobody has defined words for: an undescribed method must not reach a certificate.
+    """
+    if not method:
+        return _NOTHING_DONE
+    match Method(method):
+        case Method.OVERWRITE:
+            return _EXTENTS if _DISK.search(claim) and not _WEAK_MEDIUM.search(claim) else _BLOCKS
+        case Method.CRYPTOGRAPHIC_ERASE:
+            return _CRYPTOGRAPHIC
+        case Method.LOGICAL_DELETE:
+            why = reason or "the medium refused"
+            return (
+                f"Logically deleted: the file was written anew without these rows, but its old bytes could not be "
+                f"overwritten in place ({why}). Old blocks may remain until the medium reuses them.",
+                f"逻辑删除:文件已在去除这些记录后重写,但旧字节未能就地覆写(原因:{why})。旧数据块在被介质重新使用之前可能仍然存在。",
+            )
+        case Method.EXPIRY:
+            return _EXPIRY
+
+
+def claims_too_much(method: str, text: str) -> bool:
+    """Whether a sentence about OVERWRITE borrows the vocabulary of whole media."""
+    return method == Method.OVERWRITE and TOO_STRONG.search(text) is not None
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Something the evidence does not show; `id` is stable, the sentences are printed."""
+
+    id: str
+    en: str
+    zh: str
+
+
+def limits(
+    *, methods: Collection[str], keys: bool, copies: bool, export: bool, witnessed: bool, time_stamped: bool
+) -> tuple[Limit, ...]:
+    """The limits that apply to one run, in the order in which they are printed."""
+    apply = {
+        "overwrite": Method.OVERWRITE in methods,
+        "logical-delete": Method.LOGICAL_DELETE in methods,
+        "keys": keys,
+        "copies": copies,
+        "export": export,
+        "one-history": not witnessed,
+        "dates": not time_stamped,
+    }
+    return tuple(limit for limit in LIMITS.values() if apply.get(limit.id, True))
+
+
+_ALL = (
+    Limit(
+        "recorded",
+        "The ledger proves what was recorded and when, not that the scanner told the truth. That is why the digests of "
+        "program and catalog, the planted control and a repeatable scan stand beside it.",
+        "账本证明何时记录了什么,并不证明扫描程序本身诚实;因此另附程序与数据目录的摘要、预先植入的对照记录,以及可重复的扫描方法。",
+    ),
+    Limit(
+        "one-history",
+        "No independent witness has cosigned the ledger: until one does, the operator could show two histories.",
+        "账本尚未经独立见证方联署;在此之前,运营方有可能对不同的人出示不同的历史。",
+    ),
+    Limit(
+        "dates",
+        "No time-stamping authority has confirmed the dates: they are the operator's word.",
+        "日期未经第三方时间戳机构确认,以运营方陈述为准。",
+    ),
+    Limit(
+        "overwrite",
+        "Overwriting says nothing of spare and remapped cells, device caches, snapshots, or copies that were freed "
+        "before this run could hold them.",
+        "覆写不涉及介质的备用或重映射单元、设备缓存、快照,以及本次处理之前已被释放的旧副本。",
+    ),
+    Limit(
+        "logical-delete",
+        "Where a medium refused to be overwritten, old blocks may keep their bytes until they are reused.",
+        "介质不支持就地覆写之处,旧数据块在被重新使用之前可能仍保留原有字节。",
+    ),
+    Limit(
+        "keys",
+        "Destroying a key covers exactly what was encrypted under it. Nobody can prove that a key was not copied while "
+        "it lived.",
+        "销毁密钥仅覆盖以该密钥加密的内容;无人能够证明密钥在存续期间未被复制。",
+    ),
+    Limit(
+        "names",
+        "File names, directory blocks and the file system's own journal cannot be addressed.",
+        "文件名、目录块以及文件系统自身的日志无法逐一处理。",
+    ),
+    Limit(
+        "common-values",
+        "Values that many people share, such as a name or a city, are judged by record, not by bytes.",
+        "与他人相同的内容(如姓名、城市)按记录判断,而非按字节判断。",
+    ),
+    Limit(
+        "derived",
+        "Keyed hashes, trained models and aggregates that cannot be traced back to a row were not examined.",
+        "带密钥的散列值、已训练的模型以及无法追溯到单条记录的统计结果未作检查。",
+    ),
+    Limit(
+        "elsewhere",
+        "Only the collections of the catalog were examined: not logs shipped elsewhere, query caches, or copies in "
+        "other organisations' systems.",
+        "仅检查了数据目录所列的数据集合;已外送的日志、查询缓存以及其他组织系统中的副本不在其列。",
+    ),
+    Limit(
+        "copies",
+        "Declared copies, such as backups, were not opened. They end on the day that is printed beside them.",
+        "已申报的副本(如备份)未被打开检查,将于所载日期到期。",
+    ),
+    Limit(
+        "export",
+        "The exported files are a new copy, outside this certificate; whoever holds them answers for them.",
+        "导出的文件是一份新的副本,不在本证明范围之内,由持有人自行保管。",
+    ),
+    Limit(
+        "memory",
+        "Main memory, swap, hibernation files and crash dumps were not examined.",
+        "内存、交换区、休眠文件和崩溃转储未作检查。",
+    ),
+    Limit(
+        "moment",
+        "The scan speaks of the moment it ran. Whoever administers the machine could change it while it is being read, "
+        "or afterwards.",
+        "扫描结论仅对应扫描当时;机器的管理者可能在扫描期间或之后改动数据。",
+    ),
+)
+LIMITS: Mapping[str, Limit] = MappingProxyType({limit.id: limit for limit in _ALL})
