@@ -25,6 +25,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from fangxin.data.errors import InputError, LedgerForked, NotAllowed, WriterBusy
@@ -144,17 +145,17 @@ class Ledger:
             raise InputError(f"ledger: never had size {old}", hint=f"it has {self.size} entries")
         return merkle.consistency(old, self.size, self._tree.subtree)
 
-    def files(self) -> Iterator[tuple[str, bytes]]:
-        """Yield (path, content) of the checkpoint, older frozen ones, and every tile of the signed tree."""
-        yield "checkpoint", self._note
+    def files(self) -> Iterator[tuple[str, Callable[[], bytes]]]:
+        """Yield (path, reader) of the checkpoint, older frozen ones, and every tile of the signed tree."""
+        note, tree = self._note, self._tree
+        yield "checkpoint", lambda: note
         for frozen in sorted((self.folder / "checkpoints").glob("*")):
-            yield f"checkpoints/{frozen.name}", frozen.read_bytes()
+            yield f"checkpoints/{frozen.name}", frozen.read_bytes
         for level, index, width in tiles.tiles_of(self.size):
             if level == "entries":
-                content = tiles.join_bundle(self._tree.bundle(index))
+                yield tiles.tile_path(level, index, width), partial(_bundle_bytes, tree, index)
             else:
-                content = self._tree.tile(int(level), index)
-            yield tiles.tile_path(level, index, width), content
+                yield tiles.tile_path(level, index, width), partial(tree.tile, int(level), index)
 
     # ------------------------------------------------------------ the flush
 
@@ -306,6 +307,10 @@ class Ledger:
     def _at(self, boundary: str) -> None:
         if self.at is not None:
             self.at(boundary)
+
+
+def _bundle_bytes(tree: tiles.Tree, index: int) -> bytes:
+    return tiles.join_bundle(tree.bundle(index))
 
 
 def _fold(tile: bytes) -> bytes:

@@ -1,0 +1,1291 @@
+"""The auditor's verifier: checks a package of evidence without trusting, asking or importing its maker.
+
+    python verify.py PACKAGE [--trust DIR] [--since OLD_CHECKPOINT] [--secret FILE] [--json]
+
+PACKAGE is the zip or the same files as a plain folder. One file, standard library and `cryptography`, no network,
+public keys only. It prints every check with its result and the reason. Exit codes:
+
+    0  every check that applies was run and holds
+    1  something is false: a signature, hash, order, count or date
+    2  nothing is false, but something could not be checked
+    3  wrong usage
+
+* Trust comes from outside: DIR holds `log.vkey` and `evidence.pub.pem` as you got them from somebody you trust.
+  Without it the package's own keys are used and the answer is at best 2: whoever signs a whole package again
+  with other keys must never earn 0.
+* Members are read by name and never extracted; a zip must be, byte for byte, the one that our writer makes.
+* Every parser refuses what the format's writer would not have written; whatever it refuses has its own message.
+* --secret FILE: the receipt secret (64 hex digits, or base32) on the first line, then one `kind=value` line for
+  each identity the request was opened with. It shows which entries are the holder's, and leaves the file alone.
+
+Formats: C2SP signed-note, tlog-checkpoint, tlog-tiles, tlog-proof@v1; RFC 6962 (hashes), RFC 9162 (proofs),
+RFC 8785 (canonical JSON), in-toto Statement v1 in DSSE v1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import hmac
+import json
+import os
+import re
+import stat
+import struct
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any  # Any: parsed JSON, before it is checked
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+HOLDS, FALSE, MISSING, NOT_APPLICABLE = "HOLDS", "FALSE", "MISSING", "NOT APPLICABLE"
+
+Secret = tuple[bytes, list[list[str]]]  # the receipt secret, and the (kind, value) pairs it was used with
+_EMPTY = hashlib.sha256(b"").digest()
+_MANIFEST = "MANIFEST.sha256"
+_MOST_FILES, _MOST_BYTES, _MOST_MEMBER = 65_535, 2**32 - 1, 2**28
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row of the answer: what was checked, how it came out, and why."""
+
+    name: str
+    result: str
+    reason: str
+
+
+class Usage(Exception):
+    """The command line or a file given on it is wrong: exit code 3."""
+
+
+class Wrong(Exception):
+    """Something is false."""
+
+
+class Missing(Exception):
+    """Something could not be checked."""
+
+
+class Skip(Exception):
+    """The check does not apply to this package."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the checks named by the command line, print the table, and return the exit code."""
+    parser = _Parser(prog="verify.py", description="Check a package of erasure evidence.")
+    parser.add_argument("path", metavar="PACKAGE", help="the zip, or the same files as a folder")
+    parser.add_argument("--trust", metavar="DIR", help="folder with log.vkey and evidence.pub.pem from outside")
+    parser.add_argument("--since", metavar="CHECKPOINT", help="an older checkpoint that this ledger must extend")
+    parser.add_argument("--secret", metavar="FILE", help="receipt secret: show which entries are mine")
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
+    try:
+        given = parser.parse_args(argv)
+        checks = verify(given.path, trust=given.trust, since=given.since, secret=given.secret)
+    except Usage as error:
+        print(f"verify: {error}", file=sys.stderr)
+        return 3
+    code = exit_code(checks)
+    if given.json:
+        print(json.dumps({"checks": [asdict(one) for one in checks], "exit_code": code}, indent=2))
+    else:
+        print(table(checks))
+    return code
+
+
+def verify(
+    path: str | Path,
+    *,
+    trust: str | Path | None = None,
+    since: str | Path | None = None,
+    secret: str | Path | None = None,
+) -> list[Check]:
+    """Run every check over a package and return one row for each; Usage if the arguments make no sense."""
+    package = Path(path)
+    if not package.exists():
+        raise Usage(f"{package}: there is no such package")
+    if trust is not None and not Path(trust).is_dir():
+        raise Usage(f"{trust}: --trust names a folder that holds log.vkey and evidence.pub.pem")
+    if trust is not None and Path(trust).resolve() == package.resolve():
+        raise Usage("--trust is the package itself: its keys must come from somewhere else")
+    case = _Case(
+        package,
+        trust=None if trust is None else Path(trust),
+        since=None if since is None else _given(since, "--since"),
+        secret=None if secret is None else _secret_file(_given(secret, "--secret")),
+    )
+    return [_run(name, check) for name, check in case.checks()]
+
+
+def exit_code(checks: Sequence[Check]) -> int:
+    """Return 1 if any check is false, else 2 if any could not be made, else 0."""
+    results = {one.result for one in checks}
+    return 1 if FALSE in results or not checks else 2 if MISSING in results else 0
+
+
+def table(checks: Sequence[Check]) -> str:
+    """Return the rows as text for a terminal, with the answer in the last line."""
+    wide = max(len(one.name) for one in checks)
+    rows = [f"{one.name:<{wide}}  {one.result:<14}  {one.reason}" for one in checks]
+    answer = {
+        0: "Every check that applies was run and holds.",
+        1: "Something is FALSE: do not rely on this package.",
+        2: "Nothing is false, but something could not be checked.",
+    }
+    return "\n".join([*rows, "", answer[exit_code(checks)]])
+
+
+def _run(name: str, check: Callable[[], str]) -> Check:
+    try:
+        return Check(name, HOLDS, check())
+    except Wrong as error:
+        return Check(name, FALSE, str(error))
+    except Missing as error:
+        return Check(name, MISSING, str(error))
+    except Skip as error:
+        return Check(name, NOT_APPLICABLE, str(error))
+    except Exception as error:  # a defect of this program must neither pass nor print what it was reading
+        return Check(name, FALSE, f"the verifier itself failed here ({type(error).__name__}); please report it")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:  # Any: argparse says NoReturn
+        raise Usage(message)
+
+
+def _given(path: str | Path, option: str) -> bytes:
+    try:
+        found = Path(path).read_bytes()
+    except OSError as error:
+        raise Usage(f"{option}: {path}: {error.strerror}") from None
+    if len(found) > 65_536:
+        raise Usage(f"{option}: {path}: larger than 64 KiB")
+    return found
+
+
+# ---------------------------------------------------------------- the checks
+
+
+class _Case:
+    """A package under examination: what one check establishes, the later ones build on."""
+
+    def __init__(self, path: Path, *, trust: Path | None, since: bytes | None, secret: Secret | None) -> None:
+        self._path, self._trust, self._since, self._secret = path, trust, since, secret
+        self._files: dict[str, bytes | Path] | None = None  # a Path is read when asked for
+        self._vkey: VKey | None = None
+        self._evidence: Ed25519PublicKey | None = None
+        self._head: Checkpoint | None = None
+        self._tree: Tree | None = None
+        self._lines: list[bytes] = []
+        self._entries: list[dict[str, Any]] | None = None
+
+    def checks(self) -> list[tuple[str, Callable[[], str]]]:
+        """Return the checks in the order in which they build on each other."""
+        return [
+            ("container", self.container),
+            ("manifest", self.manifest),
+            ("coverage", self.coverage),
+            ("trust", self.trust),
+            ("policy", self.policy),
+            ("checkpoint", self.checkpoint),
+            ("witnesses", self.witnesses),
+            ("time", self.time),
+            ("tree", self.tree),
+            ("history", self.history),
+            ("receipts", self.receipts),
+            ("entries", self.entries),
+            ("order", self.order),
+            ("statements", self.statements),
+            ("certificates", self.certificates),
+            ("law", self.law),
+            ("code", self.code),
+            ("mine", self.mine),
+        ]
+
+    # -------------------------------------------------------- the package as files
+
+    def container(self) -> str:
+        """The package is the very zip our writer makes, or a folder of plain files with safe names."""
+        if self._path.is_dir():
+            self._files = dict(_folder(self._path))
+            return f"a folder of {len(self._files)} plain files"
+        try:
+            size = self._path.stat().st_size
+            if size > _MOST_BYTES:
+                raise Wrong("zip: larger than 4 GiB")
+            self._files = dict(_unzip(self._path.read_bytes()))
+        except OSError as error:
+            raise Missing(f"the package cannot be read: {error.strerror}") from None
+        return f"a stored zip of {len(self._files)} files, byte for byte as its writer makes it"
+
+    def manifest(self) -> str:
+        """Every file is listed, none is extra, and all hashes are equal."""
+        raw = self._read(_MANIFEST)
+        listed: dict[str, str] = {}
+        for line in _lines(raw, _MANIFEST):
+            match = re.fullmatch(rb"([0-9a-f]{64})  ([!-~]{1,240})", line)
+            if match is None:
+                raise Wrong(f"{_MANIFEST}: expected `<sha256>  <name>` on every line")
+            listed[_safe(match[2].decode())] = match[1].decode()
+        if raw != b"".join(f"{listed[name]}  {name}\n".encode() for name in sorted(listed)):
+            raise Wrong(f"{_MANIFEST}: names are not sorted or come twice")
+        present = set(self._names()) - {_MANIFEST}
+        for name in sorted(present - listed.keys()):
+            raise Wrong(f"{name}: in the package, but not in the manifest")
+        for name in sorted(listed.keys() - present):
+            raise Wrong(f"{name}: in the manifest, but not in the package")
+        for name, digest in listed.items():
+            if hashlib.sha256(self._read(name)).hexdigest() != digest:
+                raise Wrong(f"{name}: its SHA-256 is not the one in the manifest")
+        return f"{len(listed)} files listed, none extra, all hashes equal"
+
+    def coverage(self) -> str:
+        """Every file is of a kind that this program knows."""
+        known = re.compile(
+            r"README\.(zh|en)\.md|verify\.(py|sh)|log\.vkey|evidence\.pub\.pem|policy\.json|checkpoint|"
+            r"checkpoints/(0|[1-9][0-9]*)|tile/(entries|[0-9]{1,2})/[x0-9./p]+|dsse/[0-9a-f]{64}\.json|"
+            r"proofs/[^/]+\.tlog-proof|certificates/[^/]+\.(json|html)|law/[^/]+|schemas/[^/]+\.json|"
+            rf"code-digests\.txt|{re.escape(_MANIFEST)}"
+        )
+        for name in self._names():
+            if known.fullmatch(name) is None:
+                raise Missing(f"{name}: this version has no check for such a file; use a newer verify.py")
+        return "every file is of a kind that has its check"
+
+    # -------------------------------------------------------- keys and the signed head
+
+    def trust(self) -> str:
+        """The keys are those that the auditor brought, not merely those in the package."""
+        own_vkey, own_pem = self._read("log.vkey"), self._read("evidence.pub.pem")
+        if self._trust is None:
+            self._vkey, self._evidence = _vkey_file(own_vkey, "log.vkey"), _pem_key(own_pem, "evidence.pub.pem")
+            raise Missing(
+                f"no --trust; the package's own keys were used, compare with the ones you got elsewhere: log key "
+                f"{own_vkey.decode().strip()} · evidence key SHA-256 {hashlib.sha256(own_pem).hexdigest()}"
+            )
+        brought: dict[str, bytes] = {}
+        for name in ("log.vkey", "evidence.pub.pem"):
+            try:
+                brought[name] = (self._trust / name).read_bytes()
+            except OSError:
+                raise Missing(f"--trust: {name} is not in that folder") from None
+        self._vkey = _vkey_file(brought["log.vkey"], "--trust log.vkey")
+        self._evidence = _pem_key(brought["evidence.pub.pem"], "--trust evidence.pub.pem")
+        for name, own in (("log.vkey", own_vkey), ("evidence.pub.pem", own_pem)):
+            if own != brought[name]:
+                raise Wrong(f"{name}: the package's key is not the trusted one")
+        return f"the keys are the trusted ones; origin {self._vkey.name}"
+
+    def policy(self) -> str:
+        """The policy is readable and speaks of the same origin."""
+        policy = self._policy()
+        if policy.get("origin") != self._log_key().name:
+            raise Wrong("policy.json: of another origin than the log key")
+        return f"origin {policy['origin']}, quorum of witnesses {policy['quorum']}"
+
+    def checkpoint(self) -> str:
+        """The log key signed the head of the ledger."""
+        self._head = parse_checkpoint(self._read("checkpoint"), self._log_key())
+        return f"{self._head.size} entries, signed by {self._head.origin}"
+
+    def witnesses(self) -> str:
+        """A quorum of witnesses cosigned the head, where the policy asks for one."""
+        if self._policy()["quorum"] or "witness.vkeys" in self._names():
+            raise Missing("the policy names witnesses; this version does not check cosignatures")
+        raise Skip("the policy names no witness: the operator alone vouches that there is one history")
+
+    def time(self) -> str:
+        """A time token covers the head, where the package has one."""
+        if any(name.endswith(".tsr") for name in self._names()):
+            raise Missing("the package has a time token; this version does not check it")
+        raise Skip("no time token in the package: dates are the operator's word")
+
+    # -------------------------------------------------------- the tree
+
+    def tree(self) -> str:
+        """Bundles lead to leaves, leaves to tiles, tiles to the signed root; no tile is extra."""
+        head = self._signed()
+        lines: list[bytes] = []
+        for index in range(-(-head.size // 256)):
+            count = min(256, head.size - index * 256)
+            name = _tile_name("entries", index, count)
+            lines += _bundle(self._read(name), count, name)
+        tree = Tree([hashlib.sha256(b"\x00" + line).digest() for line in lines])
+        expected = {_tile_name("entries", i, min(256, head.size - i * 256)) for i in range(-(-head.size // 256))}
+        level, count = 0, head.size
+        while count:
+            hashes = tree.levels[8 * level]
+            for index in range(-(-count // 256)):
+                part = hashes[index * 256 : min(count, (index + 1) * 256)]
+                name = _tile_name(level, index, len(part))
+                expected.add(name)
+                if self._read(name) != b"".join(part):
+                    raise Wrong(f"{name}: not the hashes of what lies below it")
+            level, count = level + 1, count // 256
+        for name in self._names():
+            if name.startswith("tile/") and name not in expected:
+                raise Wrong(f"{name}: not a tile of a tree of {head.size} entries")
+        if tree.root(head.size) != head.root:
+            raise Wrong(f"the root of the {head.size} entries is not the one that was signed")
+        self._tree, self._lines = tree, lines
+        return f"{head.size} entries lead to the signed root"
+
+    def history(self) -> str:
+        """The ledger extends every older checkpoint that is in the package or was brought."""
+        tree, head = self._grown(), self._signed()
+        older = {name: self._read(name) for name in self._names() if name.startswith("checkpoints/")}
+        if self._since is not None:
+            older["--since"] = self._since
+        for name, note in older.items():
+            old = parse_checkpoint(note, self._log_key(), name)
+            if name.startswith("checkpoints/") and name != f"checkpoints/{old.size}":
+                raise Wrong(f"{name}: holds a checkpoint of size {old.size}")
+            if old.size > head.size:
+                raise Wrong(f"{name}: has {old.size} entries, this ledger only {head.size}: it was cut or is older")
+            if tree.root(old.size) != old.root:
+                raise Wrong(f"{name}: this ledger does not begin with those {old.size} entries: two histories")
+        if not older:
+            raise Skip("no older checkpoint: keep this one, and bring it with --since the next time")
+        return f"extends {len(older)} older checkpoint(s)"
+
+    def receipts(self) -> str:
+        """Every receipt proves its entry under a checkpoint that this tree extends."""
+        names = [name for name in self._names() if name.startswith("proofs/")]
+        for name in names:
+            self._receipt(self._read(name), name)
+        if not names:
+            raise Skip("no receipt in the package")
+        return f"{len(names)} receipt(s) prove their entries"
+
+    def _receipt(self, text: bytes, name: str) -> int:
+        """Check a receipt and return the index it is for."""
+        tree, head = self._grown(), self._signed()
+        index, proof, note = parse_proof(text, name)
+        at = parse_checkpoint(note, self._log_key(), name)
+        if at.size > head.size or tree.root(at.size) != at.root:
+            raise Wrong(f"{name}: its checkpoint is of another tree")
+        if index >= at.size:
+            raise Wrong(f"{name}: index {index} is not below its size {at.size}")
+        check_inclusion(tree.levels[0][index], index, at.size, proof, at.root, name)
+        return index
+
+    # -------------------------------------------------------- what the entries say
+
+    def entries(self) -> str:
+        """Every entry is canonical, of a known type, with exactly its fields in their patterns."""
+        self._grown()
+        found, newer = [], set()
+        for index, line in enumerate(self._lines):
+            entry = strict_json(line, f"entry {index}")
+            if not isinstance(entry, dict):
+                raise Wrong(f"entry {index}: not an object")
+            kind = entry.get("type")
+            if isinstance(kind, str) and re.fullmatch(_CODE, kind, re.ASCII) and kind not in _TYPES:
+                newer.add(kind)
+            else:
+                _entry(entry, index)
+            found.append(entry)
+        self._entries = found
+        if newer:
+            raise Missing(f"entries of types this version does not know: {', '.join(sorted(newer))}")
+        return f"{len(found)} entries, canonical, each with exactly its fields"
+
+    def order(self) -> str:
+        """Intent comes before act and outcome, plans before deeds, laws before use, zero hits before certificates."""
+        open_intents: dict[int, dict[str, Any]] = {}
+        intents: dict[int, dict[str, Any]] = {}
+        plans: set[str] = set()
+        laws: set[str] = set()
+        loaded = clean = opened = False
+        vault = ""
+        residues = 0
+        for index, entry in enumerate(self._known()):
+            kind = entry["type"]
+            if kind == "request.opened":
+                opened = True
+                if not loaded:
+                    raise Wrong(f"entry {index}: a request was opened before any law was loaded")
+                if laws and not laws.issuperset(entry["law"].split(",")):
+                    raise Wrong(f"entry {index}: a request under a law that was not loaded before")
+            elif kind == "law.loaded":
+                loaded = True
+                laws |= {entry["law"]} if "law" in entry else set()
+            elif kind == "retained" and not loaded:
+                raise Wrong(f"entry {index}: something was retained before any law was loaded")
+            elif kind == "approved":
+                plans.add(entry["plan"])
+            elif kind == "key.committed":
+                vault = entry["root"]
+            elif kind == "erase.intended":
+                if "plan" in entry and entry["plan"] not in plans:
+                    raise Wrong(f"entry {index}: the plan to be carried out was not approved before")
+                intents[index] = open_intents[index] = entry
+                residues = 0
+            elif kind in ("key.destroyed", "store.overwritten", "store.rewritten"):
+                intent = intents.get(entry["intent"])
+                if intent is None:
+                    raise Wrong(f"entry {index}: an outcome without an intent before it")
+                if intent["store"] != entry.get("store", "vault"):
+                    raise Wrong(f"entry {index}: an outcome for another store than its intent's")
+                open_intents.pop(entry["intent"], None)
+                if kind == "key.destroyed":
+                    if entry["before"] != vault:
+                        raise Wrong(f"entry {index}: keys destroyed under a root that was not the last one committed")
+                    if entry["after"] == vault:
+                        raise Wrong(f"entry {index}: keys destroyed, but the root is the same")
+                    vault = entry["after"]
+            elif kind == "validated":
+                clean |= entry["hits"] == 0
+                for at, intent in open_intents.items():
+                    if intent["tag"] == entry["tag"]:
+                        raise Wrong(f"entry {index}: validated while intent {at} had no outcome")
+            elif kind == "residue.found":
+                residues += 1
+            elif kind == "certificate.issued":
+                if entry["verdict"] == "failed":
+                    residues = 0
+                elif not clean:
+                    raise Wrong(f"entry {index}: a certificate before any validation that found nothing")
+                if not opened:
+                    raise Wrong(f"entry {index}: a certificate before any request was opened")
+        if open_intents:
+            raise Missing(
+                f"{len(open_intents)} intent(s) without outcome, first entry {min(open_intents)}: work is due"
+            )
+        if residues:
+            raise Missing(f"{residues} residue(s) found without a new intent or a failed certificate: work is due")
+        return f"{len(intents)} intent(s), each before its outcome; laws, plans and validations before their use"
+
+    def statements(self) -> str:
+        """Every statement is signed by the evidence key, canonical, and its digest stands in the ledger."""
+        digests = self._digests()
+        names = [name for name in self._names() if name.startswith("dsse/")]
+        for name in names:
+            raw = self._read(name)
+            digest = hashlib.sha256(raw).hexdigest()
+            if name != f"dsse/{digest}.json":
+                raise Wrong(f"{name}: its name is not its SHA-256")
+            statement = parse_statement(raw, self._evidence_key(), name)
+            if digest not in digests:
+                raise Wrong(f"{name}: its SHA-256 is in no entry of the ledger")
+            for subject in statement["subject"]:
+                about = subject["name"]
+                if (
+                    about in self._names()
+                    and hashlib.sha256(self._read(about)).hexdigest() != subject["digest"]["sha256"]
+                ):
+                    raise Wrong(f"{name}: speaks about another {about} than the one in the package")
+            plan = statement["predicate"].get("plan")
+            if isinstance(plan, str) and re.fullmatch("[0-9a-f]{64}", plan) and plan not in self._plans():
+                raise Wrong(f"{name}: names a plan that was not approved")
+        if not names:
+            raise Skip("no statement in the package")
+        return f"{len(names)} statement(s), signed and logged"
+
+    def certificates(self) -> str:
+        """Every certificate is the one that was logged, and its own figures agree."""
+        known = self._known()
+        names = sorted(name for name in self._names() if name.startswith("certificates/"))
+        if not names:
+            raise Skip("no certificate in the package")
+        issued = [(index, one) for index, one in enumerate(known) if one["type"] == "certificate.issued"]
+        stems = sorted({name.rpartition(".")[0] for name in names})
+        for stem in stems:
+            name = f"{stem}.json"
+            raw = self._read(name)
+            digest = hashlib.sha256(raw).hexdigest()
+            logged = [(index, one) for index, one in issued if one["json"] == digest]
+            if not logged:
+                raise Wrong(f"{name}: its SHA-256 is in no certificate.issued")
+            page = hashlib.sha256(self._read(f"{stem}.html")).hexdigest()
+            if all(one["html"] != page for _index, one in logged):
+                raise Wrong(f"{stem}.html: its SHA-256 is not the one logged with {name}")
+            index, entry = next((i, one) for i, one in logged if one["html"] == page)
+            certificate = strict_json(raw, name)
+            _certificate(certificate, name)
+            if certificate["outcome"] != entry["verdict"]:
+                raise Wrong(f"{name}: says {certificate['outcome']}, the ledger {entry['verdict']}")
+            self._certified(certificate, name, index)
+        return f"{len(stems)} certificate(s), logged in both forms, figures agree"
+
+    def _certified(self, certificate: dict[str, Any], name: str, issued: int) -> None:
+        """Check what a certificate says about the ledger: origin, the validation it rests on, its proof, its plan."""
+        evidence, known = certificate["evidence"], self._known()
+        if evidence["origin"] != self._log_key().name:
+            raise Wrong(f"{name}: names another ledger")
+        index = evidence.get("validated", evidence.get("index"))
+        if not _count(index) or index >= len(known) or known[index]["type"] != "validated":
+            raise Wrong(f"{name}: entry {index} is not a validation")
+        if index >= issued:
+            raise Wrong(f"{name}: issued before the validation that it rests on")
+        if certificate["outcome"] != "failed" and known[index]["hits"] != 0:
+            raise Wrong(f"{name}: rests on a validation that found {known[index]['hits']} hit(s)")
+        proof = evidence["proof"]
+        if not isinstance(proof, str):
+            raise Wrong(f"{name}: its proof is neither a file name nor a receipt")
+        if proof.startswith("c2sp.org/"):
+            proved = self._receipt(proof.encode(), f"{name} (proof)")
+        else:
+            file = _safe(proof if proof.startswith("proofs/") else f"proofs/{proof}")
+            proved = self._receipt(self._read(file), file)
+        if proved != index:
+            raise Wrong(f"{name}: its proof is for entry {proved}, not {index}")
+        for holder in (certificate, evidence):
+            if "plan" in holder and str(holder["plan"]) not in self._plans():
+                raise Wrong(f"{name}: names a plan that was not approved")
+        before = known[:issued]
+        if certificate["catalog"] not in [one["catalog"] for one in before if one["type"] == "request.opened"]:
+            raise Wrong(f"{name}: names a catalog that no request was opened under")
+        for key, kind in (("law", "law.loaded"), ("software", "code.loaded")):
+            named = certificate.get(key, [])
+            for one in named if isinstance(named, list) else [named]:
+                digest = one.get("sha256") if isinstance(one, dict) else None
+                if digest not in [loaded["digest"] for loaded in before if loaded["type"] == kind]:
+                    raise Wrong(f"{name}: {key} with a SHA-256 that is in no {kind} before it")
+        self._keys_gone(certificate["keys"], before, name)
+
+    def _keys_gone(self, keys: Any, before: list[dict[str, Any]], name: str) -> None:
+        """Check that the key store's roots before and after are those that the ledger has for a destruction."""
+        if not isinstance(keys, dict) or not _count(keys.get("destroyed")):
+            raise Wrong(f"{name}: keys without the count of those destroyed")
+        roots = [(one["before"], one["after"]) for one in before if one["type"] == "key.destroyed"]
+        stated = (keys.get("commitment_before"), keys.get("commitment_after"))
+        if keys["destroyed"] and (
+            stated[0] not in [one for one, _after in roots] or stated[1] not in [one for _before, one in roots]
+        ):
+            raise Wrong(f"{name}: keys destroyed between roots of which the ledger knows nothing")
+
+    def law(self) -> str:
+        """Every law file is one that the ledger says was loaded."""
+        loaded = {one["digest"] for one in self._known() if one["type"] == "law.loaded"}
+        names = [name for name in self._names() if name.startswith("law/")]
+        for name in names:
+            if hashlib.sha256(self._read(name)).hexdigest() not in loaded:
+                raise Wrong(f"{name}: its SHA-256 is in no law.loaded")
+        if not names:
+            raise Skip("no law file in the package")
+        return f"{len(names)} law file(s), each logged before use"
+
+    def code(self) -> str:
+        """The list of code digests is the one that the ledger holds."""
+        loaded = [(i, one) for i, one in enumerate(self._known()) if one["type"] == "code.loaded"]
+        text = "".join(f"{index} {one['digest']} {one.get('tree', '-')}\n" for index, one in loaded)
+        if self._read("code-digests.txt") != text.encode():
+            raise Wrong("code-digests.txt: not the code.loaded entries of the ledger")
+        if not loaded:
+            raise Missing("the ledger does not say which code ran (no code.loaded)")
+        return f"{len(loaded)} version(s) of the code are on record"
+
+    def mine(self) -> str:
+        """With the receipt secret: these entries are the holder's."""
+        if self._secret is None:
+            raise Skip("no --secret given")
+        secret, selectors = self._secret
+        known = self._known()
+        tags = {hmac.new(secret, b"tag" + struct.pack(">Q", i), "sha256").hexdigest()[:32]: i for i in range(4096)}
+        found = [(index, one) for index, one in enumerate(known) if one.get("tag") in tags]
+        opened = [one for _index, one in found if one["type"] == "request.opened"]
+        if len(opened) != 1:
+            raise Wrong("no request in this ledger was opened with that secret")
+        if not selectors:
+            raise Missing(f"{len(found)} entries are yours; add kind=value lines to check whom the request names")
+        text = json.dumps(sorted(selectors), separators=(",", ":"), ensure_ascii=False).encode()
+        if hmac.new(secret, b"subject" + text, "sha256").hexdigest() != opened[0]["commitment"]:
+            raise Wrong("the request was opened for other identities than those given")
+        return "yours: " + ", ".join(f"{index} {one['type']}" for index, one in found)
+
+    # -------------------------------------------------------- what earlier checks established
+
+    def _names(self) -> list[str]:
+        if self._files is None:
+            raise Missing("the package cannot be read")
+        return list(self._files)
+
+    def _read(self, name: str) -> bytes:
+        if self._files is None:
+            raise Missing("the package cannot be read")
+        if name not in self._files:
+            raise Missing(f"{name}: not in the package")
+        found = self._files[name]
+        if isinstance(found, bytes):
+            return found
+        try:
+            return found.read_bytes()
+        except OSError as error:
+            raise Missing(f"{name}: {error.strerror}") from None
+
+    def _log_key(self) -> VKey:
+        if self._vkey is None:
+            raise Missing("there is no log key to check with")
+        return self._vkey
+
+    def _evidence_key(self) -> Ed25519PublicKey:
+        if self._evidence is None:
+            raise Missing("there is no evidence key to check with")
+        return self._evidence
+
+    def _policy(self) -> dict[str, Any]:
+        policy = strict_json(self._read("policy.json"), "policy.json")
+        if not isinstance(policy, dict) or not _count(policy.get("quorum")):
+            raise Wrong("policy.json: expected an object with a quorum")
+        return policy
+
+    def _signed(self) -> Checkpoint:
+        if self._head is None:
+            raise Missing("there is no checkpoint to build on")
+        return self._head
+
+    def _grown(self) -> Tree:
+        if self._tree is None:
+            raise Missing("the tree does not lead to a signed root")
+        return self._tree
+
+    def _known(self) -> list[dict[str, Any]]:
+        if self._entries is None:
+            raise Missing("the entries could not be read")
+        return self._entries
+
+    def _plans(self) -> set[str]:
+        return {one["plan"] for one in self._known() if one["type"] == "approved"}
+
+    def _digests(self) -> set[str]:
+        return {value for one in self._known() for value in one.values() if isinstance(value, str) and len(value) == 64}
+
+
+# ---------------------------------------------------------------- certificates and entries
+
+
+_VERDICTS = ("ERASED", "NOT_PRESENT", "RETAINED", "FAILED", "OUT_OF_SCOPE")
+_CERTIFICATE = frozenset(
+    {"format", "number", "request", "batch", "outcome", "times", "collections", "keys", "retained", "shared"}
+    | {"mentions", "copies", "limits", "evidence", "software", "catalog"}
+)
+_FIGURES = frozenset(
+    {"rows_found", "rows_erased", "rows_retained", "values_masked", "rows_residual", "baseline_hits", "hits_after"}
+    | {"hits_explained", "bytes_read", "bytes_overwritten"}
+)
+
+
+def _certificate(certificate: Any, name: str) -> None:
+    """Check a certificate's own figures against each other."""
+    if not isinstance(certificate, dict) or certificate.get("format") != "fangxin/certificate/1":
+        raise Wrong(f"{name}: not a certificate of the format fangxin/certificate/1")
+    for key in sorted(_CERTIFICATE):
+        if key not in certificate:
+            raise Wrong(f"{name}: {key} is missing")
+    evidence = certificate["evidence"]
+    if not isinstance(evidence, dict) or not {"origin", "proof"} <= evidence.keys():
+        raise Wrong(f"{name}: evidence lacks origin or proof")
+    if len({"validated", "index"} & evidence.keys()) != 1:
+        raise Wrong(f"{name}: evidence does not name the entry of its validation, once")
+    collections = certificate["collections"]
+    if not isinstance(collections, list) or not collections:
+        raise Wrong(f"{name}: no collections")
+    addresses = set()
+    for one in collections:
+        if not isinstance(one, dict) or one.get("verdict") not in _VERDICTS:
+            raise Wrong(f"{name}: a collection without one of the verdicts {', '.join(_VERDICTS)}")
+        if not all(isinstance(one.get(key), str) and one[key] for key in ("dataset", "collection", "store")):
+            raise Wrong(f"{name}: a collection without dataset, collection or store")
+        address = f"{one['dataset']}/{one['collection']}"
+        if address in addresses:
+            raise Wrong(f"{name}: two verdicts for {address}")
+        addresses.add(address)
+        _collection(one, f"{name}: {address}")
+    verdicts = {one["verdict"] for one in collections}
+    outcome = certificate["outcome"]
+    if outcome not in ("erased", "erased_with_retention", "failed"):
+        raise Wrong(f"{name}: unknown outcome")
+    if outcome != "failed" and "FAILED" in verdicts:
+        raise Wrong(f"{name}: outcome {outcome}, but a collection FAILED")
+    if outcome == "erased" and "RETAINED" in verdicts:
+        raise Wrong(f"{name}: outcome erased, but a collection is RETAINED")
+    if outcome == "erased_with_retention" and "RETAINED" not in verdicts:
+        raise Wrong(f"{name}: outcome erased_with_retention, but no collection is RETAINED")
+
+
+def _collection(one: dict[str, Any], where: str) -> None:
+    """Check one collection's figures: each verdict has what it needs."""
+    for key in sorted(_FIGURES):
+        if key in one and not _count(one[key]):
+            raise Wrong(f"{where}: {key} is not a count")
+    verdict = one["verdict"]
+    if verdict == "ERASED":
+        for key, good in (
+            ("baseline_hits", _count(one.get("baseline_hits")) and one["baseline_hits"] > 0),
+            ("hits_after", _count(one.get("hits_after")) and one["hits_after"] == 0),
+            ("rows_residual", _count(one.get("rows_residual")) and one["rows_residual"] == 0),
+        ):
+            if not good:
+                raise Wrong(f"{where}: ERASED, but {key} is {_shown(one.get(key))}")
+    if verdict in ("ERASED", "NOT_PRESENT", "RETAINED") and (
+        one.get("not_examinable") or one.get("units_read") != one.get("units_expected")
+    ):
+        raise Wrong(f"{where}: {verdict}, but a part of it was not read")
+    if verdict == "NOT_PRESENT":
+        found = one.get("canary_found")
+        if found is not True and (not _count(found) or found == 0):
+            raise Wrong(f"{where}: NOT_PRESENT, but its canary was not found")
+        if one.get("rows_found", 0) != 0 or one.get("hits_after", 0) != 0:
+            raise Wrong(f"{where}: NOT_PRESENT, but something was found")
+    elif verdict == "RETAINED":
+        for key in ("ground", "until"):
+            if not isinstance(one.get(key), str) or not one[key]:
+                raise Wrong(f"{where}: RETAINED without {key}")
+        if one.get("rows_residual", 0) != 0 or one.get("hits_after", 0) != 0:
+            raise Wrong(f"{where}: RETAINED, but something unexplained remains")
+    elif verdict in ("FAILED", "OUT_OF_SCOPE") and not (isinstance(one.get("reason"), str) and one["reason"]):
+        raise Wrong(f"{where}: {verdict} without a reason")
+
+
+def _count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**53
+
+
+def _shown(value: object) -> str:
+    return str(value) if _count(value) else "no count"
+
+
+_CODE = r"[A-Za-z0-9][A-Za-z0-9._:/+-]{0,63}"
+_TAG, _HASH, _INT = r"[0-9a-f]{32}", r"[0-9a-f]{64}", "an integer"
+_SHOP = r"s-[0-9]{2,4}"
+_BAND = r"0|1-4|5-19|20-99|10{2,17}-9{3,18}"
+_DONE = {
+    "tag": _TAG,
+    "intent": _INT,
+    "store": rf"{_SHOP}|vault",
+    "units": _BAND,
+    "method": "OVERWRITE|CRYPTOGRAPHIC_ERASE|LOGICAL_DELETE|EXPIRY",
+    "bytes": _BAND,
+    "fs": _CODE,
+    "digest": _HASH,
+}
+_TYPES: dict[str, dict[str, str]] = {  # a field with "?" may be absent
+    "request.opened": {
+        "tag": _TAG,
+        "commitment": _HASH,
+        "law": rf"{_CODE}(?:,{_CODE})*",
+        "promise": _CODE,
+        "catalog": _HASH,
+    },
+    "request.verified": {"tag": _TAG, "level": _CODE},
+    "located": {
+        "tag": _TAG,
+        "counts": rf"(?:{_SHOP}:(?:{_BAND})(?:,{_SHOP}:(?:{_BAND}))*)?",
+        "baseline": _HASH,
+    },
+    "exported": {"tag": _TAG, "manifest": _HASH},
+    "approved": {"tag": _TAG, "plan": _HASH, "approvals": _HASH},
+    "retained": {"tag": _TAG, "rule": _CODE, "class": _CODE, "until": "[0-9]{4}-(?:0[1-9]|1[0-2])|officer"},
+    "law.loaded": {"digest": _HASH, "law?": _CODE},
+    "code.loaded": {"digest": _HASH, "tree?": "[0-9a-f]{40}|[0-9a-f]{64}"},
+    "key.committed": {"root": _HASH},
+    "erase.intended": {"tag": _TAG, "store": rf"{_SHOP}|vault", "units": _BAND, "plan?": _HASH},
+    "key.destroyed": {
+        "tag": _TAG,
+        "intent": _INT,
+        "before": _HASH,
+        "after": _HASH,
+        "generation": _INT,
+        "count": _BAND,
+        "claim": _CODE,
+    },
+    "store.overwritten": _DONE,
+    "store.rewritten": _DONE,
+    "validated": {
+        "tag": _TAG,
+        "stores": _INT,
+        "bytes": _INT,
+        "patterns": _INT,
+        "hits": _INT,
+        "canaries": _INT,
+        "scanner": _HASH,
+        "baseline": _HASH,
+        "findings": _HASH,
+    },
+    "residue.found": {"tag": _TAG, "store": rf"{_SHOP}|vault", "code": _CODE},
+    "exception": {"tag": _TAG, "code": _CODE, "role": _CODE},
+    "certificate.issued": {
+        "tag": _TAG,
+        "json": _HASH,
+        "html": _HASH,
+        "verdict": "erased|erased_with_retention|failed",
+    },
+    "package.published": {"digest": _HASH},
+}
+
+
+def _entry(entry: dict[str, Any], index: int) -> None:
+    """Check one entry of a known type against the table; its values are never printed."""
+    kind = entry.get("type")
+    if not isinstance(kind, str) or kind not in _TYPES:
+        raise Wrong(f"entry {index}: has no proper type")
+    if entry.get("v") != 1 or type(entry["v"]) is not int:
+        raise Wrong(f"entry {index}: version is not 1")
+    allowed = {"v": _INT, "type": _CODE, "time": r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}Z", **_TYPES[kind]}
+    needed = {key for key in allowed if not key.endswith("?")}
+    patterns = {key.removesuffix("?"): pattern for key, pattern in allowed.items()}
+    if not needed <= entry.keys() <= patterns.keys():
+        raise Wrong(f"entry {index}: {kind} with other fields than its own")
+    for key, value in entry.items():
+        if patterns[key] == _INT:
+            fits = _count(value)
+        else:
+            fits = isinstance(value, str) and re.fullmatch(patterns[key], value, re.ASCII) is not None
+        if not fits:
+            raise Wrong(f"entry {index}: {kind} with a malformed {key}")
+    try:
+        datetime.strptime(entry["time"], "%Y-%m-%dT%H:%M%z")
+    except ValueError:
+        raise Wrong(f"entry {index}: {kind} at a time that does not exist") from None
+
+
+# ---------------------------------------------------------------- signed notes, checkpoints, receipts
+
+
+@dataclass(frozen=True)
+class VKey:
+    """The verifier key of a log: name, key ID (4 bytes) and Ed25519 key."""
+
+    name: str
+    id: bytes
+    key: Ed25519PublicKey
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The signed head of a log: origin, number of entries, root."""
+
+    origin: str
+    size: int
+    root: bytes
+
+
+def parse_vkey(text: str, where: str = "verifier key") -> VKey:
+    """Read `<name>+<8 hex>+<base64(0x01 || key)>`; Wrong for anything else."""
+    parts = text.split("+", 2)  # base64 may contain a plus
+    if len(parts) != 3 or not re.fullmatch("[!-*,-~]{1,255}", parts[0], re.ASCII):
+        raise Wrong(f"{where}: expected name+id+key")
+    raw = _base64(parts[2], where)
+    if raw[:1] != b"\x01" or len(raw) != 33:
+        raise Wrong(f"{where}: expected key type 0x01 and 32 bytes of Ed25519 key")
+    identity = hashlib.sha256(parts[0].encode() + b"\n" + raw).digest()[:4]
+    if parts[1] != identity.hex():
+        raise Wrong(f"{where}: the key ID does not belong to the key")
+    return VKey(parts[0], identity, Ed25519PublicKey.from_public_bytes(raw[1:]))
+
+
+def open_note(note: bytes, vkey: VKey, where: str = "note") -> bytes:
+    """Return the text of a note that `vkey` signed; Wrong for anything malformed, unsigned or falsely signed."""
+    if len(note) > 65_536:
+        raise Wrong(f"{where}: larger than 64 KiB")
+    if re.search(rb"[\x00-\x09\x0b-\x1f]", note):
+        raise Wrong(f"{where}: a control character (perhaps CR line ends)")
+    try:
+        note.decode()
+    except UnicodeDecodeError:
+        raise Wrong(f"{where}: not UTF-8") from None
+    split = note.rfind(b"\n\n")
+    if split < 1:
+        raise Wrong(f"{where}: no blank line between text and signatures")
+    body, tail = note[: split + 1], note[split + 2 :]
+    if not tail.endswith(b"\n"):
+        raise Wrong(f"{where}: no newline at the end, or no signature")
+    lines = tail[:-1].split(b"\n")
+    if len(lines) > 16:
+        raise Wrong(f"{where}: more than 16 signature lines")
+    seen: set[tuple[str, bytes]] = set()
+    for line in lines:
+        parts = line.decode().split(" ")
+        if len(parts) != 3 or parts[0] != "—" or not parts[1] or "+" in parts[1] or re.search(r"\s", parts[1]):
+            raise Wrong(f"{where}: a signature line is not `— name base64`")
+        raw = _base64(parts[2], where)
+        if len(raw) < 5:
+            raise Wrong(f"{where}: a signature without key ID")
+        signer = (parts[1], raw[:4])
+        if signer in seen:
+            raise Wrong(f"{where}: the same key signed twice")
+        seen.add(signer)
+        if signer == (vkey.name, vkey.id):
+            try:
+                vkey.key.verify(raw[4:], body)
+            except InvalidSignature:
+                raise Wrong(f"{where}: the log key's signature is false") from None
+    if (vkey.name, vkey.id) not in seen:
+        raise Wrong(f"{where}: not signed by the log key of {vkey.name}")
+    return body
+
+
+def parse_checkpoint(note: bytes, vkey: VKey, where: str = "checkpoint") -> Checkpoint:
+    """Read a checkpoint of this key's log; Wrong for anything else."""
+    lines = open_note(note, vkey, where).split(b"\n")
+    if len(lines) != 4:
+        raise Wrong(f"{where}: expected origin, size and root and no further lines")
+    if lines[0] != vkey.name.encode():
+        raise Wrong(f"{where}: of another origin")
+    size, root = _decimal(lines[1], where), _base64(lines[2].decode(), where)
+    if len(root) != 32:
+        raise Wrong(f"{where}: the root is not 32 bytes")
+    if size == 0 and root != _EMPTY:
+        raise Wrong(f"{where}: size 0 with a root that is not the empty tree's")
+    return Checkpoint(vkey.name, size, root)
+
+
+def parse_proof(text: bytes, where: str = "receipt") -> tuple[int, list[bytes], bytes]:
+    """Read a `.tlog-proof`: index, hashes, and the checkpoint note verbatim (not yet checked)."""
+    if len(text) > 131_072:
+        raise Wrong(f"{where}: larger than a receipt can be")
+    head, blank, note = text.partition(b"\n\n")
+    lines = head.split(b"\n")
+    if not blank or lines.pop(0) != b"c2sp.org/tlog-proof@v1":
+        raise Wrong(f"{where}: not a c2sp.org/tlog-proof@v1")
+    if lines and lines[0].startswith(b"extra "):
+        _base64(_ascii(lines.pop(0)[6:], where), where)
+    if not lines or not lines[0].startswith(b"index "):
+        raise Wrong(f"{where}: no index")
+    index = _decimal(lines.pop(0)[6:], where)
+    hashes = [_base64(_ascii(line, where), where) for line in lines]
+    if len(hashes) > 63 or any(len(one) != 32 for one in hashes):
+        raise Wrong(f"{where}: not up to 63 hashes of 32 bytes")
+    return index, hashes, note
+
+
+# ---------------------------------------------------------------- the tree
+
+
+class Tree:
+    """All complete subtrees over a list of leaf hashes: `levels[k][i]` covers leaves i * 2**k on."""
+
+    def __init__(self, leaves: list[bytes]) -> None:
+        self.levels = [leaves]
+        while len(self.levels[-1]) > 1:
+            row = self.levels[-1]
+            self.levels.append([_node(row[i], row[i + 1]) for i in range(0, len(row) - 1, 2)])
+        while len(self.levels) < 72:  # so that any tile level can be asked for
+            self.levels.append([])
+
+    def root(self, size: int) -> bytes:
+        """Return the root of the first `size` leaves."""
+        if size == 0:
+            return _EMPTY
+        found = None
+        at = size
+        for level in range(size.bit_length()):  # from the smallest complete subtree, at the right edge
+            if size >> level & 1:
+                at -= 1 << level
+                left = self.levels[level][at >> level]
+                found = left if found is None else _node(left, found)
+        if found is None:
+            raise Wrong("a tree of negative size")
+        return found
+
+
+def check_inclusion(
+    leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes, where: str = "receipt"
+) -> None:
+    """RFC 9162, section 2.1.3.2; Wrong unless the proof leads from the leaf to the root, no hash too many or few."""
+    if index >= size:
+        raise Wrong(f"{where}: index {index} is not below the size {size}")
+    fn, sn, r = index, size - 1, leaf
+    for p in proof:
+        if sn == 0:
+            raise Wrong(f"{where}: a hash is left over")
+        if fn % 2 or fn == sn:
+            r = _node(p, r)
+            while fn % 2 == 0 and fn != 0:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            r = _node(r, p)
+        fn, sn = fn >> 1, sn >> 1
+    if sn != 0:
+        raise Wrong(f"{where}: a hash is missing")
+    if r != root:
+        raise Wrong(f"{where}: the proof leads to another root")
+
+
+def check_consistency(old: int, new: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]) -> None:
+    """RFC 9162, section 2.1.4.2; Wrong unless the tree of `new` entries begins with the one of `old`."""
+    if old > new:
+        raise Wrong("consistency: the tree shrank")
+    if old in (0, new):
+        if proof or (old == new and old_root != new_root) or (old == 0 and old_root != _EMPTY):
+            raise Wrong("consistency: not the same tree")
+        return
+    path = list(proof)
+    if old & (old - 1) == 0:
+        path.insert(0, old_root)
+    if not path:
+        raise Wrong("consistency: a hash is missing")
+    fn, sn = old - 1, new - 1
+    while fn % 2:
+        fn, sn = fn >> 1, sn >> 1
+    fr = sr = path[0]
+    for c in path[1:]:
+        if sn == 0:
+            raise Wrong("consistency: a hash is left over")
+        if fn % 2 or fn == sn:
+            fr, sr = _node(c, fr), _node(c, sr)
+            while fn % 2 == 0 and fn != 0:
+                fn, sn = fn >> 1, sn >> 1
+        else:
+            sr = _node(sr, c)
+        fn, sn = fn >> 1, sn >> 1
+    if fr != old_root or sr != new_root or sn != 0:
+        raise Wrong("consistency: the new tree does not begin with the old one")
+
+
+def _node(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+def _tile_name(level: int | str, index: int, width: int) -> str:
+    digits = str(index)
+    digits = digits.zfill(-(-len(digits) // 3) * 3)
+    groups = [digits[i : i + 3] for i in range(0, len(digits), 3)]
+    name = "/".join([*(f"x{one}" for one in groups[:-1]), groups[-1]])
+    return f"tile/{level}/{name}" + (f".p/{width}" if width < 256 else "")
+
+
+def _bundle(raw: bytes, count: int, name: str) -> list[bytes]:
+    found, at = [], 0
+    while at < len(raw):
+        (length,) = struct.unpack_from(">H", raw, at) if at + 2 <= len(raw) else (0,)
+        line = raw[at + 2 : at + 2 + length]
+        if not length or len(line) != length:
+            raise Wrong(f"{name}: an entry is cut off or empty")
+        found.append(line)
+        at += 2 + length
+    if len(found) != count:
+        raise Wrong(f"{name}: {len(found)} entries where {count} belong")
+    return found
+
+
+# ---------------------------------------------------------------- statements, JSON, keys, small parts
+
+
+def parse_statement(raw: bytes, key: Ed25519PublicKey, where: str = "statement") -> dict[str, Any]:
+    """Return the in-toto Statement inside a DSSE envelope that `key` signed; Wrong for anything else."""
+    envelope = strict_json(raw, where)
+    if not isinstance(envelope, dict) or envelope.keys() != {"payload", "payloadType", "signatures"}:
+        raise Wrong(f"{where}: not a DSSE envelope")
+    if envelope["payloadType"] != "application/vnd.in-toto+json":
+        raise Wrong(f"{where}: a payload of another type")
+    if not isinstance(envelope["payload"], str) or not isinstance(envelope["signatures"], list):
+        raise Wrong(f"{where}: not a DSSE envelope")
+    payload = _base64(envelope["payload"], where)
+    kind = envelope["payloadType"]
+    signed = b"DSSEv1 %d %s %d %s" % (len(kind), kind.encode(), len(payload), payload)
+    good = 0
+    for one in envelope["signatures"]:
+        if not isinstance(one, dict) or one.keys() != {"keyid", "sig"} or not isinstance(one["sig"], str):
+            raise Wrong(f"{where}: a malformed signature")
+        try:
+            key.verify(_base64(one["sig"], where), signed)
+            good += 1
+        except InvalidSignature:
+            continue  # a signature by somebody else; one good one is asked for below
+    if not good:
+        raise Wrong(f"{where}: not signed by the evidence key")
+    statement = strict_json(payload, f"{where} payload")
+    if not isinstance(statement, dict) or statement.keys() != {"_type", "subject", "predicateType", "predicate"}:
+        raise Wrong(f"{where}: not an in-toto statement")
+    if statement["_type"] != "https://in-toto.io/Statement/v1" or not isinstance(statement["predicateType"], str):
+        raise Wrong(f"{where}: not an in-toto Statement v1")
+    predicate, subjects = statement["predicate"], statement["subject"]
+    if not isinstance(predicate, dict) or not re.fullmatch("[0-9a-f]{32}", str(predicate.get("nonce"))):
+        raise Wrong(f"{where}: a predicate without nonce")
+    if not isinstance(subjects, list) or not subjects:
+        raise Wrong(f"{where}: no subject")
+    for one in subjects:
+        if (
+            not isinstance(one, dict)
+            or one.keys() != {"name", "digest"}
+            or not isinstance(one["name"], str)
+            or not isinstance(one["digest"], dict)
+            or not re.fullmatch("[0-9a-f]{64}", str(one["digest"].get("sha256")))
+        ):
+            raise Wrong(f"{where}: a malformed subject")
+    return statement
+
+
+def strict_json(raw: bytes, where: str) -> Any:
+    """Parse canonical JSON (RFC 8785, no floats); Wrong for duplicate keys, floats, spaces, anything not canonical."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise Wrong(f"{where}: a key comes twice")
+        if not all(key.isascii() for key in found):
+            raise Wrong(f"{where}: a key is not ASCII")
+        return found
+
+    def integer(text: str) -> int:
+        if len(text) > 17 or abs(int(text)) >= 2**53:
+            raise Wrong(f"{where}: an integer beyond 2**53 - 1")
+        return int(text)
+
+    def no_float(_text: str) -> Any:
+        raise Wrong(f"{where}: a number that is not an integer")
+
+    try:
+        found = json.loads(
+            raw.decode(), object_pairs_hook=unique, parse_int=integer, parse_float=no_float, parse_constant=no_float
+        )
+        again = json.dumps(found, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    except (ValueError, RecursionError):  # bad UTF-8, bad JSON, lone surrogates, nested without end
+        raise Wrong(f"{where}: not JSON") from None
+    if again != raw:
+        raise Wrong(f"{where}: JSON that is not canonical")
+    return found
+
+
+def _vkey_file(raw: bytes, where: str) -> VKey:
+    lines = _lines(raw, where)
+    if len(lines) != 1:
+        raise Wrong(f"{where}: expected one line")
+    return parse_vkey(_ascii(lines[0], where), where)
+
+
+def _pem_key(raw: bytes, where: str) -> Ed25519PublicKey:
+    try:
+        key = serialization.load_pem_public_key(raw)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise Wrong(f"{where}: not a public key in PEM") from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise Wrong(f"{where}: not an Ed25519 key")
+    if key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo) != raw:
+        raise Wrong(f"{where}: a PEM file with something else in it")
+    return key
+
+
+def _secret_file(raw: bytes) -> Secret:
+    try:
+        first, *rest = raw.decode().removesuffix("\n").split("\n")
+        text = first.strip().replace("-", "")
+        if re.fullmatch("[0-9a-fA-F]{64}", text):
+            secret = bytes.fromhex(text)
+        else:
+            secret = base64.b32decode(text.upper() + "=" * (-len(text) % 8))
+    except ValueError:
+        raise Usage("--secret: the first line is neither 64 hex digits nor base32") from None
+    if len(secret) != 32:
+        raise Usage("--secret: a receipt secret has 32 bytes")
+    pairs = [line.partition("=") for line in rest if line]
+    if not all(kind and equals and value for kind, equals, value in pairs):
+        raise Usage("--secret: expected kind=value on every further line")
+    return secret, [[kind, value] for kind, _equals, value in pairs]
+
+
+def _lines(raw: bytes, where: str) -> list[bytes]:
+    if not raw.endswith(b"\n"):
+        raise Wrong(f"{where}: no newline at the end")
+    return raw[:-1].split(b"\n")
+
+
+def _ascii(raw: bytes, where: str) -> str:
+    try:
+        return raw.decode("ascii")
+    except UnicodeDecodeError:
+        raise Wrong(f"{where}: not ASCII") from None
+
+
+def _decimal(raw: bytes, where: str) -> int:
+    if re.fullmatch(rb"0|[1-9][0-9]{0,18}", raw) is None:
+        raise Wrong(f"{where}: not a plain decimal number")
+    return int(raw)
+
+
+def _base64(text: str, where: str) -> bytes:
+    try:
+        raw = base64.b64decode(text.encode("ascii"), validate=True)
+    except ValueError:
+        raise Wrong(f"{where}: not base64") from None
+    if base64.b64encode(raw).decode() != text:
+        raise Wrong(f"{where}: base64 that does not encode back to itself")
+    return raw
+
+
+# ---------------------------------------------------------------- folders and zips
+
+
+def _safe(name: str) -> str:
+    """Return a member's name if it is relative, plain ASCII and leads nowhere else; Wrong otherwise."""
+    parts = name.split("/")
+    if len(name) > 240 or not all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", one, re.ASCII) for one in parts):
+        raise Wrong("a file with an unsafe name (absolute, hidden, leading upwards, or not plain ASCII)")
+    return name
+
+
+def _folder(top: Path) -> Iterator[tuple[str, Path]]:
+    """Yield (name, path) of every file below a folder; links and special files are refused."""
+    count = total = 0
+    for here, folders, names in os.walk(top):
+        folders.sort()
+        for folder in folders:
+            if (Path(here) / folder).is_symlink():
+                raise Wrong("the folder holds a symbolic link")
+        for one in sorted(names):
+            path = Path(here) / one
+            name = _safe(path.relative_to(top).as_posix())
+            about = path.lstat()
+            if not stat.S_ISREG(about.st_mode):
+                raise Wrong(f"{name}: not a plain file")
+            count, total = count + 1, total + about.st_size
+            if count > _MOST_FILES or total > _MOST_BYTES or about.st_size > _MOST_MEMBER:
+                raise Wrong("the folder is larger than a package can be")
+            yield name, path
+
+
+_LOCAL, _CENTRAL, _END = struct.Struct("<IHHHHHIIIHH"), struct.Struct("<IHHHHHHIIIHHHHHII"), struct.Struct("<IHHHHIIH")
+
+
+def _unzip(raw: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield (name, content) of a zip that is byte for byte what the package's writer makes.
+
+    Stored only, names sorted, times 1980-01-01, mode 0644, no extra fields, no comment, nothing between, before
+    or after the members: each header is derived again from name and content and compared.
+    """
+    if len(raw) < _END.size:
+        raise Wrong("zip: too short to be one")
+    end = len(raw) - _END.size
+    magic, _disk, _first, _here, count, length, start, _comment = _END.unpack_from(raw, end)
+    if magic != 0x06054B50 or start + length != end:
+        raise Wrong("zip: no end record where it belongs (truncated, appended to, or not a zip)")
+    if raw[end:] != _END.pack(0x06054B50, 0, 0, count, count, length, start, 0):
+        raise Wrong("zip: the end record is not as written")
+    at, offset, before = start, 0, ""
+    for _ in range(count):
+        if at + _CENTRAL.size > end:
+            raise Wrong("zip: the directory is cut off")
+        fields = _CENTRAL.unpack_from(raw, at)
+        crc, size, name_length = fields[7], fields[9], fields[10]
+        encoded = raw[at + _CENTRAL.size : at + _CENTRAL.size + name_length]
+        name = _safe(_ascii(encoded, "zip"))
+        if name <= before:
+            raise Wrong("zip: names are not sorted, or one comes twice")
+        if size > _MOST_MEMBER:
+            raise Wrong(f"{name}: larger than a member can be")
+        head = (20, 0, 0, 0, 0x0021, crc, size, size, len(encoded), 0)
+        central = _CENTRAL.pack(0x02014B50, 0x0314, *head, 0, 0, 0, 0o100644 << 16, offset) + encoded
+        local = _LOCAL.pack(0x04034B50, *head) + encoded
+        body = offset + len(local)
+        if raw[at : at + len(central)] != central or raw[offset:body] != local:
+            raise Wrong(f"{name}: its headers are not as written")
+        content = raw[body : body + size]
+        if body + size > start or zlib.crc32(content) != crc:
+            raise Wrong(f"{name}: its content does not match its checksum")
+        yield name, content
+        at, offset, before = at + len(central), body + size, name
+    if offset != start or at != end:
+        raise Wrong("zip: bytes that belong to no member")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

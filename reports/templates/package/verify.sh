@@ -1,0 +1,37 @@
+#!/bin/sh
+# Checks hashes and signatures of an unpacked package with sha256sum and openssl (3.0 or later) alone.
+# Usage: sh verify.sh TRUSTED_FOLDER   (log.vkey and evidence.pub.pem from outside), inside the package's folder.
+# It does not rebuild the tree and does not read what the entries say: verify.py does.
+set -eu
+trusted=${1:?usage: sh verify.sh TRUSTED_FOLDER}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+echo "1. every file has the SHA-256 of the manifest"
+sha256sum --quiet --strict -c MANIFEST.sha256
+
+echo "2. the log key signed the checkpoint"
+vkey=$(cat "$trusted/log.vkey")
+name=${vkey%%+*}
+key=${vkey#*+}
+key=${key#*+}
+{ printf '\060\052\060\005\006\003\053\145\160\003\041\000'; printf '%s' "$key" | openssl base64 -d -A | tail -c 32; } \
+  | openssl pkey -pubin -inform DER -out "$work/log.pub.pem"
+head -n 3 checkpoint > "$work/body"
+[ "$(head -n 1 checkpoint)" = "$name" ] || { echo "checkpoint: of another origin" >&2; exit 1; }
+[ -z "$(sed -n 4p checkpoint)" ] || { echo "checkpoint: no blank line after the root" >&2; exit 1; }
+line=$(sed -n '5,$p' checkpoint | grep -F -- "— $name " | head -n 1)
+printf '%s' "${line##* }" | openssl base64 -d -A | tail -c 64 > "$work/sig"
+openssl pkeyutl -verify -pubin -inkey "$work/log.pub.pem" -rawin -in "$work/body" -sigfile "$work/sig"
+
+echo "3. the evidence key signed every statement"
+for file in dsse/*.json; do
+  [ -e "$file" ] || continue
+  sed 's/^{"payload":"\([^"]*\)".*/\1/' "$file" | openssl base64 -d -A > "$work/payload"
+  sed 's/.*"sig":"\([^"]*\)".*/\1/' "$file" | openssl base64 -d -A > "$work/sig"
+  { printf 'DSSEv1 28 application/vnd.in-toto+json %s ' "$(wc -c < "$work/payload" | tr -d ' ')"; cat "$work/payload"; } \
+    > "$work/signed"
+  openssl pkeyutl -verify -pubin -inkey "$trusted/evidence.pub.pem" -rawin -in "$work/signed" -sigfile "$work/sig" \
+    > "$work/said" || { echo "$file: false signature" >&2; exit 1; }
+done
+echo "Hashes and signatures hold. For the tree, the order of entries and the figures run verify.py."
