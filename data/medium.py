@@ -191,18 +191,20 @@ class Pending:
         note: Mapping[str, Any],  # Any: the caller's JSON
         also: Sequence[Path] = (),
         seen: os.stat_result | None = None,
+        absent: Sequence[Path] = (),
     ) -> Done:
         """Publish `new` (a scratch) as the unit, keeping owner, mode and xattrs, then destroy the old inode.
 
         `also` are files that lose their meaning with it (journals, working copies, what `hold` returned): they lose
         their names before the unit changes and are destroyed with it, so they must be redundant. `seen` is the state
-        the work is based on. Raises StoreUnavailable or UnitChanged before anything changed, Incomplete if the old
-        bytes could not be destroyed after publishing: then `recover` goes on.
+        the work is based on, `absent` are files whose appearance means that somebody wrote. Raises StoreUnavailable or
+        UnitChanged before anything changed, Incomplete if the old bytes could not be destroyed after publishing: then
+        `recover` goes on.
         """
         with _reachable(unit):
             self._lock()
             with _alone(unit) as (fd, leased):
-                _unchanged(fd, unit, seen)
+                _unchanged(fd, unit, seen, absent)
                 _dress(new, fd, unit)
                 self._step("survivors")
                 record = self._intend("replace", fd, leased, unit, batch, note, also, published=_identity(new))
@@ -267,6 +269,8 @@ class Pending:
                 self._finish(record)
             else:
                 self._undo(record)
+        if not self._records(batch=None):
+            self._unlock()
 
     def forget(self, *, batch: str) -> None:
         """Drop the finished records of a batch, once the ledger has its outcomes, and let others in."""
@@ -332,6 +336,8 @@ class Pending:
             if held.hold not in record.destroyed:
                 proof: Destruction | None = None
                 try:
+                    if not path.exists():
+                        raise Refused("an old file was gone before its bytes could be overwritten")
                     proof = _patiently(path, self.root / record.unit)
                 except Refused as no:
                     record = replace(record, refused=record.refused or no.reason, claim=_LOGICAL)
@@ -353,7 +359,8 @@ class Pending:
             os.link(self.folder / first.hold, unit)  # somebody else removed the name: ours may be the last copy
             _sync_dir(unit.parent)
         for held in record.held:
-            self._release(held, unit)
+            if held.live:  # else it has a record of its own
+                self._release(held, unit)
         self._erase_record(record)
 
     def _let_go(self, record: _Record) -> Done:
@@ -698,14 +705,15 @@ def _one_name(fd: int) -> None:
         raise NotAlone(f"the file has {now.st_nlink} names (hard links)")
 
 
-def _unchanged(fd: int, unit: Path, seen: os.stat_result | None) -> None:
+def _unchanged(fd: int, unit: Path, seen: os.stat_result | None, absent: Sequence[Path]) -> None:
     now = os.fstat(fd)
-    if seen is not None and (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns) != (
+    same = seen is None or (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns) == (
         seen.st_dev,
         seen.st_ino,
         seen.st_size,
         seen.st_mtime_ns,
-    ):
+    )
+    if not same or any(path.exists() for path in absent):
         raise UnitChanged(f"{unit.name}: somebody changed it while its survivors were written", hint="locate again")
 
 

@@ -1,0 +1,436 @@
+"""SQLite databases as stores: what is erased is gone from every byte, and nobody else's row is touched."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from fangxin.data.errors import StoreUnavailable, UnitChanged
+from fangxin.data.stores.sqlite import SqliteStore
+from fangxin.data.vocabulary import (
+    Blank,
+    Change,
+    Collection,
+    Erasure,
+    Field,
+    Meter,
+    Method,
+    Order,
+    Positions,
+    Redaction,
+    StoreAddress,
+)
+
+PEOPLE = 3000
+NEEDLES = (b"13900001234", "王小明".encode(), b"xiaoming@example.com")
+
+
+def ids(*values: int) -> Positions:
+    return np.array(values, dtype=np.int64)
+
+
+def collection(name: str = "people", *columns: str, url: str = "crm.db", glob: str = "*") -> Collection:
+    chosen = columns or ("id", "name", "phone", "mail", "note", "score")
+    return Collection("crm", name, tuple(Field(c) for c in chosen), StoreAddress("sqlite", url, glob))
+
+
+def make(path: Path, *, wal: bool = False, journal: str = "DELETE", extra: str = "", people: int = PEOPLE) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA secure_delete=OFF")
+        db.execute(f"PRAGMA journal_mode={'WAL' if wal else journal}")
+        db.execute("PRAGMA user_version=7")
+        db.execute("PRAGMA application_id=99")
+        db.executescript(
+            "CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT NOT NULL, phone TEXT UNIQUE, mail TEXT, note TEXT,"
+            " score REAL NOT NULL DEFAULT 0.5); CREATE INDEX by_mail ON people (mail);"
+            "CREATE TABLE calls (caller TEXT, callee TEXT, at INTEGER);" + extra
+        )
+        db.execute("BEGIN")
+        db.executemany(
+            "INSERT INTO people (id, name, phone, mail, note) VALUES (?,?,?,?,?)",
+            (
+                (i, f"person {i}", f"138{i:08d}", f"p{i}@example.org", "n" * (i % 50) + f" note of {i}")
+                for i in range(1, people + 1)
+            ),
+        )
+        db.execute(
+            "UPDATE people SET name='王小明', phone='13900001234', mail='xiaoming@example.com' WHERE id=?",
+            (people // 2,),
+        )
+        db.execute("UPDATE people SET note='call my friend 13900001234 please' WHERE id=17")
+        db.executemany("INSERT INTO calls VALUES (?,?,?)", ((f"138{i:08d}", "x", i) for i in range(1, 500)))
+        db.execute("COMMIT")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    make(tmp_path / "crm.db")
+    return tmp_path
+
+
+def open_store(home: Path, *collections: Collection, url: str = "crm.db") -> SqliteStore:
+    return SqliteStore(home, url, collections or (collection(),), Meter())
+
+
+def rows(path: Path, table: str = "people", where: str = "1") -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        return db.execute(f"SELECT rowid, * FROM {table} WHERE {where} ORDER BY rowid").fetchall()
+
+
+def order(store: SqliteStore, *, drop: Positions | None = None, **rest: object) -> Order:
+    one = store.collections[0]
+    change = Change(one, ids(PEOPLE // 2) if drop is None else drop, **rest)  # type: ignore[arg-type]  # test shorthand
+    return Order(store.units()[0], (change,))
+
+
+def erase(store: SqliteStore, *orders: Order) -> list[Erasure]:
+    return list(store.erase(orders, batch="b1"))
+
+
+def bytes_of(folder: Path) -> Iterator[bytes]:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            yield path.read_bytes()
+
+
+def holds(folder: Path, needle: bytes) -> int:
+    return sum(data.count(needle) for data in bytes_of(folder))
+
+
+def test_nothing_of_an_erased_person_remains_in_any_byte_of_the_folder(home: Path) -> None:
+    store = open_store(home)
+    assert all(holds(home, needle) for needle in NEEDLES)
+    note = Blank(ids(17), "")
+    (done,) = erase(store, order(store, blank={"note": note}))
+    assert [holds(home, needle) for needle in NEEDLES] == [0, 0, 0]
+    assert done.rows_before == {"crm/people": PEOPLE}
+    assert done.rows_after == {"crm/people": PEOPLE - 1}
+    assert done.changed == {"crm/people": 1}
+
+
+def test_the_old_file_and_the_working_copy_are_overwritten_with_evidence(home: Path) -> None:
+    store = open_store(home)
+    old = (home / "crm.db").stat()
+    (done,) = erase(store, order(store))
+    if done.method is Method.OVERWRITE:
+        assert done.reason == ""
+        assert (done.destructions[0].ino, done.destructions[0].size) == (old.st_ino, old.st_size)
+        assert len(done.destructions) == 2
+        assert done.bytes_overwritten >= 2 * old.st_size
+    else:
+        assert done.reason
+
+
+def test_neighbours_are_untouched_and_so_is_the_dress_of_the_database(home: Path) -> None:
+    path = home / "crm.db"
+    path.chmod(0o640)
+    os.setxattr(path, "user.owner", b"crm team")
+    before, calls = rows(path, where=f"id != {PEOPLE // 2}"), rows(path, "calls")
+    store = open_store(home)
+    erase(store, order(store))
+    assert rows(path) == before
+    assert rows(path, "calls") == calls
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert os.getxattr(path, "user.owner") == b"crm team"
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (7,)
+        assert db.execute("PRAGMA application_id").fetchone() == (99,)
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_only_the_mentioned_text_of_a_neighbours_row_changes(home: Path) -> None:
+    store = open_store(home)
+    before = rows(home / "crm.db", where="id = 17")[0]
+    redaction = Redaction(ids(17, 17), pa.array(["1390000", "13900001234"]))
+    erase(store, order(store, redact={"note": redaction}))
+    after = rows(home / "crm.db", where="id = 17")[0]
+    assert after[5] == "call my friend *** please"
+    assert after[:5] + after[6:] == before[:5] + before[6:]
+
+
+def test_a_wal_database_leaves_nothing_in_its_wal_and_stays_a_wal_database(tmp_path: Path) -> None:
+    make(tmp_path / "crm.db", wal=True)
+    pid = os.fork()
+    if pid == 0:  # an application that dies with its last commits only in the WAL
+        db = sqlite3.connect(tmp_path / "crm.db", isolation_level=None)
+        db.execute("UPDATE people SET note='late 13900001234' WHERE id=18")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    wal = tmp_path / "crm.db-wal"
+    held = wal.stat()
+    assert b"late 13900001234" in wal.read_bytes()
+    store = open_store(tmp_path)
+    seen = sum(len(r.positions) for _, r in store.scan({"crm/people": ["note"]}))
+    assert seen == PEOPLE
+    (done,) = erase(store, order(store, blank={"note": Blank(ids(17, 18), None)}))
+    store.forget(batch="b1")
+    assert [holds(tmp_path, needle) for needle in NEEDLES] == [0, 0, 0]
+    assert held.st_ino in {d.ino for d in done.destructions} or done.reason
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["crm.db"]
+    with closing(sqlite3.connect(tmp_path / "crm.db")) as db:
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert len(rows(tmp_path / "crm.db")) == PEOPLE - 1
+
+
+def test_a_kept_journal_is_destroyed_with_its_database(tmp_path: Path) -> None:
+    make(tmp_path / "crm.db", journal="PERSIST")
+    with closing(sqlite3.connect(tmp_path / "crm.db", isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode=PERSIST")
+        db.execute("UPDATE people SET score=1")
+    journal = (tmp_path / "crm.db-journal").stat()
+    assert NEEDLES[2] in (tmp_path / "crm.db-journal").read_bytes()
+    store = open_store(tmp_path)
+    (done,) = erase(store, order(store, blank={"note": Blank(ids(17), "")}))
+    assert journal.st_ino in {d.ino for d in done.destructions} or done.reason
+    assert [holds(tmp_path, needle) for needle in NEEDLES] == [0, 0, 0]
+
+
+def test_full_text_indexes_forget_the_words_and_triggers_do_not_fire(tmp_path: Path) -> None:
+    make(
+        tmp_path / "crm.db",
+        extra="CREATE VIRTUAL TABLE words USING fts5(note, content='people', content_rowid='id');"
+        "CREATE TABLE log (what TEXT);"
+        "CREATE TRIGGER gone AFTER DELETE ON people BEGIN INSERT INTO log VALUES (old.phone); END;",
+    )
+    path = tmp_path / "crm.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("UPDATE people SET note='zanzibarian secrets' WHERE id=?", (PEOPLE // 2,))
+        db.execute("INSERT INTO words(words) VALUES ('rebuild')")
+    assert holds(tmp_path, b"anzibarian")
+    store = open_store(tmp_path)
+    erase(store, order(store))
+    assert holds(tmp_path, b"anzibarian") == 0
+    assert rows(path, "log") == []
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT count(*) FROM words WHERE words MATCH 'note'").fetchone()[0] == PEOPLE - 2
+        assert db.execute("SELECT name FROM sqlite_master WHERE type='trigger'").fetchall() == [("gone",)]
+
+
+def test_erasing_twice_changes_nothing_and_reports_the_same(home: Path) -> None:
+    store = open_store(home)
+    work = order(store)
+    first = erase(store, work)
+    state = (home / "crm.db").stat()
+    again = erase(open_store(home), work)
+    assert again == first
+    assert (home / "crm.db").stat().st_mtime_ns == state.st_mtime_ns
+
+
+def test_a_database_that_changed_since_it_was_located_is_refused_unharmed(home: Path) -> None:
+    store = open_store(home)
+    work = order(store)
+    with closing(sqlite3.connect(home / "crm.db")) as db, db:
+        db.execute("UPDATE people SET score=2 WHERE id=1")
+    before = (home / "crm.db").read_bytes()
+    with pytest.raises(UnitChanged):
+        erase(store, work)
+    assert (home / "crm.db").read_bytes() == before
+
+
+def test_a_locked_or_open_database_is_refused_unharmed(home: Path) -> None:
+    store = open_store(home)
+    work = order(store)
+    before = (home / "crm.db").read_bytes()
+    with closing(sqlite3.connect(home / "crm.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreUnavailable, match="locked"):
+            erase(store, work)
+        with pytest.raises(StoreUnavailable, match="locked"):
+            list(store.scan({"crm/people": ["id"]}))
+        other.execute("ROLLBACK")
+    store.forget(batch="b1")
+    assert (home / "crm.db").read_bytes() == before
+    assert sorted(p.name for p in home.iterdir()) == ["crm.db"]
+
+
+def kill_at(store: SqliteStore, work: Order, n: int) -> bool:
+    """Erase in a child that dies at the n-th step; whether it got to the end instead."""
+    pid = os.fork()
+    if pid == 0:
+        left = [n]
+
+        def at(_step: str) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                os._exit(9)
+
+        store.pending.at = at
+        try:
+            erase(store, work)
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_kill_after_any_step_loses_nobody_and_the_rerun_ends_the_same(tmp_path: Path) -> None:
+    for n in range(40):
+        home = tmp_path / str(n)
+        home.mkdir()
+        make(home / "crm.db", people=200)
+        store = open_store(home)
+        work = order(store, drop=ids(100), blank={"note": Blank(ids(17), "")})
+        survivors = rows(home / "crm.db", where="id NOT IN (17, 100)")
+        ended = kill_at(store, work, n)
+        assert rows(home / "crm.db", where="id NOT IN (17, 100)") == survivors
+        store.recover(batch="b1")
+        if store.units()[0] == work.unit:
+            assert holds(home, NEEDLES[1])
+        (done,) = erase(store, work)
+        assert done.rows_after == {"crm/people": 199}
+        assert rows(home / "crm.db", where="id NOT IN (17, 100)") == survivors
+        assert [holds(home, needle) for needle in NEEDLES] == [0, 0, 0]
+        store.forget(batch="b1")
+        assert [p.name for p in home.iterdir()] == ["crm.db"]
+        if ended:
+            break
+    assert ended
+    assert n > 10
+
+
+def test_a_scan_reads_only_what_is_wanted_with_exact_types(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "crm.db", isolation_level=None)) as db:
+        db.execute('CREATE TABLE "odd ""table" (a INTEGER, b TEXT, c BLOB, d NUMERIC, e, f REAL)')
+        db.execute("INSERT INTO \"odd \"\"table\" VALUES (9007199254740993, 'x', x'00ff', 1, 5, 1.5)")
+        db.execute('INSERT INTO "odd ""table" VALUES (NULL, NULL, NULL, 2.5, \'text\', NULL)')
+    one = collection('odd "table', "a", "b", "c", "d", "e", "f")
+    store = open_store(tmp_path, one)
+    store.check(for_writing=True)
+    ((address, found),) = store.scan({one.address: ["e", "a", "c", "b"]})
+    assert address == one.address
+    assert found.positions.tolist() == [1, 2]
+    assert found.columns.to_pydict() == {
+        "e": ["5", "text"],
+        "a": [9007199254740993, None],
+        "c": [b"\x00\xff", None],
+        "b": ["x", None],
+    }
+    assert store.fields(one) == pa.schema(
+        {
+            "a": pa.int64(),
+            "b": pa.string(),
+            "c": pa.large_binary(),
+            "d": pa.float64(),
+            "e": pa.string(),
+            "f": pa.float64(),
+        }
+    )
+
+
+def test_take_returns_whole_rows_at_their_positions(home: Path) -> None:
+    store = open_store(home)
+    ((_, found),) = store.take({"crm/people": {"crm.db": ids(3, 1500, 2999)}})
+    assert found.positions.tolist() == [3, 1500, 2999]
+    assert found.columns.column("phone").to_pylist() == ["13800000003", "13900001234", "13800002999"]
+    assert found.columns.schema.names == ["id", "name", "phone", "mail", "note", "score"]
+
+
+@pytest.mark.parametrize("wal", [False, True])
+def test_a_planted_row_is_found_by_the_same_scan(tmp_path: Path, wal: bool) -> None:
+    make(tmp_path / "crm.db", wal=wal)
+    store = open_store(tmp_path)
+    store.plant(store.collections[0], {"id": 9_000_001, "phone": "16600000000"})
+    found = {
+        phone
+        for _, r in store.scan({"crm/people": ["phone", "name"]})
+        for phone in r.columns.column("phone").to_pylist()
+    }
+    assert "16600000000" in found
+    assert not (tmp_path / "crm.db-wal").exists() or (tmp_path / "crm.db-wal").stat().st_size == 0
+
+
+def test_columns_put_under_keys_leave_no_plaintext_behind(home: Path) -> None:
+    store = open_store(home)
+
+    def turn(_: Collection, columns: pa.RecordBatch) -> pa.RecordBatch:
+        sealed = [None if v is None else b"\x01" + v.encode()[::-1] for v in columns.column("mail").to_pylist()]
+        return pa.record_batch([pa.array(sealed, pa.large_binary())], names=["mail"])
+
+    before = [r[:4] + r[5:] for r in rows(home / "crm.db")]
+    (done,) = store.rewrite({"crm/people": ["mail"]}, turn, batch="p1")
+    assert holds(home, b"@example.org") == 0
+    assert [r[:4] + r[5:] for r in rows(home / "crm.db")] == before
+    assert store.fields(store.collections[0]).field("mail").type == pa.large_binary()
+    assert done.changed == {"crm/people": PEOPLE}
+    assert list(store.rewrite({"crm/people": ["mail"]}, turn, batch="p1")) == [done]
+
+
+def test_many_databases_in_a_folder_are_each_opened_once_per_pass(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    for i in range(3):
+        make(tmp_path / "shards" / f"s{i}.db", people=50)
+    store = open_store(tmp_path, collection(url="shards", glob="*.db"), collection("calls", "caller"), url="shards")
+    store.meter.step = "locate"
+    assert len(list(store.scan({"crm/people": ["phone"], "crm/calls": ["caller"]}))) == 6
+    assert store.meter.most() == {"locate": 1}
+    store.meter.step = "erase"
+    orders = [Order(u, (Change(store.collections[0], ids(25)),)) for u in store.units()]
+    assert len(erase(store, *orders)) == 3
+    assert store.meter.most() == {"locate": 1, "erase": 1}
+
+
+def no_file(path: Path) -> None:
+    path.unlink()
+
+
+def a_link(path: Path) -> None:
+    path.rename(path.with_name("real"))
+    path.symlink_to("real")
+
+
+def a_second_name(path: Path) -> None:
+    os.link(path, path.with_name("other"))
+
+
+def truncated(path: Path) -> None:
+    os.truncate(path, 20_000)
+
+
+def foreign(path: Path) -> None:
+    path.write_bytes(b"PAR1" + bytes(500))
+
+
+def read_only(path: Path) -> None:
+    path.chmod(0o444)
+
+
+def hot_journal(path: Path) -> None:
+    path.with_name("crm.db-journal").write_bytes(bytes.fromhex("d9d505f920a163d7") + bytes(600))
+
+
+@pytest.mark.parametrize("spoil", [no_file, a_link, a_second_name, truncated, foreign, read_only, hot_journal])
+def test_what_is_no_sound_database_of_its_own_is_refused_clearly(home: Path, spoil: object) -> None:
+    store = open_store(home)
+    spoil(home / "crm.db")  # type: ignore[operator]  # one of the functions above
+    with pytest.raises(StoreUnavailable, match=r"crm\.db.*expected.*found") as refused:
+        store.check(for_writing=True)
+    assert refused.value.hint
+
+
+def test_a_catalog_naming_what_is_not_there_is_told_what_is(home: Path) -> None:
+    with closing(sqlite3.connect(home / "crm.db")) as db:
+        db.executescript("CREATE VIEW v AS SELECT 1 AS id; CREATE TABLE w (id TEXT PRIMARY KEY) WITHOUT ROWID")
+    for one, words in (
+        (collection("nobody"), "no such table"),
+        (collection("people", "fax"), "column fax"),
+        (collection("v", "id"), "a view"),
+        (collection("w", "id"), "WITHOUT ROWID"),
+    ):
+        with pytest.raises(StoreUnavailable, match=words):
+            open_store(home, one).check(for_writing=False)
+
+
+def test_a_mask_that_breaks_a_constraint_changes_nothing(home: Path) -> None:
+    store = open_store(home)
+    before = (home / "crm.db").read_bytes()
+    with pytest.raises(StoreUnavailable, match="constraint"):
+        erase(store, order(store, blank={"phone": Blank(ids(1, 2), "same")}))
+    store.forget(batch="b1")
+    assert (home / "crm.db").read_bytes() == before
+    assert [p.name for p in home.iterdir()] == ["crm.db"]
