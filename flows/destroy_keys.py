@@ -1,0 +1,92 @@
+"""Destroy keys: one new root for the whole cohort, so that every old copy of the vault becomes noise.
+
+Keys go before bytes: from here on whatever was stored under them is unreadable, in backups too. A person's key of
+a record class that a law keeps stays; everything else of theirs dies in one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fangxin.data.keys.grant import Grant
+from fangxin.data.keys.receipt import Receipt
+from fangxin.data.requests import REQUEST_DOMAIN, Batch
+from fangxin.flows.estate import Estate
+from fangxin.flows.evidence import CLOSE_INTENDED, CLOSED, KEYS_DESTROYED, KEYS_INTENDED, mark, record
+from fangxin.flows.plan import Plan, domains, drops
+from fangxin.reports.ledger.entries import band
+
+
+def destroy_keys(estate: Estate, batch: Batch, plan: Plan) -> Mapping[str, Any]:
+    """Destroy the cohort's keys under the approved plan; idempotent. Returns the receipt as the ledger's event."""
+    codes = {name: estate.tree.domain_code(name) for name in domains(estate.catalog)}
+    dying = drops(estate.catalog, plan, codes)
+    grant = _grant(estate, batch, "grant", dying)
+    intent, outcome = mark(batch, KEYS_INTENDED), mark(batch, KEYS_DESTROYED)
+    entry = {"type": "erase.intended", "tag": intent, "store": "vault", "units": band(len(dying)), "plan": plan.digest}
+    at = record(estate, [entry])[intent]
+    receipt = estate.tree.destroy(dying, grant=grant, now=estate.now)
+    record(estate, [_destroyed(receipt, outcome, at)])
+    return receipt.event()
+
+
+def close(estate: Estate, batch: Batch) -> None:
+    """Destroy the keys under which the cohort's identities lay, and empty the sealed columns. Nothing can follow.
+
+    Tags need the batch's secret, which dies here: they are noted beforehand, so that a crash in between can finish.
+    """
+    if batch.secret:
+        note = {
+            "intent": mark(batch, CLOSE_INTENDED),
+            "outcome": mark(batch, CLOSED),
+            "grant": _closing_grant(estate, batch).canonical(),
+        }
+        estate.requests.done(batch.id, "closing", at=estate.minute, note=note)
+    noted = estate.requests.note(batch.id, "closing")
+    if noted is not None:
+        dying = dict.fromkeys(estate.requests.refs(batch.id), frozenset([REQUEST_DOMAIN]))
+        entry = {"type": "erase.intended", "tag": noted["intent"], "store": "vault", "units": band(len(dying))}
+        at = record(estate, [entry])[noted["intent"]]
+        receipt = estate.tree.destroy(dying, grant=Grant.parse(noted["grant"]), now=estate.now)
+        record(estate, [_destroyed(receipt, noted["outcome"], at)])
+
+
+def _closing_grant(estate: Estate, batch: Batch) -> Grant:
+    dying = dict.fromkeys(estate.requests.refs(batch.id), frozenset([REQUEST_DOMAIN]))
+    return Grant.of(
+        dying,
+        vault=estate.tree.vault_id,
+        generation=estate.tree.generation,
+        catalog=batch.catalog,
+        not_before=estate.now,
+    )
+
+
+def _grant(estate: Estate, batch: Batch, name: str, dying: Mapping[bytes, frozenset[int]]) -> Grant:
+    """The grant of this batch: made once, kept sealed, so that a repeated destroy is recognised as the same one."""
+    kept = estate.requests.kept(batch, name)
+    if kept is not None:
+        return Grant.parse(kept.decode())
+    grant = Grant.of(
+        dying,
+        vault=estate.tree.vault_id,
+        generation=estate.tree.generation,
+        catalog=batch.catalog,
+        not_before=estate.now,
+    )
+    estate.requests.keep(batch, name, grant.canonical().encode())
+    return grant
+
+
+def _destroyed(receipt: Receipt, outcome: str, intent: int) -> dict[str, int | str]:
+    return {
+        "type": "key.destroyed",
+        "tag": outcome,
+        "intent": intent,
+        "before": receipt.commitment_before,
+        "after": receipt.commitment_after,
+        "generation": receipt.generation_after,
+        "count": band(receipt.destroyed + receipt.earlier),
+        "claim": receipt.claim.effect,
+    }

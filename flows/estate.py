@@ -1,0 +1,164 @@
+"""The estate: a home of ours and the stores its catalog names, opened for one step.
+
+Every step opens its own: keys and rows never cross from one task to another, only opaque ids do.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+from fangxin.data.catalog.dataset import read_catalog
+from fangxin.data.catalog.law import Laws
+from fangxin.data.errors import InputError, WriterBusy
+from fangxin.data.keys.tree import KeyTree
+from fangxin.data.requests import Requests
+from fangxin.data.stores.registry import open_stores
+from fangxin.data.vocabulary import Catalog, Meter, Store, Unit
+from fangxin.flows.settings import Settings, load
+from fangxin.reports.ledger.keys import SigningKeys
+from fangxin.reports.ledger.log import Ledger
+
+
+@dataclass(frozen=True)
+class Estate:
+    """Settings, catalog and clock; vault, ledger, requests and stores are opened when first asked for."""
+
+    settings: Settings
+    catalog_path: Path
+    now: datetime
+
+    @cached_property
+    def meter(self) -> Meter:
+        """Counts the openings of units in this step."""
+        return Meter()
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The catalog as it is on disk now."""
+        return read_catalog([self.catalog_path])
+
+    @cached_property
+    def stores(self) -> tuple[Store, ...]:
+        """Every store of the catalog."""
+        return open_stores(self.catalog, self.meter)
+
+    @cached_property
+    def tree(self) -> KeyTree:
+        """The key vault of this home."""
+        return KeyTree.open(self.settings.home / "keys")
+
+    @cached_property
+    def signing(self) -> SigningKeys:
+        """The keys that sign checkpoints and statements."""
+        return SigningKeys.load(self.settings.home / "keys")
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger of this home."""
+        return Ledger.open(self.settings.home / "ledger", head=self.settings.ledger_head, keys=self.signing)
+
+    @cached_property
+    def requests(self) -> Requests:
+        """Batches and requests, sealed under the vault."""
+        return Requests(self.settings.home / "requests.db", self.tree)
+
+    @cached_property
+    def laws(self) -> Laws:
+        """The laws that ship with the product."""
+        return Laws.load(Path(__file__).resolve().parent.parent / "data" / "laws")
+
+    def store_of(self, address: str) -> Store:
+        """The store that holds a collection."""
+        return next(s for s in self.stores if any(c.address == address for c in s.collections))
+
+    def store_id(self, store: Store) -> str:
+        """The name under which a store appears in the ledger: no path, no name of anything."""
+        return f"s-{[s.name for s in self.stores].index(store.name) + 1:02d}"
+
+    @property
+    def minute(self) -> str:
+        """Now, in whole minutes UTC, as the ledger and certificates print it."""
+        return self.now.strftime("%Y-%m-%dT%H:%MZ")
+
+    def states(self) -> dict[tuple[str, str], Unit]:
+        """The present state of every unit, by store name and unit name; opens nothing."""
+        return {(s.name, u.name): u for s in self.stores for u in s.units()}
+
+
+def open_estate(home: Path, catalog: Path | None = None, now: datetime | None = None) -> Estate:
+    """Open a home; without a catalog the one in the home is used."""
+    settings = load(home)
+    path = (catalog or home / "catalog").resolve()
+    if not path.exists():
+        raise InputError(f"{catalog or 'catalog'}: no such catalog file or folder", hint="--catalog names it")
+    return Estate(settings, path, now or datetime.now(UTC))
+
+
+def estate_of(batch_id: str, home: Path | None = None) -> Estate:
+    """Open the home for a batch, with the catalog and the clock the batch was opened with."""
+    from fangxin.flows.settings import home_from
+
+    folder = home_from(home)
+    settings = load(folder)
+    requests = Requests(folder / "requests.db", KeyTree.open(folder / "keys"))
+    options = requests.batch(batch_id).options
+    fixed = options.get("now")
+    now = datetime.fromisoformat(fixed) if fixed else datetime.now(UTC)
+    return Estate(settings, Path(options["catalog"]), now)
+
+
+def at(estate: Estate, now: datetime) -> Estate:
+    """The same estate at another time."""
+    return replace(estate, now=now)
+
+
+@contextmanager
+def alone(home: Path) -> Iterator[None]:
+    """Hold the home for one run that changes things; WriterBusy when another run holds it."""
+    home.mkdir(parents=True, exist_ok=True)
+    fd = os.open(home / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise WriterBusy("another run is at work in this home", hint="wait for it, then run this again") from None
+        sweep_tmp(home)
+        yield
+    finally:
+        os.close(fd)
+
+
+def sweep_tmp(home: Path) -> None:
+    """Empty our temporary folder; nothing of a run outlives it there."""
+    tmp = home / "tmp"
+    if tmp.exists():
+        shutil.rmtree(tmp)
+    tmp.mkdir(mode=0o700)
+
+
+def make_home(home: Path, *, rehearsal: bool, origin: str, capacity: int = 200_000) -> None:
+    """Create a home: settings, empty catalog, vault with its root, signing keys, ledger. InputError if it exists."""
+    from fangxin.flows.settings import TEMPLATE
+
+    if (home / "fangxin.toml").exists():
+        raise InputError(f"{home}: is a home of fangxin already", hint="choose another folder")
+    for folder in ("catalog", "certificates", "dsse", "exports", "reports", "tmp"):
+        (home / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+    KeyTree.create(home / "keys", capacity=capacity)
+    keys = SigningKeys.create(home / "keys", name=origin)
+    Ledger.create(home / "ledger", origin=origin, head=home / "ledger-head", keys=keys)
+    text = TEMPLATE.format(rehearsal=str(rehearsal).lower(), origin=origin, capacity=capacity)
+    (home / "fangxin.toml").write_text(text, "utf-8")
+
+
+def chosen(stores: Sequence[Store], addresses: Sequence[str]) -> tuple[Store, ...]:
+    """The stores that hold any of these collections, in their order."""
+    return tuple(s for s in stores if any(c.address in addresses for c in s.collections))

@@ -1,0 +1,44 @@
+"""Evidence: what a run leaves in the ledger, once and only once, however often a step is repeated.
+
+Every entry carries a tag made from a secret that dies with the request, at a place fixed by the step. A step that
+is repeated after a crash finds its own tags in the ledger and adds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fangxin.data.requests import Batch, Request
+from fangxin.flows.estate import Estate
+from fangxin.reports.ledger.entries import Entry, tag
+
+# Places of a request's entries.
+OPENED, VERIFIED, LOCATED, EXPORTED, APPROVED, ISSUED, RETAINED = 0, 1, 2, 3, 4, 5, 16
+# Places of a batch's entries; a store has two, from STORES on.
+KEYS_INTENDED, KEYS_DESTROYED, VALIDATED, RESIDUE, CLOSE_INTENDED, CLOSED, STORES = 0, 1, 2, 3, 4, 5, 64
+
+
+def mark(owner: Batch | Request, place: int) -> str:
+    """The tag of an entry of this batch or request."""
+    return tag(owner.secret, place)
+
+
+def record(estate: Estate, entries: Sequence[Entry]) -> dict[str, int]:
+    """Append the entries whose tags the ledger does not know yet, in one flush; return the index of every tag."""
+    known = estate.ledger.find([str(e["tag"]) for e in entries])
+    new = [{**e, "time": estate.minute} for e in entries if str(e["tag"]) not in known]
+    found = {t: index for t, (index, _entry) in known.items()}
+    for entry, index in zip(new, estate.ledger.append(new), strict=True):
+        found[str(entry["tag"])] = index
+    return found
+
+
+def load_laws(estate: Estate) -> None:
+    """Log the digest of every law file before it is used for the first time."""
+    known = {str(e.get("digest")) for _n, e in estate.ledger.entries() if e["type"] == "law.loaded"}
+    new = [
+        {"type": "law.loaded", "time": estate.minute, "digest": digest, "law": name.removesuffix(".yaml")}
+        for name, digest in sorted(estate.laws.digests.items())
+        if digest not in known
+    ]
+    estate.ledger.append(new)

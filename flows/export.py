@@ -1,0 +1,111 @@
+"""Export: a person's rows as Parquet, one folder a request, with the hash of every file.
+
+Rows are taken from the stores once per unit for the whole cohort, opened where they lie under keys, and split by
+person. Memory holds the rows of the cohort, not the stores. An export is a new copy: it lies only where the
+operator said, and the certificate names its manifest's hash.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from fangxin.data.errors import InputError
+from fangxin.data.keys.columns import open_rows
+from fangxin.data.requests import Request
+from fangxin.data.vocabulary import Mode
+from fangxin.flows.estate import Estate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def check_folder(to: Path) -> None:
+    """The export folder must be new or empty: nothing of somebody else's is ever mixed in or overwritten."""
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise InputError(f"{to}: expected a new or empty folder for the export, found something in it")
+
+
+def export(estate: Estate, fates: pd.DataFrame, requests: Sequence[Request], to: Path) -> pd.DataFrame:
+    """Write every owned row of every request; return (request, collection, rows_located, rows_exported, files)."""
+    import pandas as pd
+    import pyarrow.parquet as pq
+
+    owned = fates[fates["edge"].isin(["owns", "joint"])]
+    people = {r.number: r for r in requests if not r.canary}
+    owned = owned[owned["subject"].isin(people)]
+    folders = {n: to / r.id for n, r in people.items()}
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    counts: dict[tuple[int, str], int] = {}
+    for store in estate.stores:
+        mine = owned[owned["collection"].isin([c.address for c in store.collections])]
+        wanted = {
+            str(address): {str(u): np.unique(p["position"].to_numpy(np.int64)) for u, p in rows.groupby("unit")}
+            for address, rows in mine.groupby("collection")
+        }
+        gathered: dict[tuple[int, str], list[pa.RecordBatch]] = {}
+        for address, rows in store.take(wanted):
+            batch = _opened(estate, address, rows.columns)
+            whose = mine[(mine["collection"] == address) & (mine["unit"] == rows.unit)]
+            for number, part in whose.groupby("subject"):
+                at = np.flatnonzero(np.isin(rows.positions, part["position"].to_numpy(np.int64)))
+                if len(at):
+                    gathered.setdefault((int(str(number)), address), []).append(batch.take(pa.array(at)))
+        for (number, address), batches in sorted(gathered.items(), key=lambda one: one[0]):
+            table = pa.Table.from_batches(batches)
+            pq.write_table(table, folders[number] / f"{address.replace('/', '.')}.parquet", compression="zstd")
+            counts[(number, address)] = table.num_rows
+    located = owned.drop_duplicates(["subject", "collection", "unit", "position"]).groupby(["subject", "collection"])
+    rows_out = [
+        {
+            "request": people[int(n)].id,
+            "collection": address,
+            "rows_located": len(part),
+            "rows_exported": counts.get((int(n), address), 0),
+            "files": int((int(n), address) in counts),
+        }
+        for (n, address), part in located
+    ]
+    return pd.DataFrame(rows_out, columns=["request", "collection", "rows_located", "rows_exported", "files"])
+
+
+def finish(to: Path, requests: Sequence[Request], receipts: Mapping[str, str]) -> dict[str, str]:
+    """Write manifest, readable index and receipt slip into every request's folder; return manifest hashes."""
+    import hashlib
+
+    from fangxin.reports.export import manifest, write_index
+
+    found = {}
+    for one in requests:
+        if one.canary:
+            continue
+        folder = to / one.id
+        listing = manifest(folder)
+        body = json.dumps(listing, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        (folder / "manifest.json").write_bytes(body)
+        write_index(folder, listing)
+        if one.id in receipts:
+            slip = f"{receipts[one.id]}\n{one.secret.hex()}\n"
+            (folder / "receipt-slip.txt").write_text(slip, "utf-8")
+        found[one.id] = hashlib.sha256(body).hexdigest()
+    return found
+
+
+def _opened(estate: Estate, address: str, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows with protected values in clear: what the person gets."""
+    collection = estate.catalog.collection(address)
+    for one in collection.fields:
+        at = batch.schema.get_field_index(one.name)
+        if at >= 0 and one.mode is Mode.CRYPTO_ERASE and pa.types.is_large_binary(batch.schema.field(at).type):
+            values = open_rows(estate.tree, estate.catalog, collection, one.name, batch)
+            batch = batch.set_column(at, one.name, values)
+    for at, column in enumerate(batch.schema):
+        if pa.types.is_dictionary(column.type):
+            batch = batch.set_column(at, column.name, batch.column(at).dictionary_decode())
+    return batch

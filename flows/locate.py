@@ -1,0 +1,176 @@
+"""Locate: bring the stores and the closure together; what is found is sealed, only counts leave.
+
+`Look` is the probe of the closure. It reads the matching, emitting and date columns of the asked collections, each
+unit once for the whole cohort, and opens protected values of the rows it found (never a whole column, unless the
+operator named an identity that stands only under keys).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fangxin.data.catalog.identity import EMITTED, FACT, HIT, START, Answer, Closure, Question, closure
+from fangxin.data.catalog.matching import Matcher, emitted
+from fangxin.data.keys.columns import open_rows
+from fangxin.data.vocabulary import Cohort, Collection, Field, Mode, Rows, Store
+from fangxin.flows.estate import Estate
+
+
+def locate(estate: Estate, cohort: Cohort) -> Closure:
+    """Find every row of the cohort in every collection of the catalog; counts openings under the step `locate`."""
+    seeds = frozenset(i.kind for s in cohort.subjects for i in s.identities)
+    return closure(estate.catalog, cohort, Look(estate, open_kinds=seeds))
+
+
+class Look:
+    """The probe: looks the facts of one question up in every store that holds an asked collection."""
+
+    def __init__(self, estate: Estate, *, open_kinds: frozenset[str] = frozenset()) -> None:
+        self.estate, self.open_kinds = estate, open_kinds
+
+    def __call__(self, question: Question) -> Iterator[Answer]:
+        """Answer store by store, unit by unit."""
+        for store in self.estate.stores:
+            asked = {a: f for a, f in question.fields.items() if any(c.address == a for c in store.collections)}
+            if asked:
+                yield from self._store(store, asked, question.facts)
+
+    def _store(self, store: Store, asked: Mapping[str, Sequence[str]], facts: pa.Table) -> Iterator[Answer]:
+        searches = {a: self._search(store, a, names, facts) for a, names in asked.items()}
+        searches = {a: s for a, s in searches.items() if s.matchers}
+        if not searches:
+            return
+        for address, rows in store.scan({a: s.columns for a, s in searches.items()}):
+            answer = searches[address].answer(rows, self.estate)
+            if answer is not None:
+                yield answer
+
+    def _search(self, store: Store, address: str, names: Sequence[str], facts: pa.Table) -> _Search:
+        collection = self.estate.catalog.collection(address)
+        stored = store.fields(collection)
+        hidden = frozenset(n for n in stored.names if _hidden(collection, stored, n))
+        matchers = {}
+        for name in names:
+            one = collection.field(name)
+            if name in hidden and not (set(one.matches) & self.open_kinds):
+                continue
+            matcher = Matcher(one, facts, self.estate.catalog.kinds)
+            if matcher:
+                matchers[name] = matcher
+        return _Search(collection, matchers, hidden, self.estate.catalog.person_kind)
+
+
+class _Search:
+    """One collection's share of a question: what to match, what to read of the rows found."""
+
+    def __init__(
+        self, collection: Collection, matchers: Mapping[str, Matcher], hidden: frozenset[str], person: str | None
+    ) -> None:
+        self.collection, self.matchers, self.hidden = collection, matchers, hidden
+        self.emitting: list[Field] = [f for f in collection.fields if f.emits]
+        self.owner = next((f for f in collection.fields if person and person in (*f.matches, *f.emits)), None)
+        self.start = collection.retention.start if collection.retention else ""
+        wanted = [*matchers, *(f.name for f in self.emitting)]
+        if self.start and any(f.name == self.start for f in collection.fields):
+            wanted.append(self.start)
+        if self.owner is not None:
+            wanted.append(self.owner.name)
+        if hidden & set(wanted) and collection.primary_key is not None:
+            wanted.append(collection.primary_key.name)
+        self.columns = tuple(dict.fromkeys(wanted))
+
+    def answer(self, rows: Rows, estate: Estate) -> Answer | None:
+        found: list[tuple[str, npt.NDArray[np.int64], npt.NDArray[np.int64], list[str] | None]] = []
+        for name, matcher in self.matchers.items():
+            column = rows.columns.column(name)
+            if name in self.hidden:
+                column = open_rows(estate.tree, estate.catalog, self.collection, name, rows.columns)
+            match = matcher.find(column)
+            if len(match.rows):
+                found.append((name, match.rows, match.facts, match.texts))
+        if not found:
+            return None
+        hits = pa.concat_tables([self._hits(rows, *one) for one in found])
+        owned = np.unique(np.concatenate([r for _n, r, _f, _t in found]))
+        return Answer(hits, self._emitted(rows, owned, estate))
+
+    def _hits(
+        self,
+        rows: Rows,
+        name: str,
+        at: npt.NDArray[np.int64],
+        facts: npt.NDArray[np.int64],
+        texts: list[str] | None,
+    ) -> pa.Table:
+        n = len(at)
+        return pa.table(
+            [
+                _same(self.collection.address, n),
+                _same(rows.unit, n),
+                pa.array(rows.positions[at], pa.int64()),
+                _same(name, n),
+                pa.array(facts, pa.int64()),
+                pa.array(texts, pa.string()) if texts is not None else pa.nulls(n, pa.string()),
+            ],
+            schema=HIT,
+        )
+
+    def _emitted(self, rows: Rows, at: npt.NDArray[np.int64], estate: Estate) -> pa.Table:
+        taken = rows.columns.take(pa.array(at))
+        positions = pa.array(rows.positions[at], pa.int64())
+        made = []
+        for one in self.emitting:
+            column = taken.column(one.name)
+            if one.name in self.hidden:
+                column = open_rows(estate.tree, estate.catalog, self.collection, one.name, taken)
+            for kind in one.emits:
+                made.append(self._values(rows.unit, positions, one.name, kind, emitted(kind, column)))
+        if self.owner is not None and not self.owner.emits:  # whose row it is, for counting other people
+            kind = estate.catalog.person_kind or ""
+            made.append(
+                self._values(rows.unit, positions, self.owner.name, kind, emitted(kind, taken.column(self.owner.name)))
+            )
+        if self.start in taken.schema.names:
+            made.append(self._values(rows.unit, positions, self.start, START, _iso(taken.column(self.start))))
+        return pa.concat_tables(made) if made else EMITTED.empty_table()
+
+    def _values(self, unit: str, positions: pa.Array, name: str, kind: str, values: pa.Array) -> pa.Table:
+        n = len(values)
+        table = pa.table(
+            [_same(self.collection.address, n), _same(unit, n), positions, _same(name, n), _same(kind, n), values],
+            schema=EMITTED,
+        )
+        return table.filter(pc.is_valid(table["value"]))
+
+
+def _hidden(collection: Collection, stored: pa.Schema, name: str) -> bool:
+    """Whether a field's values lie under keys in this store."""
+    declared = next((f for f in collection.fields if f.name == name), None)
+    return (
+        declared is not None
+        and declared.mode is Mode.CRYPTO_ERASE
+        and pa.types.is_large_binary(stored.field(name).type)
+    )
+
+
+def _same(text: str, n: int) -> pa.Array:
+    return pa.repeat(pa.scalar(text, pa.string()), n)
+
+
+def _iso(column: pa.Array) -> pa.Array:
+    """Dates of a retention as `YYYY-MM-DD`, from dates, timestamps or ISO text; else null."""
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        return pc.strftime(column.cast(pa.timestamp("s")), format="%Y-%m-%d")
+    text = pc.utf8_slice_codeunits(column.cast(pa.string()), 0, 10)
+    return pc.if_else(pc.match_substring_regex(text, r"^\d{4}-\d{2}-\d{2}$"), text, pa.scalar(None, pa.string()))
+
+
+def facts_of(subjects: pa.Table) -> pa.Table:
+    """Facts of a closure (subject, kind, value, hop) as a question's facts (schema FACT); ids are row numbers."""
+    n = subjects.num_rows
+    return pa.table([pa.array(range(n), pa.int64()), subjects["kind"], subjects["value"]], schema=FACT)

@@ -1,0 +1,95 @@
+"""Overwrite: every unit that held the cohort is rewritten without it and its old bytes are destroyed, store by store.
+
+Intent to the ledger, act, outcome. A unit that was finished before a crash is recognised by the store's own
+journal and reported again, not touched again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from fangxin.data.requests import Batch
+from fangxin.data.vocabulary import Destruction, Erasure, Method, Store, Unit
+from fangxin.flows.estate import Estate
+from fangxin.flows.evidence import STORES, mark, record
+from fangxin.flows.plan import Plan, orders
+from fangxin.reports.ledger.entries import band
+
+
+def overwrite(
+    estate: Estate, batch: Batch, plan: Plan, states: Mapping[tuple[str, str], Unit]
+) -> dict[str, tuple[Erasure, ...]]:
+    """Carry out the plan in every store; idempotent. Returns the erasures per store name."""
+    found = {}
+    work = orders(estate.catalog, plan, estate.stores, states)
+    for number, store in enumerate(estate.stores):
+        kept = estate.requests.kept(batch, f"erasures/{store.name}")
+        if kept is None:
+            store.recover(batch=batch.id)
+            done = _store(estate, batch, plan, store, number, work.get(store.name, []))
+        else:
+            done = read_erasures(kept)
+            _outcome(estate, batch, store, number, done)
+        store.forget(batch=batch.id)
+        found[store.name] = done
+    return found
+
+
+def _store(estate: Estate, batch: Batch, plan: Plan, store: Store, number: int, work: list[Any]) -> tuple[Erasure, ...]:
+    """One store: intent, act, keep what was done, outcome. Any: Order, which the store alone reads."""
+    intent = mark(batch, STORES + 2 * number)
+    entry = {
+        "type": "erase.intended",
+        "tag": intent,
+        "store": estate.store_id(store),
+        "units": band(len(work)),
+        "plan": plan.digest,
+    }
+    record(estate, [entry])
+    done = tuple(store.erase(work, batch=batch.id))
+    estate.requests.keep(batch, f"erasures/{store.name}", write_erasures(done))
+    _outcome(estate, batch, store, number, done)
+    return done
+
+
+def _outcome(estate: Estate, batch: Batch, store: Store, number: int, done: tuple[Erasure, ...]) -> None:
+    intent, outcome = mark(batch, STORES + 2 * number), mark(batch, STORES + 2 * number + 1)
+    index = estate.ledger.find([intent])[intent][0]
+    logical = any(e.method is not Method.OVERWRITE for e in done)
+    systems = sorted({d.fs for e in done for d in e.destructions}) or ["none"]
+    record(
+        estate,
+        [
+            {
+                "type": "store.rewritten" if logical else "store.overwritten",
+                "tag": outcome,
+                "intent": index,
+                "store": estate.store_id(store),
+                "units": band(len(done)),
+                "method": (Method.LOGICAL_DELETE if logical else Method.OVERWRITE).value,
+                "bytes": band(sum(e.bytes_overwritten for e in done)),
+                "fs": systems[0],
+                "digest": hashlib.sha256(write_erasures(done)).hexdigest(),
+            }
+        ],
+    )
+
+
+def write_erasures(done: tuple[Erasure, ...]) -> bytes:
+    """Erasures as JSON, for the sealed parts of the requests store."""
+    return json.dumps([asdict(e) for e in done], sort_keys=True, separators=(",", ":")).encode()
+
+
+def read_erasures(body: bytes) -> tuple[Erasure, ...]:
+    """Read back what `write_erasures` wrote."""
+    found = []
+    for raw in json.loads(body):
+        gone = tuple(
+            Destruction(**{**d, "extents": tuple(tuple(x) for x in d["extents"])}) for d in raw["destructions"]
+        )
+        found.append(Erasure(**{**raw, "method": Method(raw["method"]), "destructions": gone}))
+    return tuple(found)

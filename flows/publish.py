@@ -1,0 +1,272 @@
+"""Publish: a certificate for every person, a statement of the findings, and the auditor's package.
+
+Nothing is published unless the suites over the findings (and over the export) passed. A certificate is issued when
+a signed checkpoint of the ledger covers its digest; its receipt lies beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fangxin
+from fangxin.data.errors import DoesNotHold
+from fangxin.data.requests import Batch, Request
+from fangxin.flows.estate import Estate
+from fangxin.flows.evidence import ISSUED, VALIDATED, mark, record
+from fangxin.flows.plan import Plan
+from fangxin.flows.validate import Sight, searchable
+from fangxin.reports.certificate import (
+    CertificateFacts,
+    DeclaredCopy,
+    ExportFacts,
+    Holder,
+    KeptKey,
+    Keys,
+    LedgerProof,
+    Mention,
+    Retained,
+    Scan,
+    SharedRows,
+    Software,
+    Times,
+    certificate,
+    certificate_bytes,
+)
+from fangxin.reports.ledger import statement
+from fangxin.reports.ledger.tiles import replace_file
+from fangxin.reports.package import write_package
+from fangxin.reports.render import render
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Story:
+    """Everything about a batch that its certificates tell."""
+
+    batch: Batch
+    requests: Sequence[Request]
+    plan: Plan
+    findings: pd.DataFrame = field(repr=False)
+    after: Sight
+    keys: Mapping[str, Any]  # the vault receipt's event
+    shared: pd.DataFrame = field(repr=False)  # subject, collection, rows, others
+    exported: Mapping[str, Mapping[str, Any]]  # request id -> manifest, rows, files
+    times: Mapping[str, str | None]
+
+
+def publish(estate: Estate, story: Story) -> dict[str, dict[str, str]]:
+    """Issue a certificate per person and write the package; idempotent. Returns paths per request id."""
+    proof = _proof(estate, story)
+    folder = estate.settings.home / "certificates"
+    issued, entries = {}, []
+    people = [r for r in story.requests if not r.canary]
+    for one in people:
+        number = f"FX-{story.batch.id.split('-')[1][:6].upper()}-{one.number + 1:04d}"
+        path = folder / f"{number}.json"
+        if path.exists():  # issued before a crash: the same bytes are published, never a second version
+            body = path.read_bytes()
+            document = _read(body)
+        else:
+            document = certificate(_facts(estate, story, one, number, proof))
+            body = certificate_bytes(document)
+            replace_file(path, body)
+        page = render(document)
+        replace_file(folder / f"{number}.html", page)
+        digests = {"json": hashlib.sha256(body).hexdigest(), "html": hashlib.sha256(page).hexdigest()}
+        entries.append(
+            {
+                "type": "certificate.issued",
+                "tag": mark(one, ISSUED),
+                "json": digests["json"],
+                "html": digests["html"],
+                "verdict": document["outcome"],
+            }
+        )
+        issued[one.id] = {"number": number, "outcome": document["outcome"], "certificate": str(path)}
+    found = record(estate, entries)
+    for one, entry in zip(people, entries, strict=True):
+        issued[one.id]["index"] = str(found[str(entry["tag"])])
+        estate.requests.certified(one.id, outcome=issued[one.id]["outcome"], certificate=issued[one.id]["certificate"])
+    return issued
+
+
+def package(estate: Estate, story: Story, issued: Mapping[str, Mapping[str, str]]) -> Path:
+    """Write the auditor's package of the batch; the same bytes for the same ledger."""
+    home = estate.settings.home
+    proofs = {_proof_name(story): story.times["proof_index"] or "0"}
+    proofs.update({one["number"]: one["index"] for one in issued.values()})
+    certificates = [
+        home / "certificates" / f"{one['number']}{end}" for one in issued.values() for end in (".json", ".html")
+    ]
+    out = home / "reports" / f"package-{story.batch.id}.zip"
+    write_package(
+        out,
+        ledger=estate.ledger,
+        keys=estate.signing,
+        dsse=sorted((home / "dsse").glob("*.json")),
+        certificates=certificates,
+        proofs={name: estate.ledger.receipt(int(index)) for name, index in proofs.items()},
+        laws=estate.laws.files(),
+        software=software(),
+    )
+    return out
+
+
+def state_findings(estate: Estate, batch: Batch, findings: pd.DataFrame, figures: Mapping[str, Any]) -> str:
+    """Sign what was found as an in-toto statement; the ledger holds its digest only."""
+    kept = estate.requests.kept(batch, "statement")
+    if kept is not None:
+        return kept.decode()
+    table = hashlib.sha256(findings.to_csv(index=False).encode()).hexdigest()
+    verdicts = {str(k): int(v) for k, v in findings["verdict"].value_counts().sort_index().items()}
+    host = estate.settings.origin.split("/", 1)[0]
+    digest = statement.write(
+        estate.settings.home / "dsse",
+        keys=estate.signing,
+        predicate_type=f"https://{host}/erasure/v1",
+        subjects={"findings.csv": table},
+        predicate={"batch": batch.id, "verdicts": verdicts, **figures},
+    )
+    estate.requests.keep(batch, "statement", digest.encode())
+    return digest
+
+
+def software() -> Software:
+    """Version, and SHA-256 over every source file of the four rooms, sorted by path."""
+    root = Path(fangxin.__file__).resolve().parent
+    running = hashlib.sha256()
+    for room in ("checks", "data", "flows", "reports"):
+        folder = (root / room).resolve()
+        for path in sorted(folder.rglob("*.py")):
+            running.update(f"{room}/{path.relative_to(folder)}\0".encode())
+            running.update(hashlib.sha256(path.read_bytes()).digest())
+    return Software(fangxin.__version__, running.hexdigest())
+
+
+def _facts(estate: Estate, story: Story, one: Request, number: str, proof: LedgerProof) -> CertificateFacts:
+    _by_bytes, by_record = searchable(estate.catalog, story.plan.facts)
+    fates = story.plan.fates[story.plan.fates["subject"] == one.number]
+    told = story.exported.get(one.id)
+    return CertificateFacts(
+        number=number,
+        request=one.id,
+        batch=story.batch.id,
+        subject=one.number,
+        findings=story.findings,
+        times=Times(**{k: _time(story.times.get(k)) for k in Times.__dataclass_fields__}),  # type: ignore[arg-type]  # received is always there
+        keys=_keys(estate, story, one, fates),
+        retained=_retained(estate, fates),
+        shared=tuple(
+            SharedRows(*str(r.collection).split("/", 1), int(r.rows), int(r.others))  # type: ignore[call-arg]  # address is dataset/collection
+            for r in story.shared[story.shared["subject"] == one.number].itertuples()
+        ),
+        mentions=_mentions(fates),
+        copies=_copies(estate),
+        export=ExportFacts(told["manifest"], told["rows"], told["files"]) if told else None,
+        scan=Scan(story.after.patterns, story.after.forms, story.after.bytes, by_record, story.after.scanner),
+        evidence=proof,
+        software=software(),
+        catalog=estate.catalog.digest,
+        law=estate.laws.digests,
+        cohort=sum(not r.canary for r in story.requests),
+        signer=estate.settings.signer,
+    )
+
+
+def _proof(estate: Estate, story: Story) -> LedgerProof:
+    """Where `validated` stands; the ledger may have grown since, so the receipt kept with the batch is used."""
+    tagged = mark(story.batch, VALIDATED)
+    found = estate.ledger.find([tagged])
+    if tagged not in found:
+        raise DoesNotHold("no validation of this batch stands in the ledger", hint="validate first, then publish")
+    return LedgerProof(estate.ledger.origin, found[tagged][0], _proof_name(story))
+
+
+def _proof_name(story: Story) -> str:
+    return f"validated-{story.batch.id}"
+
+
+def _keys(estate: Estate, story: Story, one: Request, fates: pd.DataFrame) -> Keys:
+    event = story.keys
+    kept: dict[str, KeptKey] = {}
+    for address, rows in fates[fates["fate"] == "retain"].groupby("collection"):
+        for declared in estate.catalog.collection(str(address)).fields:
+            if declared.retention is not None and declared.mode is not None and declared.mode.value == "crypto-erase":
+                rule, until = ",".join(sorted(set(rows["rule"]))), str(max(rows["until"]))
+                kept[declared.key_domain] = KeptKey(declared.key_domain, rule, until)
+    names = estate.tree.domain_names()
+    destroyed = tuple(sorted(n for c in event["domains"] if (n := names.get(c, str(c))) not in kept))
+    refs = story.plan.facts[
+        (story.plan.facts["subject"] == one.number) & (story.plan.facts["kind"] == (estate.catalog.person_kind or ""))
+    ]
+    return Keys(
+        destroyed=len(refs) * len(destroyed),
+        domains=destroyed,
+        kept=tuple(kept[n] for n in sorted(kept)),
+        generation_before=event["generation_before"],
+        generation_after=event["generation_after"],
+        commitment_before=event["commitment_before"],
+        commitment_after=event["commitment_after"],
+        holders=tuple(
+            Holder(h["holder"], h["effect"], h["backup_resistant"], ", ".join(h["conditions"]))
+            for h in event["holders"]
+        ),
+    )
+
+
+def _retained(estate: Estate, fates: pd.DataFrame) -> tuple[Retained, ...]:
+    found = []
+    kept = fates[fates["fate"] == "retain"].drop_duplicates(["collection", "unit", "position"])
+    for (address, rule), rows in kept.groupby(["collection", "rule"]):
+        collection = estate.catalog.collection(str(address))
+        texts = estate.laws.texts(str(rule))
+        found.append(
+            Retained(
+                collection.dataset,
+                collection.name,
+                collection.retention.record_class if collection.retention else "",
+                str(rule),
+                len(rows),
+                str(max(rows["until"])),
+                texts["en"],
+                texts["zh"],
+            )
+        )
+    return tuple(found)
+
+
+def _mentions(fates: pd.DataFrame) -> tuple[Mention, ...]:
+    found = []
+    for address, rows in fates[fates["fate"].isin(["mask", "mention"])].groupby("collection"):
+        dataset, name = str(address).split("/", 1)
+        found.append(Mention(dataset, name, len(rows), int((rows["fate"] == "mask").sum())))
+    return tuple(found)
+
+
+def _copies(estate: Estate) -> tuple[DeclaredCopy, ...]:
+    found = {}
+    for collection in estate.catalog.collections:
+        for copy in collection.copies or ():
+            days = re.fullmatch(r"(\d+)d", copy.keep or "")
+            day = (estate.now + timedelta(days=int(days[1]))).date().isoformat() if days else ""
+            found[copy.name] = DeclaredCopy(copy.name, copy.kind, copy.keep or "", copy.method or "", day)
+    return tuple(found[n] for n in sorted(found))
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _read(body: bytes) -> dict[str, Any]:  # Any: a JSON document of ours
+    import json
+
+    document: dict[str, Any] = json.loads(body)
+    return document

@@ -1,0 +1,116 @@
+"""Settings: one frozen value, and the only reader of files and environment for configuration.
+
+A home is made by `fangxin init`; `fangxin.toml` in it says what kind of home it is. A *rehearsal* home may fix
+the clock with `--now` and does not warn about identities on the command line.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fangxin.data.errors import InputError, NotAllowed
+
+TEMPLATE = """# fangxin's settings for this home. Everything has a default; delete what you do not need.
+
+# A rehearsal home holds made-up people only: --now may move its clock.
+rehearsal = {rehearsal}
+
+# The ledger's origin: a name without schema, unique to this log; it stands in every checkpoint.
+origin = "{origin}"
+
+# Facts about the operator that decide which laws apply (data/laws/*.yaml, applies_when).
+facts = ["platform_operator"]
+
+# Where the head of the ledger is kept a second time: best on another device, outside the ledger's backups.
+ledger_head = "ledger-head"
+
+# How many subjects' keys the vault is laid out for.
+capacity = {capacity}
+
+# Who signs certificates as the tool's operator (a role, never a person's name).
+signer = "operator"
+"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a home is configured to do. Paths are absolute."""
+
+    home: Path
+    rehearsal: bool
+    origin: str
+    facts: frozenset[str]
+    ledger_head: Path
+    capacity: int
+    signer: str
+
+    @property
+    def tmp(self) -> Path:
+        """Our only temporary folder, swept at start."""
+        return self.home / "tmp"
+
+
+def home_from(given: Path | None) -> Path:
+    """The home in use: the option, else FANGXIN_HOME, else `var/`."""
+    return Path(given or os.environ.get("FANGXIN_HOME") or "var").resolve()
+
+
+def load(home: Path) -> Settings:
+    """Read `fangxin.toml`; InputError when the home was never made or the file is wrong."""
+    path = home / "fangxin.toml"
+    if not path.is_file():
+        raise InputError(f"{home}: not a home of fangxin: no fangxin.toml", hint="make one with `fangxin init`")
+    try:
+        raw = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid TOML: {error}", hint="compare with what `fangxin init` writes") from None
+    expected = {"rehearsal": bool, "origin": str, "facts": list, "ledger_head": str, "capacity": int, "signer": str}
+    for key, value in raw.items():
+        if key not in expected:
+            raise InputError(f"{path}: unknown key {key!r}", hint=f"known keys: {', '.join(expected)}")
+        if type(value) is not expected[key]:
+            raise InputError(f"{path}: {key}: expected {expected[key].__name__}, found {type(value).__name__}")
+    return Settings(
+        home=home,
+        rehearsal=raw.get("rehearsal", False),
+        origin=raw.get("origin", "ledger.invalid/erasure"),
+        facts=frozenset(raw.get("facts", [])),
+        ledger_head=(home / raw.get("ledger_head", "ledger-head")).resolve(),
+        capacity=raw.get("capacity", 200_000),
+        signer=raw.get("signer", "operator"),
+    )
+
+
+def clock(settings: Settings, now: str | None) -> datetime:
+    """The time of this run in UTC; `--now` is refused outside rehearsal homes."""
+    if now is None:
+        return datetime.now(UTC)
+    if not settings.rehearsal:
+        raise NotAllowed("--now fixes the clock and is only for rehearsal homes", hint="fangxin init --rehearsal")
+    try:
+        given = datetime.fromisoformat(now)
+    except ValueError:
+        raise InputError("--now: expected an ISO 8601 time such as 2026-11-24T09:00:00+08:00") from None
+    return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+PREFECT = {
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",
+    "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+}
+
+
+def prepare_prefect(home: Path) -> None:
+    """Set Prefect's environment before it is imported: its home inside ours, no logs or results to its database."""
+    os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))
+    for name, value in PREFECT.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,357 @@
+"""Validate: the same look before and after, and a finding per person and collection.
+
+Before anything is touched the baseline must find the person; afterwards the same search must find nothing that is
+not explained. Two independent ways look: rows are located again with everything that was known (decoded), and all
+bytes of all files are searched for every byte form of the identities (checks/residue). A hit afterwards is
+explained only by a row that the plan lists as remaining: in the same unit, in the same column, the same value.
+
+Kinds whose values others also have (names, ids of shared things) are judged by record, not by bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from fangxin.checks.residue.patterns import Needles, needles_for
+from fangxin.checks.residue.scan import Scan, scan
+from fangxin.data.catalog.identity import Question, searched
+from fangxin.data.vocabulary import FINDING, Catalog, Collection, Erasure, Identity, Method, Mode, Store
+from fangxin.flows.estate import Estate
+from fangxin.flows.locate import Look, facts_of
+from fangxin.flows.plan import REMAINS, Plan
+from fangxin.reports.verdict import Observation, verdict_of
+from fangxin.reports.words import claim_words
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HOME = "home"
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What one scan saw: hits per subject, place, column and identity; bytes and units read; what it could not open."""
+
+    hits: pd.DataFrame = field(repr=False)  # place, container, column, subject, identity, hits
+    read: Mapping[str, int]  # bytes read per place
+    not_examinable: tuple[tuple[str, str], ...]
+    patterns: int
+    forms: int
+    scanner: str
+
+    @property
+    def bytes(self) -> int:
+        """Bytes read over all places."""
+        return sum(self.read.values())
+
+    def pack(self) -> bytes:
+        """As Arrow IPC, to be sealed until the certificate."""
+        import json
+
+        import pandas as pd
+
+        meta = {
+            "read": dict(self.read),
+            "not_examinable": list(self.not_examinable),
+            "patterns": self.patterns,
+            "forms": self.forms,
+            "scanner": self.scanner,
+        }
+        return pack(pd.DataFrame(self.hits), meta=json.dumps(meta))
+
+    @classmethod
+    def unpack(cls, body: bytes) -> Sight:
+        """Read back what `pack` wrote."""
+        import json
+
+        hits, meta = unpack(body)
+        raw = json.loads(meta)
+        found = tuple((p, r) for p, r in raw["not_examinable"])
+        return cls(hits, raw["read"], found, raw["patterns"], raw["forms"], raw["scanner"])
+
+
+def searchable(catalog: Catalog, facts: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The facts whose byte forms are searched, numbered in order; and the kinds judged by record only."""
+    wanted = (set(catalog.kinds) | {catalog.person_kind or ""}) - {"name"}
+    by_bytes = facts[facts["kind"].isin(wanted)].reset_index(drop=True)
+    return by_bytes, tuple(sorted(set(facts["kind"]) - wanted))
+
+
+def needles(catalog: Catalog, facts: pd.DataFrame) -> Needles:
+    """Every byte form of the searchable facts; identity n of the needles is row n of `searchable`."""
+    found, _kinds = searchable(catalog, facts)
+    pairs = [(int(s), Identity(k, v)) for s, k, v in zip(found["subject"], found["kind"], found["value"], strict=True)]
+    return needles_for(pairs)
+
+
+def look(estate: Estate, wanted: Needles, *, workers: int = 2) -> Sight:
+    """Search every file of every store, and of our own home, once."""
+    files = [(f"{s.name}/{_inside(s.root, p)}", p) for s in estate.stores for p in s.files()]
+    home = estate.settings.home
+    files += [
+        (f"{HOME}/{p.relative_to(home)}", p) for p in sorted(home.rglob("*")) if p.is_file() and not p.is_symlink()
+    ]
+    for label, _path in files:
+        estate.meter.open("scan", label)
+    return sight(scan(files, wanted, workers=workers), wanted)
+
+
+def sight(found: Scan, wanted: Needles) -> Sight:
+    """Reduce a scan to what findings need."""
+    hits = found.hits.to_pandas()
+    keys = ["place", "container", "column", "subject", "identity"]
+    grouped = hits.groupby(keys, as_index=False, sort=True)["hits"].sum() if len(hits) else hits[[*keys, "hits"]]
+    coverage = found.coverage.to_pandas().groupby("place")["bytes_read"].sum()
+    code = Path(scan.__code__.co_filename).parent
+    digest = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(code.glob("*.py")))).hexdigest()
+    forms = len({n.form for n in wanted})
+    return Sight(
+        grouped, {str(k): int(v) for k, v in coverage.items()}, tuple(found.not_examinable), len(wanted), forms, digest
+    )
+
+
+@dataclass(frozen=True)
+class Again:
+    """Rows located afterwards with everything known: per fact where it still stands."""
+
+    hits: pd.DataFrame = field(repr=False)  # subject, collection, unit, position, field, kind, value
+
+
+def locate_again(estate: Estate, facts: pd.DataFrame) -> Again:
+    """Look every fact up in every collection once; positions are those of the present units."""
+    import pandas as pd
+
+    table = facts_of(pa.Table.from_pandas(facts[["subject", "kind", "value"]], preserve_index=False))
+    kinds = tuple(sorted(set(facts["kind"])))
+    fields = {
+        c.address: tuple(f.name for f in c.fields if searched(f, kinds, estate.catalog.kinds))
+        for c in estate.catalog.collections
+    }
+    answers = [a.hits for a in Look(estate)(Question({a: f for a, f in fields.items() if f}, table))]
+    hits = pa.concat_tables(answers).to_pandas() if answers else pd.DataFrame(columns=_HIT)
+    known = facts.reset_index(drop=True)[["subject", "kind", "value"]].rename_axis("fact").reset_index()
+    return Again(hits.merge(known, on="fact").drop(columns=["fact", "text"]).drop_duplicates())
+
+
+_HIT = ["collection", "unit", "position", "field", "fact", "text"]
+
+
+def findings(
+    estate: Estate,
+    plan: Plan,
+    erasures: Mapping[str, Sequence[Erasure]],
+    before: Sight,
+    after: Sight,
+    again: Again,
+    planted: Mapping[str, int],
+) -> pd.DataFrame:
+    """One row per subject and collection (schema FINDING) for the whole cohort, the canary last."""
+    import pandas as pd
+
+    subjects = sorted(set(plan.facts["subject"]))
+    people, canary = subjects[:-1], subjects[-1]
+    remaining = _remaining(estate.catalog, plan)
+    residual = _residual(remaining, again)
+    seen_before = _attributed(estate, before, plan)
+    seen_after = _attributed(estate, after, plan)
+    explained = _explained(estate, plan, seen_after, again)
+    rows = []
+    for collection in estate.catalog.collections:
+        store = estate.store_of(collection.address)
+        shown = _Collection(estate, store, collection, plan, erasures, before, after, planted, canary)
+        for subject in [*people, canary]:
+            rows.append(shown.row(subject, residual, seen_before, seen_after, explained, again))
+    return pd.DataFrame(rows, columns=FINDING.names)
+
+
+class _Collection:
+    """What is the same for every subject of one collection, and the row of each."""
+
+    def __init__(
+        self,
+        estate: Estate,
+        store: Store,
+        collection: Collection,
+        plan: Plan,
+        erasures: Mapping[str, Sequence[Erasure]],
+        before: Sight,
+        after: Sight,
+        planted: Mapping[str, int],
+        canary: int,
+    ) -> None:
+        self.collection, self.store = collection, store
+        mine = plan.fates[plan.fates["collection"] == collection.address]
+        self.fates = {int(str(s)): f for s, f in mine.groupby("subject")}
+        units = {u.name for u in store.units(collection)}
+        places = [f"{store.name}/{u}" for u in units]
+        done = [e for e in erasures.get(store.name, ()) if collection.address in e.rows_before]
+        refused = sorted({e.reason for e in done if e.method is Method.LOGICAL_DELETE})
+        self.method = "" if not done else (Method.LOGICAL_DELETE if refused else Method.OVERWRITE).value
+        self.reason = "; ".join(refused)
+        self.claim = done[0].claim if done else ""
+        self.overwritten = sum(e.bytes_overwritten for e in done)
+        self.expected = len(units)
+        self.units_read = sum(p in after.read for p in places)
+        self.bytes_read = sum(after.read.get(p, 0) for p in places)
+        self.blind = [r for p, r in (*before.not_examinable, *after.not_examinable) if p in places]
+        self.canary_found = planted.get(collection.address, 0) > 0 and canary in self.fates
+        self.scope = collection.because or "declared read-only" if collection.mode is Mode.KEEP else ""
+
+    def row(
+        self,
+        subject: int,
+        residual: Mapping[tuple[int, str], int],
+        seen_before: Mapping[tuple[int, str], int],
+        seen_after: Mapping[tuple[int, str], int],
+        explained: Mapping[tuple[int, str], int],
+        again: Again,
+    ) -> dict[str, object]:
+        fates = self.fates.get(subject)
+        count = {} if fates is None else fates["fate"].value_counts().to_dict()
+        owned = 0 if fates is None else int(fates["edge"].isin(["owns", "joint"]).sum())
+        located = 0 if fates is None else len(fates)
+        kept = None if fates is None else fates[fates["fate"] == "retain"]
+        key = (subject, self.collection.address)
+        acted = count.get("drop", 0) + count.get("blank", 0) + count.get("mask", 0) + count.get("retain", 0)
+        row: dict[str, object] = {
+            "subject": subject,
+            "dataset": self.collection.dataset,
+            "collection": self.collection.name,
+            "store": self.store.name,
+            "method": self.method if acted else "",
+            "claim": self.claim if acted else "",
+            "reason": self.reason if acted else "",
+            "rows_found": owned,
+            "rows_erased": count.get("drop", 0) + count.get("blank", 0),
+            "rows_retained": count.get("retain", 0),
+            "values_masked": count.get("mask", 0),
+            "rows_shared": count.get("shared", 0),
+            "rows_mentioned": count.get("mask", 0) + count.get("mention", 0),
+            "rows_residual": residual.get(key, 0),
+            # Located rows are hits of the decoded look; byte hits come on top.
+            "baseline_hits": seen_before.get(key, 0) + located,
+            "hits_after": seen_after.get(key, 0) - explained.get(key, 0),
+            "hits_explained": explained.get(key, 0),
+            "units_expected": self.expected,
+            "units_read": self.units_read,
+            "bytes_read": self.bytes_read,
+            "bytes_overwritten": self.overwritten if acted else 0,
+            "canary_found": self.canary_found,
+            "ground": "" if kept is None or kept.empty else ",".join(sorted(set(kept["rule"]))),
+            "until": "" if kept is None or kept.empty else str(max(kept["until"])),
+            "not_examinable": ";".join(sorted(set(self.blind))),
+        }
+        row["verdict"] = self._verdict(row).value
+        return row
+
+    def _verdict(self, row: Mapping[str, object]) -> object:
+        shown = {k: row[k] for k in Observation.__dataclass_fields__ if k in row}
+        return verdict_of(Observation(**shown, in_scope=not self.scope, out_of_scope=self.scope))  # type: ignore[arg-type]  # columns of FINDING by name
+
+
+def _remaining(catalog: Catalog, plan: Plan) -> pd.DataFrame:
+    """The traced rows that the plan leaves standing, with a field that still matches."""
+    fates = plan.fates
+    gone = fates.loc[fates["fate"] == "drop", ["collection", "unit", "position"]].drop_duplicates()
+    kept = fates[fates["fate"].isin(REMAINS)].merge(gone, how="left", indicator=True)
+    return kept[kept["_merge"] == "left_only"].drop(columns="_merge")
+
+
+def _residual(remaining: pd.DataFrame, again: Again) -> dict[tuple[int, str], int]:
+    """Rows that still hold a subject beyond those that may: per subject and collection, unit by unit."""
+    keys = ["subject", "collection", "unit"]
+    found = again.hits.drop_duplicates([*keys, "position"]).groupby(keys).size()
+    allowed = remaining.drop_duplicates([*keys, "position"]).groupby(keys).size()
+    over = found.sub(allowed.reindex(found.index, fill_value=0)).clip(lower=0)
+    return {(int(s), str(c)): int(n) for (s, c), n in over.groupby(level=[0, 1]).sum().items()}
+
+
+def _attributed(estate: Estate, seen: Sight, plan: Plan) -> _Attribution:
+    return _Attribution(estate, seen, plan)
+
+
+class _Attribution(dict[tuple[int, str], int]):
+    """Byte hits per (subject, collection address); `table` keeps them with place, column and value."""
+
+    def __init__(self, estate: Estate, seen: Sight, plan: Plan) -> None:
+        super().__init__()
+        claims: dict[str, list[str]] = {}
+        whole: dict[str, list[str]] = {}
+        for store in estate.stores:
+            whole[store.name] = [c.address for c in store.collections]
+            for collection in store.collections:
+                for unit in store.units(collection):
+                    claims.setdefault(f"{store.name}/{unit.name}", []).append(collection.address)
+        facts, _kinds = searchable(estate.catalog, plan.facts)
+        rows = []
+        for one in seen.hits.itertuples(index=False):
+            place = str(one.place)
+            addresses = claims.get(place)
+            if addresses is None:  # a journal, a sidecar, our home: it counts against everything there
+                addresses = next((a for s, a in whole.items() if place.startswith(f"{s}/")), None)
+                addresses = addresses or [c.address for c in estate.catalog.collections]
+            table = _table(str(one.container))
+            if table is not None and len(addresses) > 1:
+                addresses = [a for a in addresses if a.split("/", 1)[1] == table] or addresses
+            fact = facts.iloc[int(one.identity)]
+            for address in addresses:
+                rows.append(
+                    (int(one.subject), address, place, str(one.column), fact["kind"], fact["value"], int(one.hits))
+                )
+        self.rows = rows
+        for subject, address, _place, _column, _kind, _value, hits in rows:
+            self[(subject, address)] = self.get((subject, address), 0) + hits
+
+
+def _explained(estate: Estate, plan: Plan, seen: _Attribution, again: Again) -> dict[tuple[int, str], int]:
+    """Byte hits afterwards that a remaining row explains: same unit, same column (where known), same value."""
+    names = {c.address: s.name for s in estate.stores for c in s.collections}
+    exact, loose = set(), set()
+    columns = ["collection", "unit", "field", "kind", "value"]
+    for collection, unit, name, kind, value in again.hits[columns].drop_duplicates().itertuples(index=False):
+        place = f"{names[collection]}/{unit}"
+        exact.add((place, name, kind, value))
+        loose.add((place, kind, value))
+    found: dict[tuple[int, str], int] = {}
+    for subject, address, place, column, kind, value, hits in seen.rows:
+        if (place, column, kind, value) in exact or (not column and (place, kind, value) in loose):
+            found[(subject, address)] = found.get((subject, address), 0) + hits
+    return found
+
+
+def _table(container: str) -> str | None:
+    """The SQLite table a decoded hit stands in, from the container's label."""
+    for part in container.split(":"):
+        if part.startswith("table="):
+            return part.removeprefix("table=")
+    return None
+
+
+def _inside(root: Path, path: Path) -> str:
+    return str(path.relative_to(root)) if path.is_relative_to(root) else path.name
+
+
+def pack(frame: pd.DataFrame, *, meta: str = "") -> bytes:
+    """A table as Arrow IPC bytes, for the sealed parts of the requests store."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"fangxin": meta.encode()})
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def unpack(body: bytes) -> tuple[pd.DataFrame, str]:
+    """Read back what `pack` wrote."""
+    table = pa.ipc.open_stream(body).read_all()
+    return table.to_pandas(), (table.schema.metadata or {}).get(b"fangxin", b"").decode()
+
+
+__all__ = ["Again", "Sight", "claim_words", "findings", "locate_again", "look", "needles", "pack", "unpack"]
