@@ -1,0 +1,303 @@
+"""What is wrong with a catalog before any store is opened: `fangxin catalog lint`, offline.
+
+An error would let a person be missed, a wrong key die, or somebody else's rows change; a warning costs certainty;
+a note only tells. Reading comes first: while a file cannot be read whole, nothing further is judged.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from fangxin.data.catalog.dataset import Problem, Severity, ordered, read
+from fangxin.data.catalog.law import Laws
+from fangxin.data.vocabulary import Catalog, Collection, Dataset, Field, IdentityFormat, Mode, Ownership
+
+_FILES = frozenset({"parquet", "text", "objects", "delta", "iceberg"})  # one unit, one collection
+_ON_DISK = _FILES - {"objects"} | {"sqlite", "duckdb"}
+_NUMERIC = frozenset({"integer", "float", "decimal"})
+
+Finding = tuple[str, Severity, str]
+
+
+def lint(paths: Sequence[Path], laws: Laws | None = None) -> list[Problem]:
+    """Return every error, warning and note about the files, in the order of files and lines.
+
+    With `laws`, record classes and laws that no file of theirs knows are errors too. Looks at file names below the
+    stores' roots, opens none of them.
+    """
+    catalog, found = read(paths)
+    if any(p.severity is Severity.ERROR for p in found):
+        return found
+    for rule in _RULES:
+        found += [Problem(*finding) for finding in rule(catalog)]
+    if laws is not None:
+        found += [Problem(*finding) for finding in _record_classes(catalog, laws)]
+    labels = list(dict.fromkeys(c.where.rsplit(":", 2)[0] for c in catalog.collections))
+    return ordered(found, labels)
+
+
+def reachable(catalog: Catalog) -> frozenset[str]:
+    """Addresses of the collections that some identity leads to, following only what the closure follows."""
+    known, reached = set(catalog.kinds) - {"name"}, set[str]()
+    while True:
+        new = {
+            c.address
+            for c in catalog.collections
+            if c.address not in reached and any(known.intersection(f.matches) for f in _all(c.fields))
+        }
+        if not new:
+            return frozenset(reached)
+        reached |= new
+        for one in catalog.collections:
+            if one.address in new and one.ownership in (Ownership.SOLE, Ownership.JOINT):
+                known.update(kind for f in _all(one.fields) for kind in f.emits)
+
+
+# ---------------------------------------------------------------- finding people
+
+
+def _unreachable(catalog: Catalog) -> Iterator[Finding]:
+    reached = reachable(catalog)
+    for dataset, one in _collections(catalog):
+        personal = [f for f in _all(one.fields) if f.personal]
+        if personal and one.address not in reached:
+            severity = Severity.ERROR if dataset.ours else Severity.WARNING
+            text = (
+                f'no identity leads to personal field "{personal[0].name}" of {one.address}'
+                f"{_more(personal)}; add a reference or an identity to its collection"
+            )
+            yield personal[0].where, severity, text
+
+
+def _inexact_identifiers(catalog: Catalog) -> Iterator[Finding]:
+    for dataset, one in _collections(catalog):
+        for f in _all(one.fields):
+            identifies = f.identity or f.references or f.primary_key or f.matches or f.emits
+            if identifies and (f.data_type or "").removesuffix("[]") in ("float", "double"):
+                text = (
+                    f'identifier "{f.name}" is a float; expected integer or string; '
+                    "a float cannot tell 9007199254740993 from ...992"
+                )
+                yield f.where, Severity.ERROR if dataset.ours else Severity.WARNING, text
+
+
+def _joint_parties(catalog: Catalog) -> Iterator[Finding]:
+    for _dataset, one in _ours(catalog):
+        if one.ownership is Ownership.JOINT or any(f.ownership is Ownership.JOINT for f in one.fields):
+            parties = sorted({f.party for f in _all(one.fields) if f.party})
+            if len(parties) < 2:
+                text = f"{one.address} is joint; expected fields of two parties; found {_list(parties)}; add party:"
+                yield one.where, Severity.ERROR, text
+
+
+def _hash_secrets(catalog: Catalog) -> Iterator[Finding]:
+    for _dataset, one in _collections(catalog):
+        for f in _all(one.fields):
+            if f.identity and f.identity_format is IdentityFormat.HMAC and not one.store.secret:
+                text = f'"{f.name}" holds HMACs and no secret is named; it cannot be searched; add store.secret'
+                yield f.where, Severity.WARNING, text
+
+
+# ---------------------------------------------------------------- erasing the right thing
+
+
+def _modes(catalog: Catalog) -> Iterator[Finding]:
+    for dataset in catalog.datasets:
+        if not dataset.ours and dataset.collections:
+            text = f'dataset "{dataset.key}" has no erasure block: it is located and exported, never erased'
+            yield dataset.collections[0].where, Severity.WARNING, text
+    for _dataset, one in _ours(catalog):
+        for f in _all(one.fields):
+            if f.personal and f.mode is None:
+                modes = _list([m.value for m in Mode])
+                text = f'personal field "{f.name}" has no mode; expected {modes}; there is no default'
+                yield f.where, Severity.ERROR, text
+            elif f.mode is Mode.KEEP and not f.because and not f.retention:
+                text = f'"{f.name}" is kept without a reason; expected because: or a retention'
+                yield f.where, Severity.ERROR, text
+            if f.mode is Mode.MASK and f.mask.bucket:
+                if f.identity or f.references or f.primary_key:
+                    text = f'the bucket of "{f.name}" is computed from an identity and stays linkable; use mask: null'
+                    yield f.where, Severity.WARNING, text
+                elif f.data_type and f.data_type not in _NUMERIC:
+                    text = f'"{f.name}" is masked by a bucket; expected a number; found {f.data_type}'
+                    yield f.where, Severity.ERROR, text
+
+
+def _keys(catalog: Catalog) -> Iterator[Finding]:
+    domains: dict[str, list[tuple[Collection, Field]]] = defaultdict(list)
+    for _dataset, one in _ours(catalog):
+        protected = [f for f in _all(one.fields) if f.mode is Mode.CRYPTO_ERASE]
+        for f in protected:
+            domains[f.key_domain].append((one, f))
+        for f in _all(one.fields):
+            if f.sensitive and f.mode is not Mode.CRYPTO_ERASE:
+                found = f.mode.value if f.mode else "no mode"
+                yield f.where, Severity.ERROR, f'sensitive field "{f.name}": expected mode crypto-erase; found {found}'
+        leads = any(catalog.person_kind in (*f.matches, *f.emits) for f in one.fields)
+        if protected and not leads:
+            text = (
+                f'"{protected[0].name}" of {one.address} lies under a person\'s key, but no field leads to the person; '
+                f"expected a reference to {(catalog.person_kind or '').removeprefix('ref:')}"
+            )
+            yield protected[0].where, Severity.ERROR, text
+    for domain, members in domains.items():
+        first = members[0]
+        for one, f in members[1:]:
+            classes = [(r.law, r.record_class) if r else None for r in (first[1].retention, f.retention)]
+            if classes[0] != classes[1]:
+                text = (
+                    f'two retention classes in key domain "{domain}": "{f.name}" of {one.address} lives by '
+                    f'{_class(f)}, "{first[1].name}" of {first[0].address} by {_class(first[1])}; '
+                    "fields that live for different times need different key domains"
+                )
+                yield f.where, Severity.ERROR, text
+        plain = [f for _c, f in members if not f.sensitive]
+        for one, f in members:
+            if f.sensitive and plain:
+                text = (
+                    f'sensitive field "{f.name}" of {one.address} shares key domain "{domain}" with '
+                    f'"{plain[0].name}"; give it a domain of its own'
+                )
+                yield f.where, Severity.ERROR, text
+
+
+def _record_classes(catalog: Catalog, laws: Laws) -> Iterator[Finding]:
+    for _dataset, one in _ours(catalog):
+        for retention, where in [(one.retention, one.where), *((f.retention, f.where) for f in _all(one.fields))]:
+            if retention is None:
+                continue
+            law = laws.laws.get(retention.law)
+            if law is None:
+                yield where, Severity.ERROR, f'no law "{retention.law}"; expected one of {_list(sorted(laws.laws))}'
+            elif retention.record_class not in law.classes:
+                known = _list(sorted(law.classes))
+                text = f'law "{retention.law}" has no class "{retention.record_class}"; expected one of {known}'
+                yield where, Severity.ERROR, text
+
+
+# ---------------------------------------------------------------- units
+
+
+def _claims(catalog: Catalog) -> Iterator[Finding]:
+    """Two collections may not claim one file; in a database file they may, but not one table."""
+    units: dict[tuple[str, str], Collection] = {}
+    globs: dict[tuple[str, str, str, str], Collection] = {}
+    for _dataset, one in _collections(catalog):
+        store = one.store
+        if not store.kind:
+            continue
+        table = "" if store.kind in _FILES else one.name
+        same = globs.setdefault((store.kind, os.path.normpath(store.url), store.glob, table), one)
+        if same is not one:
+            yield (
+                one.where,
+                Severity.ERROR,
+                f"{one.address} claims the units of {same.address}: {store.url} {store.glob}",
+            )
+            continue
+        for unit in _units(catalog.root, one):
+            real = os.path.realpath(unit)
+            name = os.path.relpath(unit, catalog.root)
+            if not Path(real).is_relative_to(catalog.root):
+                text = f'unit "{name}" of {one.address} leaves its root through a link; put the file below the root'
+                yield one.where, Severity.ERROR, text
+                break
+            other = units.setdefault((real, table), one)
+            if other is not one:
+                yield one.where, Severity.ERROR, f'unit "{name}" is claimed by {other.address} and by {one.address}'
+                break
+
+
+def _units(root: Path, one: Collection) -> Iterator[Path]:
+    if one.store.kind in _ON_DISK:
+        where = root / one.store.url
+        found = [where] if where.is_file() else sorted(where.glob(one.store.glob)) if where.is_dir() else []
+        yield from (p for p in found if p.is_file())
+
+
+# ---------------------------------------------------------------- certainty, and things to know
+
+
+def _copies(catalog: Catalog) -> Iterator[Finding]:
+    for _dataset, one in _ours(catalog):
+        if one.copies is None:
+            text = f"{one.address} does not say what copies of it exist; add copies:, or copies: [] if there are none"
+            yield one.where, Severity.WARNING, text
+
+
+def _unreviewed(catalog: Catalog) -> Iterator[Finding]:
+    for _dataset, one in _ours(catalog):
+        if not one.reviewed:
+            text = (
+                f"{one.address} is unreviewed: located and exported, never erased; read it, then drop reviewed: false"
+            )
+            yield one.where, Severity.WARNING, text
+
+
+def _circles(catalog: Catalog) -> Iterator[Finding]:
+    edges: dict[str, set[str]] = defaultdict(set)
+    places = {one.address: one.where for one in catalog.collections}
+    for one in catalog.collections:
+        for f in _all(one.fields):
+            for reference in f.references:
+                target = f"{reference.dataset}/{reference.collection}"
+                if target == one.address:
+                    yield f.where, Severity.NOTE, f'"{f.name}" refers to its own collection {target}; that is allowed'
+                elif target in places:
+                    edges[one.address].add(target)
+    ahead = {address: _beyond(address, edges) for address in sorted(edges)}
+    named: set[str] = set()
+    for address, after in ahead.items():
+        if address in after and address not in named:
+            ring = sorted(other for other in after if address in ahead.get(other, frozenset()))
+            named.update(ring)
+            yield places[address], Severity.NOTE, f"{', '.join(ring)} refer to each other in a circle; that is allowed"
+
+
+def _beyond(start: str, edges: dict[str, set[str]]) -> frozenset[str]:
+    seen: set[str] = set()
+    todo = list(edges.get(start, ()))
+    while todo:
+        now = todo.pop()
+        if now not in seen:
+            seen.add(now)
+            todo.extend(edges.get(now, ()))
+    return frozenset(seen)
+
+
+_RULES: tuple[Callable[[Catalog], Iterator[Finding]], ...] = (
+    *(_unreachable, _inexact_identifiers, _joint_parties, _hash_secrets, _modes, _keys, _claims),
+    *(_copies, _unreviewed, _circles),
+)
+
+
+def _all(fields: Sequence[Field]) -> Iterator[Field]:
+    for one in fields:
+        yield one
+        yield from _all(one.sub)
+
+
+def _collections(catalog: Catalog) -> Iterator[tuple[Dataset, Collection]]:
+    for dataset in catalog.datasets:
+        for one in dataset.collections:
+            yield dataset, one
+
+
+def _ours(catalog: Catalog) -> Iterator[tuple[Dataset, Collection]]:
+    return ((d, c) for d, c in _collections(catalog) if d.ours)
+
+
+def _class(one: Field) -> str:
+    return f"class {one.retention.record_class}" if one.retention else "no retention"
+
+
+def _list(words: Sequence[str]) -> str:
+    return ", ".join(words) or "none"
+
+
+def _more(found: Sequence[Field]) -> str:
+    return f" (and {len(found) - 1} more)" if len(found) > 1 else ""
