@@ -305,6 +305,7 @@ class _Work:
         scratch = self._scratch()
         self.copy = self.stack.enter_context(contextlib.closing(_connect(scratch, "rwc")))
         self.copy.execute("PRAGMA synchronous=OFF")  # thrown away on any error
+        self.copy.execute("PRAGMA journal_mode=OFF")
         self.live.backup(self.copy, pages=4096)
         if self.copy.execute("PRAGMA journal_mode=OFF").fetchone()[0] != "off":
             raise DoesNotHold(f"{self.unit}: its working copy insists on a journal")
@@ -378,11 +379,12 @@ class _Work:
         new = self._scratch()
         self.copy.execute("VACUUM INTO ?", (os.fspath(new),))
         with contextlib.closing(_connect(new, "rw")) as db:
-            if self.wal:
-                db.execute("PRAGMA journal_mode=WAL")
             if (found := db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
                 raise DoesNotHold(f"{self.unit}: the rewritten database is damaged", hint=str(found)[:80])
         self._compare(new)
+        if self.wal:
+            with contextlib.closing(_connect(new, "rw")) as db:
+                db.execute("PRAGMA journal_mode=WAL")
         self.stack.close()  # our own connections would count as somebody who has it open
         aside = [_beside(self.path, end) for end in ("-journal", "-shm")]
         copies = [p for p in self.ours if p != new]
