@@ -130,17 +130,18 @@ class FileRoot:
 
     @contextlib.contextmanager
     def _open(self, flags: int = os.O_RDWR | os.O_DSYNC) -> Iterator[int]:
+        fd = -1
         try:
             fd = os.open(self.path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+            yield fd
         except OSError as cause:
             raise RootUnreachable(
-                f"holder {self.name} cannot open its root file: {os.strerror(cause.errno or 0)}",
+                f"holder {self.name} cannot use its root file: {os.strerror(cause.errno or 0)}",
                 hint="the root is a plain file of its own that this user may read and write",
             ) from cause
-        try:
-            yield fd
         finally:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
 
     def _read(self) -> tuple[bytes, bytes]:
         with self._open(os.O_RDONLY) as fd:

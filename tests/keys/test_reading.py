@@ -1,0 +1,170 @@
+"""Readers never get a wrong key, damage is never called absence, and a vault opens only with its own root."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from keys.vaults import DEEP, FLAT, destroy, raw, refs
+
+from fangxin.data.errors import InputError, Unavailable, VaultDamaged
+from fangxin.data.keys.material import Keys
+from fangxin.data.keys.page import Shape
+from fangxin.data.keys.roots.file import FileRoot
+from fangxin.data.keys.roots.protocol import RootDamaged
+from fangxin.data.keys.tree import KeyAbsent, KeyTree
+
+
+def test_readers_never_get_a_wrong_key(tmp_path: Path) -> None:
+    folder = tmp_path / "vault"
+    tree = KeyTree.create(folder, capacity=FLAT)
+    people = refs(80)
+    tree.ensure(people, 1)
+    expected = raw(tree, people)
+    stop = threading.Event()
+    wrong: list[str] = []
+    reads = [0] * 4
+
+    def read(number: int) -> None:
+        try:
+            with KeyTree.open(folder) as mine:
+                while not stop.is_set():
+                    for ref in people[number::4]:
+                        try:
+                            if mine.get(ref, 1) != expected[ref]:
+                                wrong.append("another key")
+                        except KeyAbsent:
+                            if ref in people[40:]:
+                                wrong.append("a living key called absent")
+                        reads[number] += 1
+        except BaseException as error:
+            wrong.append(repr(error))
+
+    threads = [threading.Thread(target=read, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for turn in range(40):
+        destroy(tree, people[turn : turn + 1])
+        tree.ensure(refs(1, start=1000 + turn), 1)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert min(reads) > 20
+    assert raw(tree, people) == {ref: expected[ref] for ref in people[40:]}
+    assert tree.live() == 80
+
+
+def test_racing_writers_lose_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "vault"
+    KeyTree.create(folder, capacity=FLAT)
+
+    def add(start: int) -> None:
+        with KeyTree.open(folder, patience=30) as mine:
+            for turn in range(8):
+                mine.ensure(refs(2, start=start + 2 * turn), 1)
+
+    threads = [threading.Thread(target=add, args=(n,)) for n in (0, 8, 100)]  # the first two overlap
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with KeyTree.open(folder) as tree:
+        assert tree.live() == 24 + 16
+
+
+def test_a_damaged_page_is_never_reported_as_an_absent_key(tmp_path: Path) -> None:
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT)
+    people = refs(60)
+    tree.ensure(people, 1)
+    tree.close()
+    pages = next((tmp_path / "vault").glob("tree-*.db"))
+    with closing(sqlite3.connect(pages)) as db, db:
+        db.execute("DELETE FROM node WHERE id = 2 * 1")
+        body = bytearray(db.execute("SELECT body FROM node WHERE id = 2 * 2").fetchone()[0])
+        body[-1] ^= 1
+        db.execute("UPDATE node SET body = ? WHERE id = 2 * 2", (bytes(body),))
+    seen = set()
+    for ref in people:
+        try:
+            tree.get(ref, 1)
+        except VaultDamaged as damage:
+            seen.add(str(damage).split(" at generation")[0])
+    assert seen == {"page 1 of the key vault is missing", "page 2 of the key vault does not open"}
+    with pytest.raises(VaultDamaged):
+        tree.live()
+
+
+def test_a_page_put_in_anothers_place_does_not_open(tmp_path: Path) -> None:
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT)
+    tree.ensure(refs(60), 1)
+    tree.close()
+    with closing(sqlite3.connect(next((tmp_path / "vault").glob("tree-*.db")))) as db, db:
+        db.execute("UPDATE node SET body = (SELECT body FROM node WHERE id = 4) WHERE id = 2")
+    with pytest.raises(VaultDamaged):
+        tree.live()
+
+
+def test_a_vault_opens_only_with_its_own_root(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="no key vault"):
+        KeyTree.open(tmp_path / "nowhere")
+    for name in ("one", "two"):
+        KeyTree.create(tmp_path / name, capacity=FLAT).close()
+    with pytest.raises(InputError, match="already"):
+        KeyTree.create(tmp_path / "one", capacity=FLAT)
+    with pytest.raises(VaultDamaged, match="pages are not here"):
+        KeyTree.open(tmp_path / "one", anchor=FileRoot(tmp_path / "two" / "root"))
+    with pytest.raises(VaultDamaged, match="holders"):
+        KeyTree.open(tmp_path / "one", holders=[FileRoot(tmp_path / "three", name="three")])
+    (tmp_path / "one" / "root").rename(tmp_path / "lost")
+    with pytest.raises(InputError, match="no root"):
+        KeyTree.create(tmp_path / "one", capacity=FLAT)  # it must not clear away everybody's keys
+    (tmp_path / "one" / "root").write_bytes(bytes(8192))
+    with pytest.raises(RootDamaged):
+        KeyTree.open(tmp_path / "one")
+
+
+def test_a_vault_takes_more_than_it_was_made_for(tmp_path: Path) -> None:
+    tree = KeyTree.create(tmp_path / "vault", capacity=10)
+    people = refs(2000)
+    tree.ensure(people, 1)
+    assert tree.live() == 2000
+    assert destroy(tree, people[:10]).destroyed == 10
+    assert len(raw(tree, people)) == 1990
+
+
+@pytest.mark.parametrize(
+    ("capacity", "fanout", "depth"), [(200_000, 53, 2), (10**6, 120, 2), (10**7, 52, 3), (10**8, 113, 3)]
+)
+def test_the_tree_is_shaped_as_designed(capacity: int, fanout: int, depth: int) -> None:
+    shape = Shape.for_capacity(capacity)
+    assert (shape.fanout, shape.depth) == (fanout, depth)
+    assert 60 < capacity / shape.buckets < 80
+    assert shape.bucket_of(b"\xff" * 12) == shape.buckets - 1
+    assert shape.level(shape.page(depth, shape.buckets - 1)) == depth
+
+
+def test_one_destroyed_person_costs_three_pages(tmp_path: Path) -> None:
+    tree = KeyTree.create(tmp_path / "vault", capacity=DEEP)
+    people = refs(300)
+    tree.ensure(people, 1)
+    assert destroy(tree, people[:1]).pages == 3
+    assert destroy(tree, people[:200]).pages <= 1 + 11 + 121
+
+
+def test_keys_print_only_a_count_and_are_wiped(tmp_path: Path) -> None:
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT)
+    people = refs(5)
+    tree.ensure(people[:3], 1)
+    with tree.get_many(people, 1) as keys:
+        assert repr(keys) == "Keys(3 of 5)"
+        buffer = keys.raw
+        assert buffer.any()
+    assert not buffer.any()
+    assert len(keys) == 5
+    assert isinstance(keys, Keys)
+    with pytest.raises(TypeError):
+        keys.__reduce__()
