@@ -683,7 +683,8 @@ def _lease(fd: int) -> Iterator[None]:
     try:
         yield
     finally:
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        with contextlib.suppress(OSError):  # somebody waited so long that the kernel took it back
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
 def _plain(fd: int, path: Path) -> None:

@@ -1,0 +1,251 @@
+"""Overwriting the bytes of one file: refused where it would not reach them, evidence only where it did."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from fangxin.data import medium
+from fangxin.data.errors import Incomplete, StoreUnavailable
+from fangxin.data.medium import NotAlone, Pending, Refused, destroy, examine, why_not
+
+NEEDLE = b"13900001234 Wang Xiaoming"
+
+
+@contextmanager
+def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
+    fd = os.open(path, flags)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> Path:
+    path = tmp_path / "unit"
+    path.write_bytes(NEEDLE * 4001)
+    return path
+
+
+def overwritable(path: Path) -> bool:
+    return why_not(path) == ""
+
+
+def test_a_plain_file_is_overwritten_to_whole_blocks_on_its_old_extents(unit: Path) -> None:
+    if not overwritable(unit):
+        with pytest.raises(Refused):
+            destroy(unit)
+        return
+    now = unit.stat()
+    with opened(unit) as fd:
+        before = examine(fd)
+    done = destroy(unit)
+    assert (done.dev, done.ino, done.size) == (now.st_dev, now.st_ino, len(NEEDLE) * 4001)
+    assert done.bytes_overwritten == -(-done.size // before.block) * before.block
+    assert sum(length for _, _, length in done.extents) == done.bytes_overwritten
+    assert done.extents == before.extents
+    assert not unit.exists()
+
+
+def test_the_seed_of_the_evidence_regenerates_what_lies_in_the_old_blocks(unit: Path) -> None:
+    if not overwritable(unit):
+        assert why_not(unit)
+        return
+    done = medium._overwrite(unit)
+    stream = Cipher(algorithms.AES(bytes.fromhex(done.seed)), modes.CTR(bytes(16))).encryptor()
+    assert unit.read_bytes() == stream.update(bytes(done.bytes_overwritten))
+
+
+def test_the_claim_speaks_of_overwriting_only(unit: Path) -> None:
+    if not overwritable(unit):
+        assert why_not(unit)
+        return
+    with opened(unit) as fd:
+        claim = examine(fd).claim.lower()
+    assert not any(word in claim for word in ("clear", "purge", "permanent"))
+    assert "overw" in claim
+
+
+def test_a_file_with_holes_is_overwritten_where_it_has_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "holes"
+    with path.open("wb") as out:
+        out.write(NEEDLE * 10)
+        out.seek(1 << 20)
+        out.write(NEEDLE * 10)
+    if not overwritable(path):
+        assert why_not(path)
+        return
+    done = destroy(path)
+    assert done.size == (1 << 20) + len(NEEDLE) * 10
+    assert 0 < done.bytes_overwritten < 1 << 17
+
+
+def test_an_empty_file_needs_no_overwriting(tmp_path: Path) -> None:
+    path = tmp_path / "empty"
+    path.touch()
+    if not overwritable(path):
+        assert why_not(path)
+        return
+    assert destroy(path).bytes_overwritten == 0
+    assert not path.exists()
+
+
+def test_a_hard_link_is_refused(unit: Path) -> None:
+    os.link(unit, unit.with_name("other"))
+    with opened(unit) as fd, pytest.raises(Refused, match="2 names"):
+        examine(fd)
+    with pytest.raises(StoreUnavailable, match="one name"):
+        why_not(unit)
+    with pytest.raises(NotAlone):
+        destroy(unit)
+    assert NEEDLE in unit.read_bytes()
+
+
+def test_a_symlink_is_refused_and_its_target_stays(unit: Path) -> None:
+    link = unit.with_name("link")
+    link.symlink_to(unit)
+    with pytest.raises(StoreUnavailable, match="symbolic link"):
+        why_not(link)
+    with pytest.raises(OSError):
+        destroy(link)
+    assert NEEDLE in unit.read_bytes()
+
+
+def test_an_open_reader_is_refused(unit: Path) -> None:
+    with opened(unit), opened(unit) as fd, pytest.raises(NotAlone, match="open"):
+        examine(fd)
+    with opened(unit), pytest.raises(StoreUnavailable, match="open"):
+        why_not(unit)
+    assert NEEDLE in unit.read_bytes()
+
+
+def test_a_mapping_whose_descriptor_is_closed_is_refused(unit: Path) -> None:
+    with opened(unit) as fd:
+        mapped = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
+    with mapped, opened(unit) as fd, pytest.raises(NotAlone, match="mapped"):
+        examine(fd)
+    assert NEEDLE in unit.read_bytes()
+
+
+def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StoreUnavailable, match="not a regular file"):
+        why_not(tmp_path / "pipe")
+
+
+def test_a_file_system_that_is_not_on_the_list_is_refused_by_name(unit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(unit) as fd:
+        monkeypatch.setattr(medium, "_OVERWRITABLE", ())
+        with pytest.raises(Refused, match="is not known to overwrite in place"):
+            examine(fd)
+
+
+def test_a_refusing_medium_still_publishes_and_says_why(unit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(medium, "_OVERWRITABLE", ())
+    pending = Pending(unit.parent)
+    new = pending.scratch(unit, batch="b")
+    new.write_bytes(b"survivors")
+    done = pending.replace(new, unit, batch="b", note={"rows": 1})
+    assert unit.read_bytes() == b"survivors"
+    assert done.destructions == ()
+    assert "not known to overwrite" in done.refused
+    assert "overwritten" not in done.claim
+    pending.forget(batch="b")
+    assert list(unit.parent.iterdir()) == [unit]
+
+
+@contextmanager
+def files_limited_to(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_write_that_falls_short_never_yields_evidence(unit: Path) -> None:
+    if not overwritable(unit):
+        assert why_not(unit)
+        return
+    with files_limited_to(50_000), pytest.raises(OSError):
+        destroy(unit)
+    assert unit.exists()
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fsync", "pread"])
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+def test_a_failing_device_never_yields_evidence(
+    unit: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+) -> None:
+    if not overwritable(unit):
+        assert why_not(unit)
+        return
+
+    def broken(*_: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, call, broken)
+    with pytest.raises(OSError):
+        destroy(unit)
+    assert unit.exists()
+
+
+def test_a_device_that_returns_other_bytes_never_yields_evidence(unit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not overwritable(unit):
+        assert why_not(unit)
+        return
+    monkeypatch.setattr(os, "pread", lambda _fd, size, _offset: bytes(size))
+    with pytest.raises(OSError, match="not what was written"):
+        destroy(unit)
+    assert unit.exists()
+
+
+def test_blocks_that_moved_meanwhile_are_no_evidence(unit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not overwritable(unit):
+        assert why_not(unit)
+        return
+    real, calls = medium._extents, []
+
+    def moving(fd: int) -> list[tuple[int, int, int, int]]:
+        calls.append(fd)
+        return [(a, b + 4096 * (len(calls) - 1), c, d) for a, b, c, d in real(fd)]
+
+    monkeypatch.setattr(medium, "_extents", moving)
+    with pytest.raises(medium.Moved):
+        destroy(unit)
+    assert unit.exists()
+
+
+def test_a_failing_device_leaves_the_work_to_be_finished_later(unit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not overwritable(unit):
+        assert why_not(unit)
+        return
+    old = unit.stat().st_ino
+    pending = Pending(unit.parent)
+    new = pending.scratch(unit, batch="b")
+    new.write_bytes(b"survivors")
+    real = os.pwrite
+    with monkeypatch.context() as fault:
+        fault.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[:1000], at) and fail())
+        with pytest.raises(Incomplete, match="resume"):
+            pending.replace(new, unit, batch="b", note={})
+    assert unit.read_bytes() == b"survivors"
+    assert pending.outcome(unit, batch="b") is None
+    pending.recover()
+    done = pending.outcome(unit, batch="b")
+    assert done is not None
+    assert [d.ino for d in done.destructions] == [old]
+
+
+def fail() -> int:
+    raise OSError(errno.EIO, "fault")
