@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
 
+import fangxin.data
 from fangxin.data.catalog.dataset import read_catalog
+from fangxin.data.catalog.law import Laws
+from fangxin.data.catalog.lint import lint
+from fangxin.data.catalog.tree import Severity
 from fangxin.data.sample.lecard import Sample, sample
 from fangxin.data.stores.parquet import ParquetStore
 from fangxin.data.stores.sqlite import SqliteStore
 from fangxin.data.vocabulary import Catalog, IdentityFormat, Meter, Mode, Ownership
+
+TODAY, YESTERDAY = date(2026, 11, 24), date(2026, 11, 23)
+
+
+@pytest.fixture(scope="module")
+def laws() -> Laws:
+    return Laws.load(Path(fangxin.data.__file__ or "").parent / "laws")
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +68,33 @@ def test_numbers_of_cards_and_papers_lie_under_keys_of_their_own(catalog: Catalo
     }
 
 
-def test_only_orders_are_retained_and_only_what_the_law_asks_for(catalog: Catalog) -> None:
-    retained = {collection.address for collection in catalog.collections if collection.retention is not None}
-    assert retained == {"lake/transactions"}
+def test_only_orders_are_retained_and_only_what_the_law_asks_for(catalog: Catalog, laws: Laws) -> None:
+    classes = {collection.address: collection.retention for collection in catalog.collections}
+    kept = set()
+    for address, retention in classes.items():
+        assert retention is not None
+        if laws.decide(retention, YESTERDAY, facts=frozenset({"platform_operator"}), today=TODAY) is not None:
+            kept.add(address)
+    assert kept == {"lake/transactions"}
     orders = catalog.collection("lake/transactions")
     freed = {field.name for field in orders.fields if field.retention is None}
     assert freed == {"device_id", "memo"}
+
+
+def test_papers_are_kept_where_the_operator_falls_under_the_anti_money_laundering_law(
+    catalog: Catalog, laws: Laws
+) -> None:
+    retention = catalog.collection("wallet/identities").retention
+    assert retention is not None
+    until = laws.decide(retention, TODAY, facts=frozenset({"aml_subject"}), today=TODAY)
+    assert until is not None
+    assert until.day == date(2036, 11, 24)
+
+
+def test_lint_has_nothing_to_complain_about(estate: Sample, laws: Laws) -> None:
+    found = lint([estate.catalog], laws)
+    assert {problem.severity for problem in found} == {Severity.NOTE}
+    assert len(found) == 2  # the ring of three tables, and the merged accounts: allowed, and said
 
 
 def test_mentions_are_masked_and_hashes_are_known_as_hashes(catalog: Catalog) -> None:
