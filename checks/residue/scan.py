@@ -1,0 +1,215 @@
+"""Search files and everything in them for the needles of a cohort, and say what was searched and what was not.
+
+Each file is opened once, read-only, without following links, and is searched for everybody at the same time; names
+(path, link target, extended attributes) are searched like contents, as container `name`. Findings are counted per
+(place, container, column, needle) while the bytes pass; no value and no context is kept. A finding names its needle
+by an HMAC under a key drawn for this run, so that two runs cannot be compared by whoever reads the reports.
+
+What could not be read, was changed while it was read, or could not be decoded is `not_examinable` with its reason,
+never a silent pass.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fangxin.checks.residue.carve import Limits, NotExaminable, OpenFile, Piece, carve
+from fangxin.checks.residue.patterns import Needles
+
+HITS = pa.schema(
+    [
+        ("place", pa.string()),
+        ("container", pa.string()),
+        ("column", pa.string()),
+        ("subject", pa.int32()),
+        ("identity", pa.int32()),
+        ("form", pa.string()),
+        ("hits", pa.int64()),
+        ("first_offset", pa.int64()),  # in the layer that `container` names; for columns in their piece of it
+        ("digest", pa.string()),
+    ]
+)
+COVERAGE = pa.schema(
+    [
+        ("place", pa.string()),
+        ("bytes_read", pa.int64()),  # stored bytes of the file
+        ("bytes_decoded", pa.int64()),
+        ("containers", pa.string()),  # comma-joined
+        ("needles", pa.int64()),
+        ("breadth", pa.string()),
+    ]
+)
+WITHHELD = "(name withheld)"
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What was found, what was searched, and what could not be: (place, reason)."""
+
+    hits: pa.Table
+    coverage: pa.Table
+    not_examinable: list[tuple[str, str]]
+    omitted: dict[str, int] = field(default_factory=dict)  # forms too short to search, and how many needles of each
+
+    def totals(self, subject: int) -> dict[str, int]:
+        """Hits of one subject per place; places without any are left out."""
+        own = self.hits.filter(pc.field("subject") == subject).group_by("place").aggregate([("hits", "sum")])
+        return dict(zip(own["place"].to_pylist(), own["hits_sum"].to_pylist(), strict=True))
+
+
+def walk(roots: Sequence[Path]) -> list[tuple[str, Path]]:
+    """Everything below the roots that has bytes or a name: files, links (not followed), empty folders; sorted."""
+    found: list[tuple[str, Path]] = []
+    for root in roots:
+        if root.is_symlink() or not root.is_dir():
+            found.append((str(root), root))
+            continue
+        pending = [root]
+        while pending:
+            folder = pending.pop()
+            try:
+                entries = sorted(os.scandir(folder), key=lambda e: e.name)
+            except OSError:
+                found.append((str(folder), folder))  # the scan says why it cannot be read
+                continue
+            if not entries:
+                found.append((str(folder), folder))
+            for entry in entries:
+                path = Path(entry.path)
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(path)
+                else:
+                    found.append((str(path), path))
+    return sorted(set(found), key=lambda pair: pair[0])
+
+
+def scan(
+    files: Sequence[tuple[str, Path]], needles: Needles, *, workers: int = 2, limits: Limits | None = None
+) -> Scan:
+    """Search every file (place, path) for all needles; one file is one worker's. Places name the rows of the result."""
+    key = secrets.token_bytes(32)
+    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+        results = list(pool.map(lambda pair: _Search(pair[0], needles, limits or Limits()).run(pair[1]), files))
+    rows = [row for one in results for row in one.rows(key)]
+    coverage = [
+        (r.place, r.read, r.decoded, ",".join(sorted(r.containers)), len(needles), str(needles.breadth))
+        for r in results
+    ]
+    return Scan(
+        hits=_table(rows, HITS),
+        coverage=_table(coverage, COVERAGE),
+        not_examinable=[(r.place, reason) for r in results for reason in r.problems],
+        omitted=dict(needles.omitted),
+    )
+
+
+def _table(rows: Sequence[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [() for _ in schema]
+    return pa.table([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+
+
+class _Search:
+    """The search through one file, and its counts."""
+
+    def __init__(self, place: str, needles: Needles, limits: Limits) -> None:
+        self.place = place
+        self.needles = needles
+        self.limits = limits
+        self.read = 0
+        self.decoded = 0
+        self.containers: set[str] = set()
+        self.problems: list[str] = []
+        self._counts: dict[tuple[str, str], dict[int, tuple[int, int]]] = {}
+
+    def run(self, path: Path) -> _Search:
+        """Search the path's names and, if it is a plain file, its contents."""
+        try:
+            self._names(path)
+            kind = path.lstat().st_mode
+            if stat.S_ISREG(kind):
+                self._contents(path)
+            elif stat.S_ISDIR(kind):
+                os.scandir(path).close()
+            elif not stat.S_ISLNK(kind):
+                self.problems.append("neither a file nor a folder nor a link")
+        except NotExaminable as reason:
+            self.problems.append(str(reason))
+        except OSError as error:
+            self.problems.append(f"cannot be read ({error.strerror or type(error).__name__})")
+        return self
+
+    def rows(self, key: bytes) -> Iterator[tuple[object, ...]]:
+        """The hits as rows of HITS, once for every owner of a needle."""
+        for (container, column), counts in self._counts.items():
+            where = (self.place, self._printable(container), self._printable(column))
+            for number, (hits, first) in sorted(counts.items()):
+                digest = hmac.new(key, self.needles.data(number), "sha256").hexdigest()
+                for needle in self.needles.of(number):
+                    yield *where, needle.subject, needle.identity, needle.form, hits, first, digest
+
+    def layers(self) -> str:
+        """The labels of every container that was searched, sorted and comma-joined."""
+        return ",".join(sorted({self._printable(c) for c in self.containers}))
+
+    def _printable(self, label: str) -> str:
+        """Table and column names come from the file: one that is a needle itself is not repeated."""
+        return WITHHELD if len(self.needles.find(label.encode("utf-8", "replace")).needle) else label
+
+    def _names(self, path: Path) -> None:
+        texts = [os.fsencode(path)]
+        if path.is_symlink():
+            texts.append(os.fsencode(path.readlink()))
+        try:
+            for name in os.listxattr(path, follow_symlinks=False):
+                texts += [os.fsencode(name), os.getxattr(path, name, follow_symlinks=False)]
+        except OSError as error:
+            if error.errno not in _NO_ATTRIBUTES:
+                raise
+        for text in texts:
+            self._count(Piece("name", "", text, decoded=False))
+
+    def _contents(self, path: Path) -> None:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            before = os.fstat(fd)
+            if not stat.S_ISREG(before.st_mode):
+                raise NotExaminable("changed while it was read")
+            file = OpenFile(fd)
+            self.read = file.size
+            for piece in carve(file, margin=self.needles.margin, limits=self.limits, problems=self.problems):
+                self._count(piece)
+            after = os.fstat(fd)
+            if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+                raise NotExaminable("changed while it was read")
+        finally:
+            os.close(fd)
+
+    def _count(self, piece: Piece) -> None:
+        self.containers.add(piece.container)
+        self.decoded += piece.size * piece.decoded
+        stop = len(piece.data) if piece.stop is None else piece.stop
+        for sqlite in (False, True) if piece.sqlite else (False,):
+            found = self.needles.find(piece.data, sqlite=sqlite)
+            own = (found.start >= piece.start) & (found.start < stop)
+            if not own.any():
+                continue
+            counts = self._counts.setdefault((piece.container, piece.column), {})
+            numbers, first, hits = np.unique(found.needle[own], return_index=True, return_counts=True)
+            starts = found.start[own][first] + piece.offset
+            for number, at, n in zip(numbers.tolist(), starts.tolist(), hits.tolist(), strict=True):
+                known, where = counts.get(number, (0, at))
+                counts[number] = (known + n, min(where, at))
+
+
+_NO_ATTRIBUTES = frozenset({95, 61, 38})  # EOPNOTSUPP, ENODATA, ENOSYS: the file system keeps none
