@@ -90,15 +90,21 @@ class SqliteStore:
                 why_not(path)  # raises if another process or connection keeps it open
 
     def fields(self, collection: Collection) -> pa.Schema:
-        """The table's columns with the types that its values have; unlike types in two units become text or bytes."""
-        found: dict[str, pa.DataType] = {}
+        """The table's columns with the types that its values have; unlike types in two units become text or bytes.
+
+        A column not declared BLOB that holds nothing but blobs is marked as protected.
+        """
+        found: dict[str, pa.Field] = {}
         for unit in self.units(collection):
             with self._reading(unit) as db:
                 for name, column in self._table(db, unit, collection).columns.items():
-                    other = found.setdefault(name, column.type)
-                    if other != column.type:
-                        found[name] = pa.large_binary() if pa.large_binary() in (other, column.type) else pa.string()
-        return pa.schema(list(found.items()))
+                    known = found.setdefault(name, column.field)
+                    if known.type != column.type:
+                        mixed = pa.large_binary() if pa.large_binary() in (known.type, column.type) else pa.string()
+                        found[name] = pa.field(name, mixed)
+                    elif known.metadata and not column.field.metadata and column.kinds:
+                        found[name] = column.field
+        return pa.schema(list(found.values()))
 
     def scan(
         self, wanted: Mapping[str, Sequence[str]], units: Sequence[str] | None = None
@@ -126,7 +132,8 @@ class SqliteStore:
                 for one in here:
                     table = self._table(db, unit, one)
                     ids = _remember(db, wanted[one.address][unit.name])
-                    for rows in _stream(db, unit.name, table, tuple(table.columns), only=ids):
+                    only = f" WHERE {table.rowid} IN (SELECT id FROM {ids})"
+                    for rows in _stream(db, unit.name, table, tuple(table.columns), where=only):
                         yield one.address, rows
 
     def examine(self) -> Mapping[str, str]:
@@ -143,22 +150,20 @@ class SqliteStore:
 
     def erase(self, orders: Sequence[Order], *, batch: str) -> Iterator[Erasure]:
         """Carry out the orders, one database at a time; what this batch already did is reported, not repeated."""
+        already = {order.unit.name: self._ready(order.unit, batch) for order in orders}
+        for name, done in already.items():  # all of them, before any is changed
+            if done is None:
+                _plain_database(self.root / name, name, for_writing=True)
         for order in orders:
-            path = self.root / order.unit.name
             self.meter.open(self.name, order.unit.name)
-            if not path.exists() or _state(path, self.root) != order.unit:
-                done = self.pending.outcome(path, batch=batch)
-                if done is None:
-                    raise UnitChanged(f"{order.unit.name}: it changed since it was located", hint="locate again")
-                yield _erasure(done)
-                continue
-            with self._live(path, batch) as work:
-                if _state(path, self.root) != order.unit:
-                    raise UnitChanged(f"{order.unit.name}: it changed since it was located", hint="locate again")
-                work.copy_out()
-                for change in order.changes:
-                    work.apply(change, self._table(work.copy, order.unit, change.collection))
-                done = work.publish()
+            done = already[order.unit.name]
+            if done is None:
+                with self._live(self.root / order.unit.name, batch) as work:
+                    self._ready(order.unit, batch)  # nobody slipped in before the lock
+                    work.copy_out()
+                    for change in order.changes:
+                        work.apply(change, self._table(work.copy, order.unit, change.collection))
+                    done = work.publish()
             yield _erasure(done)
 
     def rewrite(self, fields: Mapping[str, Sequence[str]], turn: Turn, *, batch: str) -> Iterator[Erasure]:
@@ -172,9 +177,13 @@ class SqliteStore:
             done = self.pending.outcome(path, batch=batch)
             if done is None:
                 with self._live(path, batch) as work:
+                    tables = [(one, self._table(work.live, unit, one)) for one in here]
+                    plain = {one.address: table.plain(fields[one.address]) for one, table in tables}
+                    if not any(plain.values()):
+                        continue  # under keys already
                     work.copy_out()
-                    for one in here:
-                        work.turn(one, self._table(work.live, unit, one), tuple(fields[one.address]), turn)
+                    for one, table in tables:
+                        work.turn(one, table, plain[one.address], turn)
                     done = work.publish()
             yield _erasure(done)
 
@@ -254,6 +263,15 @@ class SqliteStore:
                 yield work
             finally:
                 work.close()
+
+    def _ready(self, unit: Unit, batch: str) -> Done | None:
+        """Raise unless the unit is as it was located, or return what this batch already did to it."""
+        path = self.root / unit.name
+        if path.exists() and _state(path, self.root) == unit:
+            return None
+        if (done := self.pending.outcome(path, batch=batch)) is not None:
+            return done
+        raise UnitChanged(f"{unit.name}: it changed since it was located", hint="locate again")
 
     def _table(self, db: sqlite3.Connection, unit: Unit, collection: Collection) -> _Table:
         """What is known of a collection's table in this state of the unit; looked at once."""
@@ -350,13 +368,24 @@ class _Work:
         self.note["after"][address] = _count(db, table.sql)
 
     def turn(self, collection: Collection, table: _Table, names: Sequence[str], turn: Turn) -> None:
-        """Replace whole columns: read the locked original, write the working copy."""
-        self.copy.execute("BEGIN")
+        """Replace whole columns: read the locked original, write the working copy. Blobs are under keys already."""
+        half = [name for name in names if "blob" in table.columns[name].kinds]
+        whole = [name for name in names if name not in half]
+        changed = 0
+        for group in ([whole] if whole else []) + [[name] for name in half]:
+            changed = max(changed, self._turn(collection, table.without_blobs(group), group, turn))
+            self.whole |= {(table.name, name) for name in group}
+        rows = _count(self.copy, table.sql)
+        for key, number in (("before", rows), ("after", rows), ("changed", changed)):
+            self.note[key][collection.address] = number
+
+    def _turn(self, collection: Collection, table: _Table, names: Sequence[str], turn: Turn) -> int:
+        """Replace these columns in the rows where one of them is neither null nor a blob; return how many."""
+        plain = " OR ".join(f"typeof({_quoted(name)}) NOT IN ('blob', 'null')" for name in names)
         sets = ", ".join(f"{_quoted(name)} = ?" for name in names)
-        for name in names:
-            table.require(name, collection.where)
         rows = 0
-        for batch in _stream(self.live, self.unit, table, tuple(table.columns)):
+        self.copy.execute("BEGIN")
+        for batch in _stream(self.live, self.unit, table, tuple(table.columns), where=f" WHERE {plain}"):
             turned = turn(collection, batch.columns)
             values = [turned.column(name).to_pylist() for name in names]
             self.copy.executemany(
@@ -365,10 +394,7 @@ class _Work:
             )
             rows += len(batch.positions)
         self.copy.execute("COMMIT")
-        for name in names:
-            self.whole.add((table.name, name))
-        for key in ("before", "after", "changed"):
-            self.note[key][collection.address] = rows
+        return rows
 
     def publish(self) -> Done:
         """Write the survivors afresh, compare them with the original, publish, and destroy all that came before."""
@@ -474,8 +500,10 @@ class _Column:
     """A column as it is stored: the Arrow type its values fit, and how to select them so."""
 
     def __init__(self, name: str, declared: str, kinds: set[str], *, must_be_filled: bool) -> None:
-        self.type = _arrow_type(declared.upper(), kinds)
-        self.must_be_filled = must_be_filled
+        self.name, self.declared, self.kinds, self.must_be_filled = name, declared.upper(), kinds, must_be_filled
+        self.type = _arrow_type(self.declared, kinds)
+        protected = kinds == {"blob"} and bool(declared) and "BLOB" not in self.declared
+        self.field = pa.field(name, self.type, metadata={"fangxin.protected": "1"} if protected else None)
         q = _quoted(name)
         mixed = len(kinds) > 1
         if mixed and self.type == pa.large_binary():
@@ -501,6 +529,20 @@ class _Table:
     def __init__(self, unit: str, name: str, rowid: str, columns: Mapping[str, _Column]) -> None:
         self.unit, self.name, self.rowid, self.columns = unit, name, rowid, columns
         self.sql = _quoted(name)
+
+    def plain(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Those of the columns that hold values in the clear."""
+        for name in names:
+            self.require(name, "")
+        return tuple(name for name in names if self.columns[name].kinds - {"blob"})
+
+    def without_blobs(self, names: Sequence[str]) -> _Table:
+        """The same table, reading only the plain values of these columns."""
+        columns = dict(self.columns)
+        for name in names:
+            old = columns[name]
+            columns[name] = _Column(name, old.declared, old.kinds - {"blob"}, must_be_filled=old.must_be_filled)
+        return _Table(self.unit, self.name, self.rowid, columns)
 
     def require(self, column: str, where: str) -> bool:
         """Raise StoreUnavailable if the column is not there; `where` is the catalog's line."""
@@ -577,11 +619,10 @@ def _arrow_type(declared: str, kinds: set[str]) -> pa.DataType:
 
 
 def _stream(
-    db: sqlite3.Connection, unit: str, table: _Table, names: Sequence[str], *, only: str | None = None
+    db: sqlite3.Connection, unit: str, table: _Table, names: Sequence[str], *, where: str = ""
 ) -> Iterator[Rows]:
     """Yield rows in the order of rowids, in Arrow batches."""
     chosen = ", ".join([table.rowid, *(table.columns[name].sql for name in names)])
-    where = f" WHERE {table.rowid} IN (SELECT id FROM {only})" if only else ""
     cursor = db.execute(f"SELECT {chosen} FROM {table.sql}{where} ORDER BY {table.rowid}")
     schema = pa.schema([(name, table.columns[name].type) for name in names])
     while rows := cursor.fetchmany(BATCH):

@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from contracts import store as contract
 
+from fangxin.data import medium
 from fangxin.data.errors import StoreUnavailable, UnitChanged
+from fangxin.data.stores import sqlite
 from fangxin.data.stores.sqlite import SqliteStore
 from fangxin.data.vocabulary import (
     Blank,
@@ -67,6 +70,24 @@ def make(path: Path, *, wal: bool = False, journal: str = "DELETE", extra: str =
         db.execute("UPDATE people SET note='call my friend 13900001234 please' WHERE id=17")
         db.executemany("INSERT INTO calls VALUES (?,?,?)", ((f"138{i:08d}", "x", i) for i in range(1, 500)))
         db.execute("COMMIT")
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for others, but not long."""
+    monkeypatch.setattr(medium, "PATIENCE", 0.1)
+    monkeypatch.setattr(sqlite, "BUSY", 0.1)
+
+
+class TestSqliteKeepsThePromisesOfEveryStore(contract.StoreContract):
+    def lay(self, root: Path) -> None:
+        for name, people in (("east.db", contract.PEOPLE[:3]), ("west.db", contract.PEOPLE[3:])):
+            with closing(sqlite3.connect(root / name)) as db, db:
+                db.execute("CREATE TABLE members (member_id INTEGER PRIMARY KEY, phone TEXT, name TEXT, note TEXT)")
+                db.executemany("INSERT INTO members VALUES (?,?,?,?)", [tuple(person.values()) for person in people])
+
+    def open(self, root: Path, meter: Meter | None = None) -> SqliteStore:
+        return SqliteStore(root, ".", (contract.collection("sqlite", ".", "*.db"),), meter or Meter())
 
 
 @pytest.fixture
@@ -373,6 +394,23 @@ def test_many_databases_in_a_folder_are_each_opened_once_per_pass(tmp_path: Path
     orders = [Order(u, (Change(store.collections[0], ids(25)),)) for u in store.units()]
     assert len(erase(store, *orders)) == 3
     assert store.meter.most() == {"locate": 1, "erase": 1}
+
+
+def test_plain_values_that_arrive_later_are_put_under_keys_without_touching_the_others(home: Path) -> None:
+    store = open_store(home)
+
+    def turn(_: Collection, columns: pa.RecordBatch) -> pa.RecordBatch:
+        sealed = [b"\x01" + v.encode()[::-1] for v in columns.column("mail").to_pylist()]
+        return pa.record_batch([pa.array(sealed, pa.large_binary())], names=["mail"])
+
+    list(store.rewrite({"crm/people": ["mail"]}, turn, batch="p1"))
+    store.plant(store.collections[0], {"id": 9_000_001, "mail": "late@example.net"})
+    (done,) = store.rewrite({"crm/people": ["mail"]}, turn, batch="p2")
+    assert done.changed == {"crm/people": 1}
+    assert holds(home, b"late@example.net") == 0
+    mails = [mail for (_, _, _, _, mail, *_) in rows(home / "crm.db")]
+    assert mails[0] == b"\x01gro.elpmaxe@1p"
+    assert mails[-1] == b"\x01ten.elpmaxe@etal"
 
 
 def no_file(path: Path) -> None:
