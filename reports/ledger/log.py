@@ -28,7 +28,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from fangxin.data.errors import InputError, LedgerForked, NotAllowed, WriterBusy
+from fangxin.data.errors import InputError, LedgerForked, NotAllowed, Unavailable, WriterBusy
 from fangxin.reports.ledger import checkpoint as notes
 from fangxin.reports.ledger import merkle, tiles
 from fangxin.reports.ledger.checkpoint import Checkpoint
@@ -38,6 +38,7 @@ from fangxin.reports.ledger.keys import SigningKeys
 _TAG = re.compile(rb'"tag":"([0-9a-f]{32})"')
 _UNFINISHED = "unfinished"  # lies in the folder while a flush runs: whoever finds it repairs first
 _CLOSED = "keep the folder as it is; start a new origin that names this one, or ask the auditor for the last tiles"
+_AWAY = "bring back the device that it lies on; nothing was changed"
 Hook = Callable[[str], None]
 
 
@@ -76,7 +77,7 @@ class Ledger:
         """Open a ledger and repair what a crash left.
 
         Raises LedgerForked if the tree does not reach the head, or head and checkpoint disagree; WriterBusy
-        while another process is in the middle of a flush.
+        while another process is in the middle of a flush; Unavailable while the head's device is away.
         """
         found = cls(folder, head, keys, at)
         if not folder.is_dir():
@@ -233,11 +234,11 @@ class Ledger:
         try:
             note = self._head.read_bytes()
         except FileNotFoundError:
+            if not self._head.parent.is_dir():
+                raise Unavailable("ledger: the folder of the head is not there", hint=_AWAY) from None
             raise LedgerForked("ledger: the head, the last checkpoint's second place, is lost", hint=_CLOSED) from None
         except OSError as error:
-            raise NotAllowed(
-                f"ledger: the head cannot be read ({error.strerror})", hint="bring its device back; nothing was changed"
-            ) from None
+            raise Unavailable(f"ledger: the head cannot be read ({error.strerror})", hint=_AWAY) from None
         signed = notes.parse(note, self._keys.vkey)
         if signed.size < self.size:
             raise LedgerForked(f"ledger: the head went back from {self.size} to {signed.size} entries", hint=_CLOSED)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fangxin.checks import verify
-from fangxin.data.errors import DoesNotHold, InputError, LedgerForked, NotAllowed, WriterBusy
+from fangxin.data.errors import DoesNotHold, InputError, LedgerForked, NotAllowed, Unavailable, WriterBusy
 from fangxin.reports.ledger import entries, merkle, tiles
 from fangxin.reports.ledger.keys import SigningKeys
 from fangxin.reports.ledger.log import Ledger
@@ -227,6 +227,16 @@ def test_a_lost_or_older_head_closes_the_ledger(tmp_path: Path) -> None:
         reopened(tmp_path)
     head.write_bytes(newest)
     assert reopened(tmp_path).size == 5
+
+
+def test_a_head_whose_device_is_away_changes_nothing(tmp_path: Path) -> None:
+    _keys, ledger = start(tmp_path)
+    ledger.append(some(5))
+    (tmp_path / "second").rename(tmp_path / "away")
+    with pytest.raises(Unavailable, match="not there"):
+        ledger.append(some(1, 9))
+    (tmp_path / "away").rename(tmp_path / "second")
+    assert ledger.append(some(1, 9)) == [5]
 
 
 def test_a_changed_tile_is_noticed_before_anything_is_signed(tmp_path: Path) -> None:

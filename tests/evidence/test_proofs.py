@@ -228,3 +228,31 @@ def test_a_malformed_receipt_is_refused(change: object) -> None:
     assert callable(change)
     with pytest.raises(verify.Wrong, match=r"^receipt: "):
         verify.parse_proof(change(VECTOR["receipt"]).encode())
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.one_of(st.binary(max_size=200), st.text(max_size=100).map(str.encode)), st.sampled_from(["", "note", "proof"])
+)
+def test_no_input_whatever_gets_anything_but_the_parsers_own_error(junk: bytes, kind: str) -> None:
+    vkey = verify.parse_vkey(VECTOR["vkey"])
+    key = verify._pem_key(VECTOR["evidence_pub"].encode(), "key")
+    whole = {"": b"", "note": VECTOR["checkpoint"].encode(), "proof": VECTOR["receipt"].encode()}[kind]
+    at = len(junk) * 7 % (len(whole) + 1)
+    raw = whole[:at] + junk + whole[at:]
+    for parse in (
+        lambda: verify.parse_checkpoint(raw, vkey),
+        lambda: verify.parse_proof(raw),
+        lambda: verify.strict_json(raw, "document"),
+        lambda: verify.parse_statement(raw, key),
+        lambda: verify._pem_key(raw, "key"),
+        lambda: verify._vkey_file(raw, "key"),
+        lambda: list(verify._unzip(raw)),
+        lambda: verify._bundle(raw, 3, "bundle"),
+    ):
+        said = "accepted"
+        try:
+            parse()
+        except verify.Wrong as error:
+            said = str(error)
+        assert said
