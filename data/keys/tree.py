@@ -17,31 +17,34 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
-import time
 from bisect import insort
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from itertools import groupby
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 
-from fangxin.data.errors import DoesNotHold, InputError, NotAllowed, Unavailable, VaultDamaged
+from fangxin.data.errors import InputError, NotAllowed, Unavailable, VaultDamaged
 from fangxin.data.keys import domains as codes
 from fangxin.data.keys import page as pages
+from fangxin.data.keys.batch import Adds, Batch, crown, shadow
+from fangxin.data.keys.faults import (
+    AddressTaken,
+    BackupUnusable,
+    KeyAbsent,
+    RollbackSuspected,
+    SubjectSealed,
+)
+from fangxin.data.keys.founding import found_vault, tree_path
 from fangxin.data.keys.grant import Drops, Grant
 from fangxin.data.keys.material import KEY, Keys
-from fangxin.data.keys.page import Inner, PageWrong, Shape
+from fangxin.data.keys.page import Shape
 from fangxin.data.keys.receipt import Receipt, pages_digest
 from fangxin.data.keys.roots import shares
-from fangxin.data.keys.roots.file import FileRoot, sync_folder
+from fangxin.data.keys.roots.file import FileRoot
 from fangxin.data.keys.roots.protocol import (
     SHARE,
-    TREE_ID,
     Anchor,
     Living,
     Root,
@@ -51,39 +54,13 @@ from fangxin.data.keys.roots.protocol import (
     RootUnsettled,
 )
 from fangxin.data.keys.vault import Unchanged, VaultFile, alone, read_copy
+from fangxin.data.keys.walk import TRIES, State, Walk
+
+__all__ = ["KeyAbsent", "KeyTree"]
 
 CAPACITY = 200_000
-CREATING = "creating"  # marks a folder whose pages no root has been committed for yet
 PATIENCE = 5.0  # seconds a writer waits for another
-TRIES = 20  # looks of a reader that destroy batches overtake
 SAMPLE = 16  # buckets opened when a backup is checked
-Result = TypeVar("Result")
-Adds = Mapping[bytes, Mapping[int, bytes]]
-"""Ref -> domain code -> key to put in place (a seal's share, a restored key)."""
-
-
-class KeyAbsent(DoesNotHold):
-    """There is no such key: never made, or destroyed. The vault cannot tell which, and that is the point."""
-
-
-class AddressTaken(DoesNotHold):
-    """A subject to be created has entries already, or (odds 6e-14 among 10^8) shares an address with another."""
-
-
-class SubjectSealed(NotAllowed):
-    """The subject is in the cooling-off period: nobody alone can read, and no new key may be made."""
-
-
-class BackupUnusable(DoesNotHold):
-    """A backup does not open under today's root."""
-
-
-class RollbackSuspected(DoesNotHold):
-    """Vault and root are older than the ledger says: both were put back together."""
-
-
-class StaleRoot(Exception):
-    """A reader was overtaken by a destroy batch; internal, it looks again."""
 
 
 class KeyTree:
@@ -103,10 +80,9 @@ class KeyTree:
         self.holders = tuple(holders)
         self._patience = patience
         self._at = at
-        self._cached: _State | None = None
         living = _living_or_explain(anchor)
         self.tree_id = living.tree_id
-        path = _tree_path(folder, living.tree_id)
+        path = tree_path(folder, living.tree_id)
         if not path.exists():
             raise VaultDamaged(
                 f"the root belongs to a tree whose pages are not here: expected {path.name} in the vault's folder",
@@ -123,6 +99,7 @@ class KeyTree:
                 f"the root does not belong to these pages: they expect holders {json.loads(meta['holders'])}",
                 hint="open the vault with the root holders it was created with",
             )
+        self._walk = Walk(self._file, anchor, self.holders, shape=self.shape, tree_id=self.tree_id)
 
     @classmethod
     def create(
@@ -140,38 +117,8 @@ class KeyTree:
         The default anchor is the file `root` in the folder, which no backup may include. InputError if there
         is a vault already; what an interrupted creation left is cleared away.
         """
-        if capacity < 1:
-            raise InputError(f"a vault for {capacity} keys was asked for", hint="capacity counts from 1")
-        folder.mkdir(parents=True, exist_ok=True)
         anchor = anchor or FileRoot(folder / "root")
-        with alone(folder / "vault.lock", patience=patience):
-            if anchor.generations():
-                raise InputError("there is a key vault already", hint="open it; a vault is created once")
-            _clear_interrupted(folder)
-            shape = Shape.for_capacity(capacity)
-            tree_id = os.urandom(TREE_ID)
-            names = [holder.name for holder in (anchor, *holders)]
-            if len(set(names)) != len(names) or any("\0" in name for name in names):
-                raise InputError("root holders need names of their own", hint="give each holder another name")
-            given = [os.urandom(SHARE) for _ in names]
-            root = shares.combine(given, tree_id=tree_id, generation=1, holders=names)
-            meta = {
-                "version": b"1",
-                "vault_id": os.urandom(16),
-                "tree_id": tree_id,
-                "fanout": str(shape.fanout).encode(),
-                "depth": str(shape.depth).encode(),
-                "n_buckets": str(shape.buckets).encode(),
-                "holders": json.dumps(names).encode(),
-                "attempt": b"1",
-            }
-            for holder, share in zip(holders, given[1:], strict=True):
-                if holder.generations():
-                    raise InputError(f"root holder {holder.name} serves another vault", hint="use an empty one")
-                holder.put(1, share)
-            VaultFile.create(_tree_path(folder, tree_id), meta, _empty_tree(shape, tree_id, shares.top_key(root)))
-            anchor.commit(1, given[0], 0, tree_id)
-            (folder / CREATING).unlink()
+        found_vault(folder, anchor, holders, capacity=capacity, patience=patience)
         return cls(folder, anchor, holders, patience=patience, at=at)
 
     @classmethod
@@ -192,6 +139,11 @@ class KeyTree:
         """The number of the living root; it counts destroy batches, with gaps where one was aborted."""
         return self.anchor.living().generation
 
+    @property
+    def commitment(self) -> str:
+        """The commitment to the living root, in hex: what the ledger holds of it."""
+        return self._walk.reading(lambda state: state.commitment)
+
     # ------------------------------------------------------------ reading
 
     def get(self, ref: bytes, domain: int) -> bytes:
@@ -202,21 +154,21 @@ class KeyTree:
         if domain != codes.SEALED:
             with self.get_many([ref], codes.SEALED) as sealed:
                 if sealed.found[0]:
-                    raise _sealed()
+                    raise SubjectSealed
         raise KeyAbsent("no such key in the vault", hint="it was never made, or it was destroyed")
 
     def get_many(self, refs: Sequence[bytes], domain: int) -> Keys:
         """The keys of many subjects in one domain, in the order of `refs`; each bucket is opened once."""
         _check_code(domain)
-        return self._reading(lambda state: self._fetch(state, refs, domain))
+        return self._walk.reading(lambda state: self._walk.fetch(state, refs, domain))
 
     def live(self) -> int:
         """How many keys live. Opens every page, so it is an integrity check too (VaultDamaged)."""
 
-        def count(state: _State) -> int:
-            return sum(len(self._entries(state, bucket)) for bucket in range(self.shape.buckets))
+        def count(state: State) -> int:
+            return sum(len(self._walk.entries(state, bucket)) for bucket in range(self.shape.buckets))
 
-        return self._reading(count)
+        return self._walk.reading(count)
 
     def confirm(self, generation: int) -> None:
         """Raise RollbackSuspected if the vault is older than the last outcome in the ledger."""
@@ -256,8 +208,8 @@ class KeyTree:
             _check_code(domain)
         with self._writing():
             with self._file.transaction():
-                state = self._state()
-                tagged = {self._tagged(state, ref, domain) for ref in refs for domain in domains}
+                state = self._walk.state()
+                tagged = {self._walk.tagged(state, ref, domain) for ref in refs for domain in domains}
                 self._insert(state, tagged, newcomers=True)
             self._file.checkpoint(truncate=False)
 
@@ -272,16 +224,16 @@ class KeyTree:
             return keys
         with self._writing():
             with self._file.transaction():
-                state = self._state()
-                wanted = {self._tagged(state, refs[int(i)], domain) for i in np.flatnonzero(~keys.found)}
+                state = self._walk.state()
+                wanted = {self._walk.tagged(state, refs[int(i)], domain) for i in np.flatnonzero(~keys.found)}
                 self._insert(state, wanted, newcomers=False)
             self._file.checkpoint(truncate=False)
             keys.wipe()
             return self.get_many(refs, domain)
 
-    def _insert(self, state: _State, tagged: Iterable[bytes], *, newcomers: bool) -> None:
-        for bucket, wanted in self._by_bucket(tagged):
-            entries = self._entries(state, bucket)
+    def _insert(self, state: State, tagged: Iterable[bytes], *, newcomers: bool) -> None:
+        for bucket, wanted in self._walk.by_bucket(tagged):
+            entries = self._walk.entries(state, bucket)
             known = {entry[: pages.TAGGED] for entry in entries}
             addresses = {entry[: pages.ADDRESS]: None for entry in entries}
             fresh = os.urandom(KEY * len(wanted))
@@ -293,14 +245,14 @@ class KeyTree:
                         hint="nothing was created; use `ensure` for known subjects, another ref for a new one",
                     )
                 if address + bytes((codes.SEALED,)) in known:
-                    raise _sealed()
+                    raise SubjectSealed
                 if name not in known:
                     insort(entries, name + fresh[number * KEY : (number + 1) * KEY])
             if len(entries) > pages.MOST_ENTRIES:
                 raise NotAllowed("a bucket of the key vault is full", hint="grow the vault before adding subjects")
             # Same page key, fresh nonce, same row: an insert leaves generation and root alone.
-            level, node = self.shape.depth, self._node(state, self.shape.depth, bucket)
-            key, half = self._child(state, level, bucket)
+            level, node = self.shape.depth, self._walk.node(state, self.shape.depth, bucket)
+            key, half = self._walk.child(state, level, bucket)
             plain = pages.encode_leaf(entries, level=level)
             body = pages.seal_page(key, plain, tree_id=self.tree_id, page=node >> 1, level=level, half=half)
             self._file.put([(node, body)])
@@ -329,10 +281,10 @@ class KeyTree:
             living = self.anchor.living()
             grant.check(drop, vault=self.vault_id, generation=living.generation, action=action, now=now)
             self._at("settled")
-            batch: _Batch | None = None
+            batch: Batch | None = None
             with self._file.transaction():
-                state = self._state()
-                batch = self._shadow(state, drop, add)
+                state = self._walk.state()
+                batch = shadow(self._walk, state, drop, add)
                 if not batch.written:
                     raise Unchanged
                 # (1) prepare: every holder but the anchor has its share before a page needs it
@@ -344,7 +296,7 @@ class KeyTree:
                 self._at("prepared")
                 # (2) pages: all into halves that do not live, the top under the new root
                 root = shares.combine(given, tree_id=self.tree_id, generation=generation, holders=names)
-                self._crown(state, batch, shares.top_key(root))
+                crown(self._walk, state, batch, shares.top_key(root))
                 facts = self._facts(state, batch, grant, generation, shares.commitment(root))
                 self._file.put(batch.written)
                 self._file.note("attempt", str(generation).encode())
@@ -362,7 +314,7 @@ class KeyTree:
                     f"the anchor did not say whether it committed: {lost.message}",
                     hint="repeat the same batch with the same grant: it is finished or undone first",
                 ) from lost
-            self._forget()
+            self._walk.forget()
             self._at("committed")
             # (5) retire: from here on the old root, and with it every older copy of the pages, opens nothing
             receipts, _ = shares.settle(self.anchor, self.holders)
@@ -377,70 +329,7 @@ class KeyTree:
                 effective_at=now,
             )
 
-    def _shadow(self, state: _State, drop: Drops, add: Adds) -> _Batch:
-        """New bodies of the buckets that change, under fresh page keys, for their dead halves."""
-        batch = _Batch()
-        dying = {self._address(state, ref): some for ref, some in drop.items()}
-        coming = {self._address(state, ref): some for ref, some in add.items()}
-        if len(dying) != len(drop) or len(coming) != len(add):
-            raise AddressTaken("two subjects of the batch share an address", hint="nothing was changed; report this")
-        for bucket, addresses in self._by_bucket({*dying, *coming}):
-            entries = self._entries(state, bucket)
-            kept: list[bytes] = []
-            for entry in entries:
-                address, code = entry[: pages.ADDRESS], entry[pages.ADDRESS]
-                some = dying.get(address, frozenset())
-                if some is None or code in some:
-                    batch.destroyed += 1
-                    batch.domains.add(code)
-                else:
-                    kept.append(entry)
-            died = len(kept) < len(entries)
-            known = {entry[: pages.TAGGED] for entry in kept}
-            for address in addresses:
-                for code, key in coming.get(address, {}).items():
-                    tagged = address + bytes((code,))
-                    if tagged in known or len(key) != KEY:
-                        raise AddressTaken("a key to be put in place has an entry already, or is not 32 bytes long")
-                    insort(kept, tagged + key)
-                    died = True
-            if died:
-                plain = pages.encode_leaf(kept, level=self.shape.depth)
-                self._rewrite(state, batch, self.shape.depth, bucket, plain)
-        return batch
-
-    def _rewrite(self, state: _State, batch: _Batch, level: int, index: int, plain: bytes) -> None:
-        """Write a page below the top into its dead half under a fresh key, and tell the page above."""
-        number = self.shape.page(level, index)
-        _, half = self._child(state, level, index)
-        key = os.urandom(KEY)
-        batch.written.append(
-            (
-                2 * number + 1 - half,
-                pages.seal_page(key, plain, tree_id=self.tree_id, page=number, level=level, half=1 - half),
-            )
-        )
-        batch.dead.append(2 * number + half)
-        above = self.shape.page(level - 1, index // self.shape.fanout)
-        if above not in batch.above:
-            now = self._inner(state, level - 1, index // self.shape.fanout)
-            batch.above[above] = Inner(now.level, list(now.keys), bytearray(now.halves), now.hkey)
-        batch.above[above].keys[index % self.shape.fanout] = key
-        batch.above[above].halves[index % self.shape.fanout] = 1 - half
-
-    def _crown(self, state: _State, batch: _Batch, top_key: bytes) -> None:
-        """Write the ancestors of what changed, level by level, and the top page under the new root."""
-        for level in range(self.shape.depth - 1, 0, -1):
-            first = self.shape.page(level, 0)
-            for number in sorted(n for n, inner in batch.above.items() if inner.level == level):
-                self._rewrite(state, batch, level, number - first, batch.above[number].encode())
-        batch.half = 1 - state.living.half
-        plain = batch.above[0].encode()
-        body = pages.seal_page(top_key, plain, tree_id=self.tree_id, page=0, level=0, half=batch.half)
-        batch.written.append((batch.half, body))
-        batch.dead.append(state.living.half)
-
-    def _facts(self, state: _State, batch: _Batch, grant: Grant, generation: int, after: str) -> dict[str, Any]:
+    def _facts(self, state: State, batch: Batch, grant: Grant, generation: int, after: str) -> dict[str, Any]:
         # Any: the keyword arguments of a Receipt, as JSON keeps them beside the nonce
         return {
             "vault": self.vault_id.hex(),
@@ -459,7 +348,7 @@ class KeyTree:
 
     def _nothing(self, grant: Grant, living: Living, settled: tuple[RootReceipt, ...], now: datetime) -> Receipt:
         with self._file.snapshot():
-            same = self._state().commitment
+            same = self._walk.state().commitment
         return Receipt(
             vault=self.vault_id.hex(),
             tree=self.tree_id.hex(),
@@ -531,21 +420,22 @@ class KeyTree:
                 hint="that is how destroyed keys stay dead; make a backup after each destroy batch",
             )
 
-        def sample(state: _State) -> int:
-            paths = _State(state.living, state.top_key, "")
-            step = max(1, self.shape.buckets // SAMPLE)
-            for bucket in range(0, self.shape.buckets, step):
-                self._open(paths, self.shape.depth, bucket, bodies.get)
-            return len(paths.inner) + len(range(0, self.shape.buckets, step))
+        def sample(state: State) -> int:
+            copy = Walk(self._file, self.anchor, self.holders, shape=self.shape, tree_id=self.tree_id, body=bodies.get)
+            fresh = State(state.living, state.top_key, state.commitment)
+            some = range(0, self.shape.buckets, max(1, self.shape.buckets // SAMPLE))
+            for bucket in some:
+                copy.entries(fresh, bucket)
+            return len(fresh.inner) + len(some)
 
         try:
-            return self._reading(sample)
+            return self._walk.reading(sample)
         except VaultDamaged as wrong:
             raise BackupUnusable(f"the backup does not open: {wrong.message}", hint="make a new one") from wrong
 
     def close(self) -> None:
         """Let the file go and drop what is cached."""
-        self._forget()
+        self._walk.forget()
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -585,11 +475,7 @@ class KeyTree:
                     self._file.note(name, None)
             self._file.note("attempt", str(highest).encode())
         with self._file.snapshot():
-            state = self._state()
-            alive = {state.living.half}
-            for level in range(1, self.shape.depth + 1):
-                for index in range(self.shape.fanout**level):
-                    alive.add(self._node(state, level, index))
+            alive = self._walk.alive(self._walk.state())
             dead = [node for node in self._file.nodes() if node not in alive]
         self._scrub(dead)
 
@@ -598,172 +484,6 @@ class KeyTree:
             self._file.drop(dead)
             self._file.note("unscrubbed", None)
         self._file.checkpoint(truncate=True)
-
-    # ------------------------------------------------------------ finding pages
-
-    def _reading(self, work: Callable[[_State], Result]) -> Result:
-        for turn in range(TRIES):
-            try:
-                with self._file.snapshot():
-                    return work(self._state())
-            except StaleRoot:
-                self._forget()
-                time.sleep((1 + secrets.randbelow(1000) / 1000) * 0.0005 * turn)
-        raise Unavailable("destroy batches overtook this reader again and again", hint="repeat it")
-
-    def _state(self) -> _State:
-        # The anchor is asked before the first row is read, so the snapshot is never older than what it says.
-        living = self.anchor.living()
-        cached = self._cached
-        if cached is not None and cached.living == living:
-            return cached
-        try:
-            living, root = shares.load(self.anchor, self.holders)
-        except RootGone:
-            if self.anchor.living() != living:
-                raise StaleRoot from None
-            raise
-        if living.tree_id != self.tree_id:
-            raise Unavailable("the vault has grown into another file", hint="open it again")
-        self._cached = _State(living, shares.top_key(root), shares.commitment(root))
-        return self._cached
-
-    def _forget(self) -> None:
-        self._cached = None
-
-    def _fetch(self, state: _State, refs: Sequence[bytes], domain: int) -> Keys:
-        tagged = [self._tagged(state, ref, domain) for ref in refs]
-        buckets = [self.shape.bucket_of(name) for name in tagged]
-        keys = Keys.empty(len(tagged))
-        for bucket, rows in groupby(sorted(range(len(tagged)), key=buckets.__getitem__), key=buckets.__getitem__):
-            plain = self._open(state, self.shape.depth, bucket)
-            for row in rows:
-                key = pages.find(plain, tagged[row], level=self.shape.depth)
-                if key is not None:
-                    keys.raw[row] = np.frombuffer(key, np.uint8)
-                    keys.found[row] = True
-        if not keys.found.all() and self.anchor.living() != state.living:
-            raise StaleRoot  # "absent" is only said of what lives now
-        return keys
-
-    def _address(self, state: _State, ref: bytes) -> bytes:
-        hkey = self._inner(state, 0, 0).hkey
-        return hashlib.blake2b(ref, digest_size=16, key=hkey).digest()[: pages.ADDRESS]
-
-    def _tagged(self, state: _State, ref: bytes, domain: int) -> bytes:
-        return self._address(state, ref) + bytes((domain,))
-
-    def _by_bucket(self, addresses: Iterable[bytes]) -> Iterator[tuple[int, list[bytes]]]:
-        """Addresses (or addresses with a domain) by bucket, buckets ascending, addresses sorted."""
-        found: dict[int, list[bytes]] = defaultdict(list)
-        for address in addresses:
-            found[self.shape.bucket_of(address)].append(address)
-        return ((bucket, sorted(found[bucket])) for bucket in sorted(found))
-
-    def _entries(self, state: _State, bucket: int) -> list[bytes]:
-        return pages.entries_of(self._open(state, self.shape.depth, bucket), level=self.shape.depth)
-
-    def _child(self, state: _State, level: int, index: int) -> tuple[bytes, int]:
-        """Key and living half of a page below the top, as the page above says."""
-        above = self._inner(state, level - 1, index // self.shape.fanout)
-        slot = index % self.shape.fanout
-        return above.keys[slot], above.halves[slot]
-
-    def _node(self, state: _State, level: int, index: int) -> int:
-        return 2 * self.shape.page(level, index) + self._child(state, level, index)[1]
-
-    def _inner(self, state: _State, level: int, index: int) -> Inner:
-        number = self.shape.page(level, index)
-        if number not in state.inner:
-            self._open(state, level, index)
-        return state.inner[number]
-
-    def _open(
-        self, state: _State, level: int, index: int, body_of: Callable[[int], bytes | None] | None = None
-    ) -> bytes:
-        """The plaintext of a living page; inner pages are kept. StaleRoot if overtaken, else VaultDamaged."""
-        number = self.shape.page(level, index)
-        if level == 0:
-            key, half = state.top_key, state.living.half
-        else:
-            above = self.shape.page(level - 1, index // self.shape.fanout)
-            if above not in state.inner:
-                self._open(state, level - 1, index // self.shape.fanout, body_of)
-            slot = index % self.shape.fanout
-            key, half = state.inner[above].keys[slot], state.inner[above].halves[slot]
-        body = (body_of or self._file.body)(2 * number + half)
-        try:
-            if body is None or half > 1:
-                raise PageWrong
-            plain = pages.open_page(key, body, tree_id=self.tree_id, page=number, level=level, half=half)
-            if level < self.shape.depth:
-                state.inner[number] = Inner.decode(plain, level=level, fanout=self.shape.fanout)
-        except PageWrong:
-            if self.anchor.living() != state.living:
-                raise StaleRoot from None
-            raise VaultDamaged(
-                f"page {number} of the key vault {'is missing' if body is None else 'does not open'} at generation "
-                f"{state.living.generation}; expected a page sealed by the living root",
-                hint="restore the newest backup made since the last destroy batch; no key was reported as absent",
-            ) from None
-        return plain
-
-
-@dataclass
-class _State:
-    """What one generation's root opens: the top key, and the inner pages seen so far."""
-
-    living: Living
-    top_key: bytes = field(repr=False)
-    commitment: str
-    inner: dict[int, Inner] = field(default_factory=dict, repr=False)
-
-
-@dataclass
-class _Batch:
-    """The pages of a batch as they will be, and the rows that will be dead."""
-
-    written: list[tuple[int, bytes]] = field(default_factory=list, repr=False)
-    dead: list[int] = field(default_factory=list)
-    above: dict[int, Inner] = field(default_factory=dict, repr=False)
-    destroyed: int = 0
-    domains: set[int] = field(default_factory=set)
-    half: int = 0
-
-
-def _tree_path(folder: Path, tree_id: bytes) -> Path:
-    return folder / f"tree-{tree_id.hex()}.db"
-
-
-def _clear_interrupted(folder: Path) -> None:
-    # Pages without a root are only ours to remove where a creation was interrupted: else their root is lost or
-    # lies elsewhere, and they may be everybody's keys.
-    if (folder / CREATING).exists():
-        for left in folder.glob("tree-*.db*"):
-            left.unlink()
-    elif next(folder.glob("tree-*.db"), None):
-        raise InputError(
-            "there are pages of a key vault here, but no root that belongs to them",
-            hint="bring back the root file; create a new vault only in an empty folder",
-        )
-    (folder / CREATING).touch()
-    sync_folder(folder)
-
-
-def _empty_tree(shape: Shape, tree_id: bytes, top_key: bytes) -> Iterator[tuple[int, bytes]]:
-    above = [top_key]
-    for level in range(shape.depth + 1):
-        below: list[bytes] = []
-        for index, key in enumerate(above):
-            if level == shape.depth:
-                plain = pages.encode_leaf([], level=level)
-            else:
-                keys = [os.urandom(KEY) for _ in range(shape.fanout)]
-                below += keys
-                plain = Inner(level, keys, bytearray(shape.fanout), os.urandom(32) if level == 0 else b"").encode()
-            number = shape.page(level, index)
-            yield 2 * number, pages.seal_page(key, plain, tree_id=tree_id, page=number, level=level, half=0)
-        above = below
 
 
 def _living_or_explain(anchor: Anchor) -> Living:
@@ -779,9 +499,3 @@ def _living_or_explain(anchor: Anchor) -> Living:
 def _check_code(domain: int) -> None:
     if not 0 < domain <= codes.LAST:
         raise InputError(f"{domain} is not the code of a key domain", hint="codes are 1 to 255; ask the vault by name")
-
-
-def _sealed() -> SubjectSealed:
-    return SubjectSealed(
-        "the subject is sealed for the cooling-off period", hint="two of three shares restore; nobody alone can"
-    )

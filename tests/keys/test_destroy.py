@@ -12,19 +12,19 @@ from pathlib import Path
 import pytest
 from keys.vaults import DEEP, FLAT, NOW, Adversary, destroy, grant, in_child, raw, refs
 
-from fangxin.data.errors import NotAllowed, RootUnreachable, WriterBusy
+from fangxin.data.errors import NotAllowed, RootUnreachable, Unavailable, WriterBusy
 from fangxin.data.keys import domains
-from fangxin.data.keys.grant import Grant
-from fangxin.data.keys.roots.file import FileRoot
-from fangxin.data.keys.roots.protocol import RootUnsettled
-from fangxin.data.keys.tree import (
+from fangxin.data.keys.faults import (
     AddressTaken,
     BackupUnusable,
     KeyAbsent,
-    KeyTree,
     RollbackSuspected,
     SubjectSealed,
 )
+from fangxin.data.keys.grant import Grant
+from fangxin.data.keys.roots.file import FileRoot
+from fangxin.data.keys.roots.protocol import RootUnsettled
+from fangxin.data.keys.tree import KeyTree
 from fangxin.data.keys.vault import alone
 
 STEPS = ("settled", "prepared", "written", "pages", "committed", "retired", "scrubbed")
@@ -76,7 +76,7 @@ def test_a_kill_at_a_random_moment_leaves_all_or_nothing(tmp_path: Path) -> None
     chance = random.Random(20261123)
     with KeyTree.create(tmp_path / "vault", capacity=DEEP) as tree:
         thief = Adversary(tree, tmp_path / "copies")
-        for turn in range(15):
+        for turn in range(12):
             people = refs(20, start=100 * turn)
             tree.ensure(people, 1)
             before = raw(tree, people)
@@ -86,7 +86,7 @@ def test_a_kill_at_a_random_moment_leaves_all_or_nothing(tmp_path: Path) -> None
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             check_whole(tmp_path / "vault", thief, leave, people[:10], before)
-        assert tree.live() == 15 * 10
+        assert tree.live() == 12 * 10
 
 
 def test_a_second_destroy_finds_nothing_and_says_so(tmp_path: Path) -> None:
@@ -167,6 +167,26 @@ def test_a_lost_answer_of_the_anchor_is_settled_by_repeating_the_batch(tmp_path:
     again = tree.destroy(dict.fromkeys(people[:2]), grant=leave, now=NOW)
     assert (again.destroyed, again.earlier, again.generation_after) == (0, 2, 2)
     assert len(raw(tree, people)) == 6
+
+
+def test_a_full_disk_undoes_the_whole_batch(tmp_path: Path) -> None:
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT)
+    people = refs(400)
+    tree.ensure(people, 1)
+    before = raw(tree, people)
+    leave = grant(tree, dict.fromkeys(people[:200]))
+    db = tree._file._db()
+    (size,) = db.execute("PRAGMA page_count").fetchone()
+    db.execute(f"PRAGMA max_page_count = {size}")
+    with pytest.raises(Unavailable, match="full"):
+        tree.destroy(dict.fromkeys(people[:200]), grant=leave, now=NOW)
+    with pytest.raises(Unavailable, match="full"):
+        tree.ensure(refs(400, start=1000), 1)
+    assert raw(tree, people) == before
+    assert tree.live() == 400
+    db.execute("PRAGMA max_page_count = 1000000")
+    assert tree.destroy(dict.fromkeys(people[:200]), grant=leave, now=NOW).destroyed == 200
+    assert raw(tree, people) == {ref: before[ref] for ref in people[200:]}
 
 
 def test_nothing_is_written_while_a_holder_is_away(tmp_path: Path) -> None:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from keys.vaults import DEEP, FLAT, destroy, raw, refs
+from keys.vaults import DEEP, FLAT, destroy, in_child, raw, refs
 
 from fangxin.data.errors import InputError, Unavailable, VaultDamaged
+from fangxin.data.keys.faults import KeyAbsent
 from fangxin.data.keys.material import Keys
 from fangxin.data.keys.page import Shape
 from fangxin.data.keys.roots.file import FileRoot
 from fangxin.data.keys.roots.protocol import RootDamaged
-from fangxin.data.keys.tree import KeyAbsent, KeyTree
+from fangxin.data.keys.tree import KeyTree
 
 
 def test_readers_never_get_a_wrong_key(tmp_path: Path) -> None:
@@ -37,7 +39,7 @@ def test_readers_never_get_a_wrong_key(tmp_path: Path) -> None:
                             if mine.get(ref, 1) != expected[ref]:
                                 wrong.append("another key")
                         except KeyAbsent:
-                            if ref in people[40:]:
+                            if ref in people[20:]:
                                 wrong.append("a living key called absent")
                         reads[number] += 1
         except BaseException as error:
@@ -46,7 +48,7 @@ def test_readers_never_get_a_wrong_key(tmp_path: Path) -> None:
     threads = [threading.Thread(target=read, args=(n,)) for n in range(4)]
     for thread in threads:
         thread.start()
-    for turn in range(40):
+    for turn in range(20):
         destroy(tree, people[turn : turn + 1])
         tree.ensure(refs(1, start=1000 + turn), 1)
     stop.set()
@@ -54,7 +56,7 @@ def test_readers_never_get_a_wrong_key(tmp_path: Path) -> None:
         thread.join()
     assert wrong == []
     assert min(reads) > 20
-    assert raw(tree, people) == {ref: expected[ref] for ref in people[40:]}
+    assert raw(tree, people) == {ref: expected[ref] for ref in people[20:]}
     assert tree.live() == 80
 
 
@@ -125,6 +127,37 @@ def test_a_vault_opens_only_with_its_own_root(tmp_path: Path) -> None:
     (tmp_path / "one" / "root").write_bytes(bytes(8192))
     with pytest.raises(RootDamaged):
         KeyTree.open(tmp_path / "one")
+
+
+def test_an_interrupted_creation_is_cleared_away_and_done_again(tmp_path: Path) -> None:
+    class Dying(FileRoot):
+        def commit(self, generation: int, share: bytes, half: int, tree_id: bytes) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        KeyTree.create(tmp_path, capacity=FLAT, anchor=Dying(tmp_path / "root"))
+    with pytest.raises(Unavailable, match="no key vault"):
+        KeyTree.open(tmp_path)
+    tree = KeyTree.create(tmp_path, capacity=FLAT)
+    assert tree.live() == 0
+    assert [file.name for file in tmp_path.glob("tree-*.db")] == [f"tree-{tree.tree_id.hex()}.db"]
+    assert not (tmp_path / "creating").exists()
+
+
+def test_a_forked_child_reads_and_its_parent_is_not_disturbed(tmp_path: Path) -> None:
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT)
+    people = refs(6)
+    tree.ensure(people, 1)
+    before = raw(tree, people)
+
+    def child() -> None:
+        tree.ensure(refs(1, start=70), 1)
+        os._exit(7 if raw(tree, people) == before else 1)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(in_child(child), 0)[1]) == 7
+    assert raw(tree, people) == before
+    assert destroy(tree, people[:1]).destroyed == 1
+    assert tree.live() == 6
 
 
 def test_a_vault_takes_more_than_it_was_made_for(tmp_path: Path) -> None:

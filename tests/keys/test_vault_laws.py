@@ -93,4 +93,4 @@ class Vault(RuleBasedStateMachine):
 
 
 TestTheVault = Vault.TestCase
-TestTheVault.settings = settings(max_examples=20, stateful_step_count=14, deadline=None)
+TestTheVault.settings = settings(max_examples=24, stateful_step_count=12, deadline=None)

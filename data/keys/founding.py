@@ -1,0 +1,89 @@
+"""How a vault begins: an empty tree of pages, then the root that opens it, so that an interruption leaves no vault."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fangxin.data.errors import InputError
+from fangxin.data.keys.material import KEY
+from fangxin.data.keys.page import Inner, Shape, encode_leaf, seal_page
+from fangxin.data.keys.roots import shares
+from fangxin.data.keys.roots.file import sync_folder
+from fangxin.data.keys.roots.protocol import SHARE, TREE_ID, Anchor, Root
+from fangxin.data.keys.vault import VaultFile, alone
+
+CREATING = "creating"  # marks a folder whose pages no root has been committed for yet
+
+
+def found_vault(folder: Path, anchor: Anchor, holders: Sequence[Root], *, capacity: int, patience: float) -> None:
+    """Make an empty vault. InputError if there is one already, or pages whose root is elsewhere."""
+    if capacity < 1:
+        raise InputError(f"a vault for {capacity} keys was asked for", hint="capacity counts from 1")
+    names = [holder.name for holder in (anchor, *holders)]
+    if len(set(names)) != len(names) or any("\0" in name for name in names):
+        raise InputError("root holders need names of their own", hint="give each holder another name")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with alone(folder / "vault.lock", patience=patience):
+        if anchor.generations():
+            raise InputError("there is a key vault already", hint="open it; a vault is created once")
+        for holder in holders:
+            if holder.generations():
+                raise InputError(f"root holder {holder.name} serves another vault", hint="use an empty one")
+        _clear_interrupted(folder)
+        shape, tree_id = Shape.for_capacity(capacity), os.urandom(TREE_ID)
+        given = [os.urandom(SHARE) for _ in names]
+        root = shares.combine(given, tree_id=tree_id, generation=1, holders=names)
+        meta = {
+            "version": b"1",
+            "vault_id": os.urandom(16),
+            "tree_id": tree_id,
+            "fanout": str(shape.fanout).encode(),
+            "depth": str(shape.depth).encode(),
+            "n_buckets": str(shape.buckets).encode(),
+            "holders": json.dumps(names).encode(),
+            "attempt": b"1",
+        }
+        for holder, share in zip(holders, given[1:], strict=True):
+            holder.put(1, share)
+        VaultFile.create(tree_path(folder, tree_id), meta, _empty_tree(shape, tree_id, shares.top_key(root)))
+        anchor.commit(1, given[0], 0, tree_id)
+        (folder / CREATING).unlink()
+
+
+def tree_path(folder: Path, tree_id: bytes) -> Path:
+    """The file of a tree's pages; its name says which tree, so that the anchor's record picks the file."""
+    return folder / f"tree-{tree_id.hex()}.db"
+
+
+def _clear_interrupted(folder: Path) -> None:
+    # Pages without a root are only ours to remove where a creation was interrupted: else their root is lost or
+    # lies elsewhere, and they may be everybody's keys.
+    if (folder / CREATING).exists():
+        for left in folder.glob("tree-*.db*"):
+            left.unlink()
+    elif next(folder.glob("tree-*.db"), None):
+        raise InputError(
+            "there are pages of a key vault here, but no root that belongs to them",
+            hint="bring back the root file; create a new vault only in an empty folder",
+        )
+    (folder / CREATING).touch()
+    sync_folder(folder)
+
+
+def _empty_tree(shape: Shape, tree_id: bytes, top_key: bytes) -> Iterator[tuple[int, bytes]]:
+    above = [top_key]
+    for level in range(shape.depth + 1):
+        below: list[bytes] = []
+        for index, key in enumerate(above):
+            if level == shape.depth:
+                plain = encode_leaf([], level=level)
+            else:
+                keys = [os.urandom(KEY) for _ in range(shape.fanout)]
+                below += keys
+                plain = Inner(level, keys, bytearray(shape.fanout), os.urandom(32) if level == 0 else b"").encode()
+            number = shape.page(level, index)
+            yield 2 * number, seal_page(key, plain, tree_id=tree_id, page=number, level=level, half=0)
+        above = below
