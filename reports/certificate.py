@@ -144,10 +144,10 @@ class Scan:
 
 @dataclass(frozen=True)
 class LedgerProof:
-    """Where `validated` stands in the ledger: origin, index and the text of its `.tlog-proof`."""
+    """Where the entry `validated` stands in the ledger: origin, its index, and the text of its `.tlog-proof`."""
 
     origin: str
-    index: int
+    validated: int
     proof: str
 
 
@@ -192,7 +192,7 @@ def certificate(facts: CertificateFacts) -> dict[str, Any]:  # Any: a JSON docum
     outcome = outcome_of(str(row["verdict"]) for row in rows)
     if outcome != FAILED:
         _explained(rows, facts.retained)
-    _no_stronger_than_shown(rows)
+    _sound(rows)
     if outcome != FAILED and facts.times.validated is None:
         raise DoesNotHold("certificate: expected a time of validation, found none", hint="validate first, then publish")
     document = {
@@ -268,8 +268,13 @@ def _explained(rows: Sequence[Mapping[str, Any]], retained: Sequence[Retained]) 
         raise DoesNotHold(f"retained rows: expected a rule, class and date for each, found a difference in {where}")
 
 
-def _no_stronger_than_shown(rows: Sequence[Mapping[str, Any]]) -> None:
+def _sound(rows: Sequence[Mapping[str, Any]]) -> None:
+    """No words stronger than what was shown, and no verdict that needs a reason without one."""
     for row in rows:
+        if row["verdict"] in (Verdict.FAILED, Verdict.OUT_OF_SCOPE) and not row["reason"]:
+            raise DoesNotHold(
+                f"{row['dataset']}/{row['collection']}: expected a reason for {row['verdict']}, found none"
+            )
         if claims_too_much(row["method"], f"{row['claim']} {row['reason']}"):
             raise DoesNotHold(
                 f"{row['dataset']}/{row['collection']}: expected the words of overwriting, found those for a medium",

@@ -10,7 +10,7 @@
 
 * Without a baseline of this round nothing ever becomes ERASED.
 * What the baseline saw of a subject may stand in other people's rows that are listed (shared, mentions). Where
-  all of it does, and the subject owned nothing there, the collection is NOT_PRESENT, not ERASED.
+  the subject owned nothing and nothing was changed, the collection is NOT_PRESENT, not ERASED.
 * OUT_OF_SCOPE is declared beforehand, with a reason; without one it is FAILED.
 """
 
@@ -32,6 +32,8 @@ class Observation:
     rows_erased: int = 0
     rows_retained: int = 0
     values_masked: int = 0
+    rows_shared: int = 0
+    rows_mentioned: int = 0
     rows_residual: int = 0
     baseline_hits: int | None = None
     hits_after: int = 0
@@ -48,24 +50,38 @@ class Observation:
 
 def verdict_of(seen: Observation) -> Verdict:
     """Judge one collection for one subject."""
+    if failure(seen):
+        return Verdict.FAILED
     if not seen.in_scope:
-        return Verdict.OUT_OF_SCOPE if seen.out_of_scope else Verdict.FAILED
+        return Verdict.OUT_OF_SCOPE
+    if _nothing_of_theirs(seen):
+        return Verdict.NOT_PRESENT
+    return Verdict.RETAINED if seen.rows_retained else Verdict.ERASED
+
+
+def failure(seen: Observation) -> str:
+    """Say why the verdict is FAILED, in a sentence for the certificate; "" where it is not."""
+    if not seen.in_scope:
+        return "" if seen.out_of_scope else "out of scope without a declared reason"
     if seen.baseline_hits is None:
-        return Verdict.FAILED
-    if seen.not_examinable or seen.units_read != seen.units_expected:
-        return Verdict.FAILED
+        return "no baseline of this round"
+    if seen.units_read != seen.units_expected:
+        return f"{seen.units_read} of {seen.units_expected} units read afterwards"
+    if seen.not_examinable:
+        return "a part could not be examined"
     if seen.hits_after or seen.rows_residual:
-        return Verdict.FAILED
-    if _only_in_rows_of_others(seen, seen.baseline_hits):
-        return Verdict.NOT_PRESENT if seen.canary_found else Verdict.FAILED
+        return f"{seen.hits_after} hits that nothing explains and {seen.rows_residual} rows found again"
+    if _nothing_of_theirs(seen):
+        return "" if seen.canary_found else "the planted control was not found"
     if not seen.baseline_hits:
-        # Rows were located that the baseline did not see: a scanner blind before proves nothing after.
-        return Verdict.FAILED
-    if seen.rows_retained:
-        return Verdict.RETAINED if seen.ground and seen.until else Verdict.FAILED
-    return Verdict.ERASED
+        # A scanner that was blind before proves nothing after.
+        return "rows were located that the baseline did not see"
+    if seen.rows_retained and not (seen.ground and seen.until):
+        return "rows are kept without a ground and a date"
+    return ""
 
 
-def _only_in_rows_of_others(seen: Observation, baseline_hits: int) -> bool:
-    nothing_owned = not (seen.rows_found or seen.rows_erased or seen.rows_retained or seen.values_masked)
-    return nothing_owned and baseline_hits <= seen.hits_explained
+def _nothing_of_theirs(seen: Observation) -> bool:
+    """Nothing owned, nothing changed, and what the baseline saw, if anything, stands in listed rows of others."""
+    touched = seen.rows_found or seen.rows_erased or seen.rows_retained or seen.values_masked
+    return not touched and (not seen.baseline_hits or bool(seen.rows_shared or seen.rows_mentioned))

@@ -24,9 +24,9 @@ TOO_STRONG = re.compile(
 )
 
 _WEAK_MEDIUM = re.compile(
-    r"\b(?:non-rotational|not rotational|solid|ssd|nvme|virtual|thin|addressable|unknown)\b", re.IGNORECASE
+    r"\b(?:non-rotational|not rotational|solid|ssd|nvme|flash|virtual|thin|addressable|unknown)\b", re.IGNORECASE
 )
-_DISK = re.compile(r"\brotational\b|\bextents\b", re.IGNORECASE)
+_DISK = re.compile(r"\b(?:rotational|disk|extents)\b", re.IGNORECASE)
 
 _NOTHING_DONE = ("Nothing had to be done here.", "此处无需处理。")
 _EXTENTS = (

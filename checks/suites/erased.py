@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fangxin.checks.suites.judgement import Judgement, Suite, run
-from fangxin.data.vocabulary import FINDING
+from fangxin.checks.suites.judgement import Answer, Expectations, Suite, run
+from fangxin.data.vocabulary import FINDING, Method
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,19 +27,38 @@ ALLOWED = ("ERASED", "NOT_PRESENT", "RETAINED", "OUT_OF_SCOPE")
 COUNTS = tuple(c for c in COLUMNS if c.startswith(("rows_", "units_", "bytes_", "hits_", "values_", "baseline_")))
 
 
-def judge(findings: pd.DataFrame, *, subjects: int, collections: int, tmp: Path) -> Judgement:
+def judge(findings: pd.DataFrame, *, subjects: int, collections: int, tmp: Path) -> Answer:
     """Judge the findings of one batch; `subjects` and `collections` come from cohort and catalog, not from the table.
 
     A missing column raises inside its expectation, so the answer is INCONCLUSIVE, not FAILED.
     """
     suites = [Suite("findings", findings, lambda e: _whole(e, subjects * collections))]
-    if "verdict" in findings.columns:
-        for verdict, expectations in _BY_VERDICT.items():
-            rows = findings[findings["verdict"] == verdict]
+    if set(COLUMNS) <= set(findings.columns):  # else "findings" raises, and nothing more can be said
+        suites += [
+            Suite(name, rows, expectations)
+            for name, rows, expectations in _by_verdict(findings)
             # An empty group promises nothing; that the groups add up is what "findings" holds.
-            if len(rows):
-                suites.append(Suite(verdict.lower(), rows, expectations))
+            if len(rows)
+        ]
     return run(suites, tmp=tmp)
+
+
+def _by_verdict(findings: pd.DataFrame) -> list[tuple[str, pd.DataFrame, Expectations]]:
+    """The rows of each verdict; a null counts as 0 here, "findings" refuses it."""
+    import pandas as pd
+
+    counts = findings[list(COUNTS)].apply(pd.to_numeric, errors="coerce").fillna(0)
+    verdict = findings["verdict"]
+    acted = counts["rows_erased"] + counts["values_masked"] > 0
+    elsewhere = findings.assign(listed=counts["rows_shared"] + counts["rows_mentioned"])
+    return [
+        ("erased", findings[verdict == "ERASED"], _erased),
+        ("acted", findings[acted], _acted),
+        ("not_present", findings[verdict == "NOT_PRESENT"], _not_present),
+        ("mentioned", elsewhere[(verdict == "NOT_PRESENT") & (counts["baseline_hits"] > 0)], _mentioned),
+        ("retained", findings[verdict == "RETAINED"], _retained),
+        ("out_of_scope", findings[verdict == "OUT_OF_SCOPE"], _out_of_scope),
+    ]
 
 
 def _whole(e: Any, rows: int) -> Sequence[Any]:
@@ -68,11 +87,14 @@ def _erased(e: Any) -> Sequence[Any]:
         *_examined_and_clean(e),
         e.ExpectColumnValuesToBeBetween(column="baseline_hits", min_value=1),
         e.ExpectColumnValuesToBeInSet(column="rows_retained", value_set=[0]),
-        e.ExpectColumnValuesToBeInSet(
-            column="method", value_set=["OVERWRITE", "CRYPTOGRAPHIC_ERASE", "LOGICAL_DELETE"]
-        ),
         e.ExpectColumnValuesToBeInSet(column="ground", value_set=[""]),
     ]
+
+
+def _acted(e: Any) -> Sequence[Any]:
+    """Where something was done, the certificate says how."""
+    methods = [method.value for method in Method if method is not Method.EXPIRY]
+    return [e.ExpectColumnValuesToBeInSet(column="method", value_set=methods)]
 
 
 def _not_present(e: Any) -> Sequence[Any]:
@@ -81,9 +103,12 @@ def _not_present(e: Any) -> Sequence[Any]:
         *_examined_and_clean(e),
         e.ExpectColumnValuesToBeInSet(column="canary_found", value_set=[True]),
         *[e.ExpectColumnValuesToBeInSet(column=c, value_set=[0]) for c in untouched],
-        # Whatever the baseline saw still stands where it is explained: in a listed row of somebody else.
-        e.ExpectColumnPairValuesAToBeGreaterThanB(column_A="hits_explained", column_B="baseline_hits", or_equal=True),
     ]
+
+
+def _mentioned(e: Any) -> Sequence[Any]:
+    """What the baseline saw of somebody who owns nothing here stands in listed rows of other people."""
+    return [e.ExpectColumnValuesToBeBetween(column="listed", min_value=1)]
 
 
 def _retained(e: Any) -> Sequence[Any]:
@@ -100,11 +125,3 @@ def _out_of_scope(e: Any) -> Sequence[Any]:
         e.ExpectColumnValueLengthsToBeBetween(column="reason", min_value=1),
         *[e.ExpectColumnValuesToBeInSet(column=c, value_set=[0]) for c in ("rows_erased", "values_masked")],
     ]
-
-
-_BY_VERDICT = {
-    "ERASED": _erased,
-    "NOT_PRESENT": _not_present,
-    "RETAINED": _retained,
-    "OUT_OF_SCOPE": _out_of_scope,
-}

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Outcome(StrEnum):
+class Judgement(StrEnum):
     """What a suite says about a table."""
 
     PASSED = "PASSED"
@@ -36,19 +36,19 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """The outcome, and which expectations failed or raised: `suite: expectation_type(columns)`, sorted."""
+class Answer:
+    """The judgement, and which expectations failed or raised: `suite: expectation_type(columns)`, sorted."""
 
-    outcome: Outcome
+    verdict: Judgement
     failed: tuple[str, ...] = ()
 
     def require(self, what: str) -> None:
         """Return if everything held; else raise DoesNotHold, or Incomplete where an expectation raised."""
-        if self.outcome is Outcome.PASSED:
+        if self.verdict is Judgement.PASSED:
             return
         hint = "nothing is published; correct the cause, then `fangxin resume`"
         listed = "; ".join(self.failed)
-        if self.outcome is Outcome.INCONCLUSIVE:
+        if self.verdict is Judgement.INCONCLUSIVE:
             raise Incomplete(f"{what}: expected every expectation to be evaluated, these raised: {listed}", hint=hint)
         raise DoesNotHold(f"{what}: expected every expectation to hold, these did not: {listed}", hint=hint)
 
@@ -66,7 +66,7 @@ class Suite:
     expectations: Expectations
 
 
-def run(suites: Sequence[Suite], *, tmp: Path) -> Judgement:
+def run(suites: Sequence[Suite], *, tmp: Path) -> Answer:
     """Evaluate all suites in one ephemeral context; `tmp` (ours, existing) takes its temporary files.
 
     No suites at all is INCONCLUSIVE: what was not asked does not hold.
@@ -99,10 +99,10 @@ def run(suites: Sequence[Suite], *, tmp: Path) -> Judgement:
             if not result.success and not (false or unknown):
                 unknown.append(f"{one.name}: no result")
     if unknown or not suites:
-        return Judgement(Outcome.INCONCLUSIVE, tuple(sorted(unknown + false)))
+        return Answer(Judgement.INCONCLUSIVE, tuple(sorted(unknown + false)))
     if false:
-        return Judgement(Outcome.FAILED, tuple(sorted(false)))
-    return Judgement(Outcome.PASSED)
+        return Answer(Judgement.FAILED, tuple(sorted(false)))
+    return Answer(Judgement.PASSED)
 
 
 def raised(info: Any) -> bool:  # Any: two shapes, {"raised_exception": b} and {metric id: {"raised_exception": b}}

@@ -25,13 +25,21 @@ from fangxin.reports.certificate import (
     Times,
 )
 
-DISK = "ext4, rotational: extents overwritten once, flushed, read back, unmoved"
+DISK = "ext4, disk: extents of these files overwritten once, flushed, read back, unmoved: partial sanitization"
 
 
 def finding(subject: int, collection: str, verdict: str, **values: object) -> dict[str, object]:
     empty: dict[str, object] = {name: "" if str(FINDING.field(name).type) == "string" else 0 for name in FINDING.names}
-    seen = {"units_expected": 3, "units_read": 3, "bytes_read": 7_340_032, "canary_found": True, "store": "parquet:lake"}
-    return empty | seen | {"subject": subject, "dataset": "lecard", "collection": collection, "verdict": verdict} | values
+    seen = {
+        "units_expected": 3,
+        "units_read": 3,
+        "bytes_read": 7_340_032,
+        "canary_found": True,
+        "store": "parquet:lake",
+    }
+    return (
+        empty | seen | {"subject": subject, "dataset": "lecard", "collection": collection, "verdict": verdict} | values
+    )
 
 
 def table() -> pd.DataFrame:
@@ -73,7 +81,7 @@ def facts() -> CertificateFacts:
             generation_after=42,
             commitment_before="9f" * 32,
             commitment_after="3c" * 32,
-            holders=(Holder("file root", "the old root was overwritten in place", False, "host snapshots excluded"),),
+            holders=(Holder("file root", "the old root was overwritten", False, "host snapshots are excluded"),),
         ),
         retained=(
             Retained("lecard", "订单", "order", "cn-ecl-31", 17, "2029-11-22",

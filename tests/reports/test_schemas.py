@@ -1,0 +1,179 @@
+"""The schemas that ship: certificates and answers are what they say, and wrong ones are refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+import fangxin.reports
+from fangxin.reports.certificate import CertificateFacts, certificate
+
+SCHEMAS = Path(fangxin.reports.__file__).parent / "schemas"
+HASH = "ab" * 32
+
+
+def validator(name: str) -> Draft202012Validator:
+    return Draft202012Validator(json.loads((SCHEMAS / f"{name}.json").read_text("utf-8")))
+
+
+def verdict(**values: object) -> dict[str, object]:
+    return {
+        "dataset": "lecard", "collection": "coupons", "store": "sqlite:app.db", "verdict": "ERASED",
+        "method": "OVERWRITE", "claim": "ext4, disk: extents", "rows_found": 5, "rows_erased": 5,
+        "bytes_overwritten": 8192, "baseline_hits": 5, "hits_after": 0, "not_examinable": [],
+    } | values  # fmt: skip
+
+
+ERASE = {
+    "batch": "b-5tq0m8zk",
+    "requests": [
+        {
+            "request_id": "q7m2k5v3", "receipt_code": "04HMA-SW9NF-6YY09-38NKR-KAYDR", "outcome": "erased",
+            "certificate": "certificates/FX-1.json", "verdicts": [verdict()],
+        }
+    ],
+    "package": "reports/package.zip",
+    "seconds": {"locate": 1.5, "export": 0, "destroy_keys": 0.1, "overwrite": 2, "validate": 3.2, "publish": 9},
+}  # fmt: skip
+
+ANSWERS: dict[str, Any] = {
+    "erase": ERASE,
+    "resume": {"batches": [ERASE]},
+    "locate": {
+        "subjects": [
+            {
+                "ref": "s-1", "identities": [{"kind": "phone_number", "source": "given"}],
+                "traces": [{"dataset": "lecard", "collection": "orders", "unit": "month=1/a.parquet", "rows": 3,
+                            "via": ["lecard/会员.手机号", "lecard/orders.member_id"]}],
+                "shared": [{"dataset": "lecard", "collection": "地址", "rows": 1, "others": 1}],
+            }
+        ]
+    },
+    "scan": {
+        "hits": [{"path": "a.gz", "offset": 12, "container": "gzip", "encoding": "utf-8", "kind": "phone_number"}],
+        "not_examinable": [{"path": "b.parquet", "reason": "truncated"}], "patterns": 52, "files": 2, "bytes": 4096,
+    },
+    "verify": {"checks": [{"name": "tree", "result": "HOLDS", "reason": "12 entries"}], "exit_code": 0},
+    "keys-status": {
+        "vault": "v-1", "generation": 42, "commitment": HASH, "keys": 4000, "bytes": 262144,
+        "domains": [{"name": "lecard", "keys": 2000}],
+        "holders": [{"name": "file", "effect": "overwritten", "backup_resistant": False, "conditions": []}],
+    },
+    "catalog-lint": {
+        "files": 1, "collections": 9,
+        "problems": [{"where": "lecard.yml:23:13", "severity": "error", "text": "unknown key"}],
+    },
+    "statement": {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [{"name": "findings.csv", "digest": {"sha256": HASH}}],
+        "predicateType": "https://ledger.example.com/erasure/v1",
+        "predicate": {"nonce": "0f" * 16, "batch": "b-5tq0m8zk"},
+    },
+}  # fmt: skip
+
+
+def drop(path: str) -> Callable[[Any], None]:
+    *steps, last = (int(step) if step.isdigit() else step for step in path.split("/"))
+
+    def change(document: Any) -> None:
+        for step in steps:
+            document = document[step]
+        del document[last]
+
+    return change
+
+
+def put(path: str, value: object) -> Callable[[Any], None]:
+    *steps, last = (int(step) if step.isdigit() else step for step in path.split("/"))
+
+    def change(document: Any) -> None:
+        for step in steps:
+            document = document[step]
+        document[last] = value
+
+    return change
+
+
+def test_every_schema_is_one_and_has_an_example() -> None:
+    names = {path.stem for path in SCHEMAS.glob("*.json")}
+    assert names == {*ANSWERS, "certificate"}
+    for name in names:
+        Draft202012Validator.check_schema(validator(name).schema)
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_answer_is_what_its_schema_says(name: str) -> None:
+    assert [error.message for error in validator(name).iter_errors(ANSWERS[name])] == []
+    for key in ANSWERS[name]:
+        less = {k: v for k, v in ANSWERS[name].items() if k != key}
+        assert not validator(name).is_valid(less), key
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("erase", put("requests/0/outcome", "done")),
+        ("erase", put("requests/0/verdicts/0/verdict", "SKIPPED")),
+        ("erase", put("requests/0/verdicts/0/rows_found", -1)),
+        ("erase", drop("requests/0/verdicts/0/not_examinable")),
+        ("erase", drop("seconds/validate")),
+        ("resume", drop("batches/0/package")),
+        ("locate", put("subjects/0/identities/0/value", "13900001111")),
+        ("verify", put("checks", [])),
+        ("verify", put("exit_code", 70)),
+        ("verify", put("checks/0/result", "PROBABLY")),
+        ("catalog-lint", put("problems/0/severity", "bad")),
+        ("statement", put("subject", [])),
+        ("statement", put("predicate/nonce", "short")),
+        ("statement", put("predicateType", "erasure")),
+        ("statement", put("extra", 1)),
+    ],
+)
+def test_a_wrong_answer_is_refused(name: str, wrong: Callable[[Any], None]) -> None:
+    document = copy.deepcopy(ANSWERS[name])
+    wrong(document)
+    assert not validator(name).is_valid(document)
+
+
+def test_certificates_are_what_their_schema_says(facts: CertificateFacts, erased: CertificateFacts) -> None:
+    schema = validator("certificate")
+    for one in (facts, erased):
+        assert [error.message for error in schema.iter_errors(certificate(one))] == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        put("outcome", "erased"),
+        put("outcome", "failed"),
+        put("collections", []),
+        put("collections/0/verdict", "SKIPPED"),
+        put("collections/2/hits_after", 1),
+        put("collections/2/baseline_hits", 0),
+        put("collections/0/canary_found", False),
+        put("collections/5/ground", ""),
+        put("collections/3/reason", ""),
+        put("collections/0/name", "somebody"),
+        put("times/validated", "2026-11-22T22:51:41Z"),
+        put("retained", []),
+        put("name", "somebody"),
+        put("cohort", 1.5),
+        put("catalog", "AB" * 32),
+        drop("evidence/proof"),
+        drop("limits"),
+        drop("export"),
+    ],
+)
+def test_a_wrong_certificate_is_refused(wrong: Callable[[Any], None], facts: CertificateFacts) -> None:
+    document = certificate(facts)
+    assert [one["verdict"] for one in document["collections"]] == [
+        "NOT_PRESENT", "ERASED", "ERASED", "OUT_OF_SCOPE", "ERASED", "RETAINED",
+    ]  # fmt: skip
+    wrong(document)
+    assert not validator("certificate").is_valid(document)
