@@ -19,7 +19,7 @@ import yaml
 
 from fangxin.data.catalog.references import resolve
 from fangxin.data.catalog.shape import Draft, FileReader
-from fangxin.data.catalog.tree import Page, Problem, Severity, compose
+from fangxin.data.catalog.tree import Page, Problem, Severity, compose, ordered
 from fangxin.data.errors import CatalogError
 from fangxin.data.vocabulary import Catalog
 
@@ -60,17 +60,6 @@ def read(paths: Sequence[Path]) -> tuple[Catalog, list[Problem]]:
     sources += [(f"stop_list:{p.name}", p.read_bytes()) for p in dict.fromkeys(draft.stop_lists)]
     catalog = Catalog(resolved.datasets, catalog_root, _digest(sources), resolved.person_kind, resolved.kinds)
     return catalog, ordered(found, [label for label, *_ in files])
-
-
-def ordered(found: Sequence[Problem], labels: Sequence[str]) -> list[Problem]:
-    """Sort problems by file, line and column, each once."""
-    rank = {label: n for n, label in enumerate(labels)}
-
-    def place(problem: Problem) -> tuple[int, int, int, str]:
-        label, line, column = problem.where.rsplit(":", 2)
-        return rank.get(label, -1), int(line), int(column), problem.text
-
-    return sorted(dict.fromkeys(found), key=place)
 
 
 def _files(paths: Sequence[Path], found: list[Problem]) -> list[tuple[str, str, Path, bytes]]:

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from fangxin.data.catalog.tree import Page, Problem, compose, empty
+from fangxin.data.catalog.tree import Page, Problem, compose, empty, ordered
 from fangxin.data.errors import CatalogError, InputError
 from fangxin.data.vocabulary import Retention, Until
 
@@ -148,7 +148,7 @@ class Laws:
                 laws[path.stem] = _Reader(Page(str(path), problems)).law(node, path.stem)
                 digests[path.stem] = hashlib.sha256(body).hexdigest()
         if problems:
-            raise CatalogError([str(p) for p in problems])
+            raise CatalogError([str(p) for p in ordered(problems, [str(p) for p in files])])
         if not laws:
             raise CatalogError(f"{folder}: no law found; expected *.yaml; add a file such as pipl.yaml")
         return cls(laws, digests)
@@ -300,7 +300,10 @@ class _Reader:
         )
         outcome = self._word(keys, "outcome", ("erase", "seal"))
         if outcome == "seal" and not {"at_least", "at_most"} & set(keep):
-            page.say(node, "a rule that seals has no keep.at_least or keep.at_most; nothing is kept without an end")
+            page.say(
+                keys["outcome"],
+                "a rule that seals has no keep.at_least or keep.at_most; nothing is kept without an end",
+            )
         text = page.mapping(keys["text"], "text", ("zh", "en"), required=("zh", "en")) if "text" in keys else {}
         confidence = self._word(keys, "confidence", _CONFIDENCE)
         rule = Rule(

@@ -11,8 +11,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from fangxin.data.catalog.dataset import Problem, Severity, ordered, read
+from fangxin.data.catalog.dataset import Problem, Severity, read
 from fangxin.data.catalog.law import Laws
+from fangxin.data.catalog.tree import ordered
 from fangxin.data.vocabulary import Catalog, Collection, Dataset, Field, IdentityFormat, Mode, Ownership
 
 _FILES = frozenset({"parquet", "text", "objects", "delta", "iceberg"})  # one unit, one collection

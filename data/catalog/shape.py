@@ -1,25 +1,21 @@
-"""One catalog file as datasets: which key may stand where, what it means, and what is inherited downwards.
+"""One catalog file as datasets: which key may stand where, and what it means.
 
 The dialect is fideslang 3.1.4 plus an `erasure:` block at dataset, collection or field level. A dataset with such
 a block is ours, and every unknown key in it is an error. One without is a Fides dataset, accepted unchanged:
 whatever Fides would drop becomes a warning, and nothing in it gets a mode, so nothing in it is ever erased.
-
-Settings are inherited from dataset to collection to field, the nearest wins; a reason travels with its mode.
 """
 
 from __future__ import annotations
 
-import os
-import re
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import yaml
 
-from fangxin.data.catalog.tree import Page, Severity, empty, quoted
+from fangxin.data.catalog.erasure import ERASURE_KEYS, HOMES, BlockReader, Settings, typed
+from fangxin.data.catalog.tree import Page, Severity, empty
 from fangxin.data.vocabulary import (
     Collection,
-    Copy,
     Dataset,
     Field,
     Guards,
@@ -28,8 +24,6 @@ from fangxin.data.vocabulary import (
     Mode,
     Ownership,
     Reference,
-    Retention,
-    StoreAddress,
 )
 
 Address = tuple[str, str, tuple[str, ...]]  # dataset, collection, path of the field
@@ -48,25 +42,9 @@ _FIELD_META = (
 _CATEGORY_KEYS = (*_RESOURCE_KEYS, "parent_key", "version_added", "version_deprecated", "replaced_by", "is_default")
 _OTHER_RESOURCES = ("data_use", "data_subject", "data_qualifier", "organization", "policy", "system", "evaluation")
 
-_EVERY_LEVEL = ("mode", "mask", "key_domain", "retention", "because")
-_ERASURE = {
-    "dataset": (*_EVERY_LEVEL, "store", "copies", "guards", "reviewed"),
-    "collection": (*_EVERY_LEVEL, "store", "copies", "ownership", "on_shared", "person", "reviewed"),
-    "field": (
-        *(*_EVERY_LEVEL, "sensitive", "ownership", "party", "identity_format", "normalised", "confidence"),
-        *("max_fanout", "data_type", "protected_as"),
-    ),
-}
-_HOMES = {
-    key: f"the erasure block of a {level}" for level in ("field", "collection", "dataset") for key in _ERASURE[level]
-}
-_STORES = ("parquet", "sqlite", "duckdb", "postgres", "delta", "iceberg", "text", "objects")
-_REMOTE = frozenset({"postgres", "objects"})
 _FIDES_TYPES = ("string", "integer", "float", "boolean", "object_id", "object")
 _OUR_TYPES = ("decimal", "date", "time", "timestamp", "uuid", "bytes", "json", "text")
 _LINKABLE = frozenset({"hash", "hmac", "aes_encrypt"})
-_PERIOD = r"[0-9]{1,5}[dwmy]|P[0-9]{1,5}[DWMY]"
-_PASSWORD = re.compile(r"//[^/@]*:[^/@]+@|password\s*=", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -93,31 +71,13 @@ class Draft:
     replicas: list[tuple[Page, yaml.Node, str]] = field(default_factory=list)  # datasets that copies name
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """What a level hands down."""
-
-    mode: Mode | None = None
-    because: str | None = None
-    mask: Mask = field(default_factory=Mask)
-    key_domain: str = ""
-    retention: Retention | None = None
-    ownership: Ownership = Ownership.SOLE
-    reviewed: bool = True
-    copies: tuple[Copy, ...] | None = None
-    store: dict[str, tuple[str, yaml.Node]] = field(default_factory=dict)
-    partition: str | tuple[str, ...] | None = None
-    categories: tuple[str, ...] = ()
-
-
 class FileReader:
     """Reads one composed file into a draft; `root` is what its stores' paths are relative to."""
 
     def __init__(self, page: Page, draft: Draft, folder: Path, root: Path, catalog_root: Path) -> None:
         self.page, self.draft = page, draft
-        self.folder, self.root, self.catalog_root = folder, root, catalog_root
         self.ours = True
-        self.starts: list[tuple[yaml.Node, str]] = []
+        self.erasure = BlockReader(page, folder, root, catalog_root, draft)
 
     @property
     def _unknown(self) -> Severity:
@@ -155,17 +115,17 @@ class FileReader:
             _DATASET_KEYS,
             required=("fides_key", "collections"),
             unknown=self._unknown,
-            elsewhere=_HOMES,
+            elsewhere=HOMES,
         )
         key = page.name(keys["fides_key"], "fides_key", forbid="/") if "fides_key" in keys else None
         if key is None:
             return
         self._meta(keys, "fides_meta of a dataset", _DATASET_META)
         block = self._block(keys, "dataset")
-        above = _Settings(key_domain=key, categories=self._categories(keys))
-        settings = self._settings(block, above, "dataset")
-        self.starts.clear()  # a date field named for the whole dataset need not exist in every collection
-        guards = self._guards(block["guards"]) if "guards" in block else Guards()
+        above = Settings(key_domain=key, categories=self._categories(keys))
+        settings = self.erasure.settings(block, above, "dataset")
+        self.erasure.starts.clear()  # a date field named for the whole dataset need not exist in every collection
+        guards = self.erasure.guards(block["guards"]) if "guards" in block else Guards()
         collections: dict[str, Collection] = {}
         for one in page.items(keys["collections"], "collections") if "collections" in keys else []:
             made = self._collection(one, key, settings)
@@ -179,10 +139,10 @@ class FileReader:
     def _title(self, keys: dict[str, yaml.Node]) -> str | None:
         return self.page.text(keys["name"], "name") if "name" in keys and not empty(keys["name"]) else None
 
-    def _collection(self, node: yaml.Node, dataset: str, above: _Settings) -> Collection | None:
+    def _collection(self, node: yaml.Node, dataset: str, above: Settings) -> Collection | None:
         page = self.page
         keys = page.mapping(
-            node, "a collection", _COLLECTION_KEYS, required=("name", "fields"), unknown=self._unknown, elsewhere=_HOMES
+            node, "a collection", _COLLECTION_KEYS, required=("name", "fields"), unknown=self._unknown, elsewhere=HOMES
         )
         name = page.name(keys["name"], "name of a collection", forbid="/") if "name" in keys else None
         if name is None:
@@ -192,14 +152,14 @@ class FileReader:
         above = replace(above, categories=self._categories(keys) or above.categories)
         if self.ours and "mode" not in block:
             above = self._collection_override(meta, above)
-        self.starts.clear()
-        settings = self._settings(block, above, "collection")
+        self.erasure.starts.clear()
+        settings = self.erasure.settings(block, above, "collection")
         fields = self._fields(keys["fields"], (dataset, name, ()), settings) if "fields" in keys else ()
         names = {f.name for f in fields}
-        for where, start in self.starts:
+        for where, start in self.erasure.starts:
             if start != "closed" and start.partition(".")[0] not in names:
                 page.say(where, f'retention runs from "{start}"; expected a field of "{name}" or the event "closed"')
-        person = bool(self._flag(block, "person"))
+        person = bool(self.page.flag_at(block, "person"))
         keyed = sum(f.primary_key for f in fields)
         if person and keyed != 1:
             page.say(node, f'person collection "{name}": expected one field with primary_key: true; found {keyed}')
@@ -208,11 +168,11 @@ class FileReader:
             dataset=dataset,
             name=name,
             fields=fields,
-            store=self._address(node, name, settings),
+            store=self.erasure.address(node, name, settings, required=self.ours),
             mode=settings.mode,
             mask=settings.mask,
             ownership=settings.ownership,
-            on_shared=self._word(block, "on_shared", ("unlink", "ask", "erase")) or "unlink",
+            on_shared=self.page.word_at(block, "on_shared", ("unlink", "ask", "erase")) or "unlink",
             person=person,
             retention=settings.retention,
             key_domain=settings.key_domain,
@@ -223,7 +183,7 @@ class FileReader:
             where=page.where(node),
         )
 
-    def _fields(self, node: yaml.Node, parent: Address, above: _Settings) -> tuple[Field, ...]:
+    def _fields(self, node: yaml.Node, parent: Address, above: Settings) -> tuple[Field, ...]:
         found: dict[str, Field] = {}
         for one in self.page.items(node, "fields"):
             made = self._field(one, parent, above)
@@ -233,10 +193,10 @@ class FileReader:
                 found[made.name] = made
         return tuple(found.values())
 
-    def _field(self, node: yaml.Node, parent: Address, above: _Settings) -> Field | None:
+    def _field(self, node: yaml.Node, parent: Address, above: Settings) -> Field | None:
         page = self.page
         keys = page.mapping(
-            node, "a field", _COLLECTION_KEYS, required=("name",), unknown=self._unknown, elsewhere=_HOMES
+            node, "a field", _COLLECTION_KEYS, required=("name",), unknown=self._unknown, elsewhere=HOMES
         )
         name = page.name(keys["name"], "name of a field") if "name" in keys else None
         if name is None:
@@ -247,7 +207,7 @@ class FileReader:
         own = self._categories(keys) if "data_categories" in keys else above.categories
         if self.ours and "mode" not in block:
             above = self._field_override(meta, above)
-        settings = self._settings(block, above, "field")
+        settings = self.erasure.settings(block, above, "field")
         data_type = self._data_type(keys, meta, block)
         if data_type == "text" and "ownership" not in block:
             settings = replace(settings, ownership=Ownership.MENTION)  # free text: others are mentioned in it
@@ -256,25 +216,25 @@ class FileReader:
             custom = page.name(meta["custom_request_field"], "custom_request_field")
             if custom:
                 self.draft.customs[address] = custom
-        form = self._word(block, "identity_format", tuple(f.value for f in IdentityFormat))
-        confidence = self._confidence(block["confidence"]) if "confidence" in block else None
+        form = self.page.word_at(block, "identity_format", tuple(f.value for f in IdentityFormat))
+        confidence = self.erasure.confidence(block["confidence"]) if "confidence" in block else None
         fanout = page.integer(block["max_fanout"], "max_fanout", least=1) if "max_fanout" in block else None
         return Field(
             name=name,
             data_type=data_type,
             categories=own,
             identity=page.name(meta["identity"], "identity") if "identity" in meta else None,
-            primary_key=bool(self._flag(meta, "primary_key")),
+            primary_key=bool(self.page.flag_at(meta, "primary_key")),
             references=self._references(meta, address),
             mode=settings.mode,
-            mask=self._typed(settings.mask, data_type),
+            mask=typed(settings.mask, data_type),
             key_domain=settings.key_domain,
-            sensitive=bool(self._flag(block, "sensitive")),
+            sensitive=bool(self.page.flag_at(block, "sensitive")),
             retention=settings.retention,
             ownership=settings.ownership,
             party=page.name(block["party"], "party") if "party" in block else None,
             identity_format=IdentityFormat(form) if form else IdentityFormat.RAW,
-            normalised=bool(self._flag(block, "normalised")),
+            normalised=bool(self.page.flag_at(block, "normalised")),
             confidence=1.0 if confidence is None else confidence,
             max_fanout=fanout or 64,
             because=settings.because,
@@ -294,16 +254,16 @@ class FileReader:
             )
         if not both:
             return {}
-        found = self.page.mapping(both[0], what, known, unknown=self._unknown, elsewhere=_HOMES)
+        found = self.page.mapping(both[0], what, known, unknown=self._unknown, elsewhere=HOMES)
         if "redact" in found:
-            self._word(found, "redact", ("name",))
+            self.page.word_at(found, "redact", ("name",))
         return {k: n for k, n in found.items() if not empty(n)}
 
     def _block(self, keys: dict[str, yaml.Node], level: str) -> dict[str, yaml.Node]:
         if "erasure" not in keys:
             return {}
-        homes = {k: home for k, home in _HOMES.items() if k not in _ERASURE[level]}
-        return self.page.mapping(keys["erasure"], f"erasure of a {level}", _ERASURE[level], elsewhere=homes)
+        homes = {k: home for k, home in HOMES.items() if k not in ERASURE_KEYS[level]}
+        return self.page.mapping(keys["erasure"], f"erasure of a {level}", ERASURE_KEYS[level], elsewhere=homes)
 
     def _categories(self, keys: dict[str, yaml.Node]) -> tuple[str, ...]:
         if "data_categories" not in keys:
@@ -364,16 +324,16 @@ class FileReader:
             page.say(meta["data_type"], f'data_type: expected object, since the field has fields; found "{theirs}"')
         return ours or theirs
 
-    def _collection_override(self, meta: dict[str, yaml.Node], above: _Settings) -> _Settings:
+    def _collection_override(self, meta: dict[str, yaml.Node], above: Settings) -> Settings:
         if "masking_strategy_override" in meta:
             keys = self.page.mapping(meta["masking_strategy_override"], "masking_strategy_override", ("strategy",))
-            if self._word(keys, "strategy", ("delete",)):
+            if self.page.word_at(keys, "strategy", ("delete",)):
                 above = replace(above, mode=Mode.DELETE, because=None)
-        if self._flag(meta, "skip_processing"):
+        if self.page.flag_at(meta, "skip_processing"):
             above = replace(above, mode=Mode.KEEP, because=None)
         return above
 
-    def _field_override(self, meta: dict[str, yaml.Node], above: _Settings) -> _Settings:
+    def _field_override(self, meta: dict[str, yaml.Node], above: Settings) -> Settings:
         """Fides' masking rule as ours; rules whose result still names the person are carried out as null."""
         if "masking_strategy_override" in meta:
             where = meta["masking_strategy_override"]
@@ -389,202 +349,9 @@ class FileReader:
                     mask = Mask(constant=self.page.text(options["rewrite_value"], "rewrite_value"))
             mode = Mode.DELETE if strategy == "delete" else Mode.MASK
             above = replace(above, mode=mode, mask=mask, because=None)
-        if self._flag(meta, "read_only"):
+        if self.page.flag_at(meta, "read_only"):
             above = replace(above, mode=Mode.KEEP, because=None)
         return above
-
-    # ------------------------------------------------------------ the erasure block
-
-    def _settings(self, block: dict[str, yaml.Node], above: _Settings, level: str) -> _Settings:
-        page, now = self.page, above
-        if "mode" in block and (mode := self._word(block, "mode", tuple(m.value for m in Mode))):
-            now = replace(now, mode=Mode(mode), because=None)
-        if "because" in block:
-            now = replace(now, because=page.text(block["because"], "because"))
-        if "mask" in block:
-            now = replace(now, mask=self._mask(block["mask"]))
-        if "key_domain" in block and (domain := page.name(block["key_domain"], "key_domain", forbid="/")):
-            now = replace(now, key_domain=domain)
-        if "retention" in block:
-            now = replace(now, retention=self._retention(block["retention"], above.retention))
-        if "ownership" in block and (word := self._word(block, "ownership", tuple(o.value for o in Ownership))):
-            now = replace(now, ownership=Ownership(word))
-        if "reviewed" in block and (flag := self._flag(block, "reviewed")) is not None:
-            now = replace(now, reviewed=flag)
-        if "copies" in block:
-            copies = [c for one in page.items(block["copies"], "copies") if (c := self._copy(one))]
-            now = replace(now, copies=tuple(copies))
-        if "store" in block:
-            now = self._store(block["store"], now, level)
-        return now
-
-    def _store(self, node: yaml.Node, now: _Settings, level: str) -> _Settings:
-        page = self.page
-        known = ("kind", "url", "glob", "secret") + (("partition",) if level == "collection" else ())
-        keys = page.mapping(node, "store", known, elsewhere={"partition": "the store of a collection"})
-        store = dict(now.store)
-        if "kind" in keys and (kind := page.one_of(keys["kind"], "store.kind", _STORES)):
-            store["kind"] = (kind, keys["kind"])
-        for key in ("url", "glob", "secret"):
-            if key in keys and (text := page.text(keys[key], f"store.{key}")) is not None:
-                store[key] = (text, keys[key])
-        now = replace(now, store=store)
-        if "partition" in keys:
-            part = keys["partition"]
-            if isinstance(part, yaml.SequenceNode):
-                return replace(now, partition=page.names(part, "store.partition"))
-            word = page.one_of(part, "store.partition", ("none", "hive"))
-            return replace(now, partition="hive" if word == "hive" else None)
-        return now
-
-    def _address(self, node: yaml.Node, name: str, settings: _Settings) -> StoreAddress:
-        given = {k: v for k, (v, _n) in settings.store.items()}
-        if self.ours and (missing := [k for k in ("kind", "url") if k not in given]):
-            self.page.say(node, f'collection "{name}" has no store.{missing[0]}; expected it here or at its dataset')
-        url = given.get("url", "")
-        if "url" in given:
-            url = self._inside(settings.store["url"][1], url, given.get("kind", ""))
-        if "glob" in given and (PurePosixPath(given["glob"]).is_absolute() or ".." in given["glob"].split("/")):
-            self.page.say(
-                settings.store["glob"][1], f'store.glob: expected a pattern below its url; found "{given["glob"]}"'
-            )
-        return StoreAddress(
-            kind=given.get("kind", ""),
-            url=url,
-            glob=given.get("glob", "*"),
-            secret=given.get("secret"),
-            partition=settings.partition,
-        )
-
-    def _inside(self, node: yaml.Node, url: str, kind: str) -> str:
-        """Check that a path stays in the file's root, links followed; return it relative to the catalog's root."""
-        if _PASSWORD.search(url):
-            self.page.say(
-                node, "store.url: a password stands in the catalog; store.secret names the setting that holds it"
-            )
-            return ""
-        if kind in _REMOTE and "://" in url:
-            return url
-        where = self.root / url
-        resolved = Path(os.path.realpath(where))
-        if (
-            PurePosixPath(url).is_absolute()
-            or ".." in PurePosixPath(url).parts
-            or not resolved.is_relative_to(self.root)
-        ):
-            self.page.say(node, f'store.url leaves its root: expected a path below "root:"; found "{url}"')
-            return ""
-        if self.root == self.catalog_root:
-            return url
-        if not resolved.is_relative_to(self.catalog_root):
-            self.page.say(
-                node, "store.url lies outside the root of the first catalog file; declare the same root: in all"
-            )
-            return ""
-        return resolved.relative_to(self.catalog_root).as_posix()
-
-    def _retention(self, node: yaml.Node, above: Retention | None) -> Retention | None:
-        page = self.page
-        if isinstance(node, yaml.ScalarNode) and node.value == "none":
-            return None
-        keys = page.mapping(node, "retention", ("law", "class", "from"))
-        if "class" not in keys:
-            page.say(node, 'retention has no "class"; expected a record class of a law, or none')
-            return above
-        label = page.name(keys["class"], "retention.class")
-        if label == "none":
-            return None
-        law = page.name(keys["law"], "retention.law") if "law" in keys else above.law if above else None
-        if law is None:
-            page.say(node, 'retention has no "law"; expected the name of a file in the folder of laws')
-            return above
-        start = page.name(keys["from"], "retention.from") if "from" in keys else "closed"
-        if start is not None and "from" in keys:
-            self.starts.append((keys["from"], start))
-        return Retention(law, label or "", start or "closed")
-
-    def _copy(self, node: yaml.Node) -> Copy | None:
-        page = self.page
-        keys = page.mapping(node, "a copy", ("kind", "dataset", "name", "keep", "method", "from"), required=("kind",))
-        kind = self._word(keys, "kind", ("replica", "backup", "derived", "cache", "stream"))
-        named = [k for k in ("dataset", "name") if k in keys]
-        if len(named) != 1:
-            page.say(node, f"a copy: expected either dataset or name; found {' and '.join(named) or 'neither'}")
-            return None
-        name = page.name(keys[named[0]], named[0])
-        keep = page.text(keys["keep"], "keep") if "keep" in keys else None
-        if keep is not None and not re.fullmatch(_PERIOD, keep):
-            page.say(keys["keep"], f'keep: expected a period such as 35d or P35D; found "{keep}"')
-        method = page.text(keys["method"], "method") if "method" in keys else None
-        start = page.text(keys["from"], "from") if "from" in keys else None
-        if kind is None or name is None:
-            return None
-        if named == ["dataset"]:
-            self.draft.replicas.append((page, keys["dataset"], name))
-        return Copy(kind, name, keep, method, start, in_catalog=named == ["dataset"])
-
-    def _guards(self, node: yaml.Node) -> Guards:
-        page = self.page
-        known = ("stop_list", "max_new_identities", "min_confidence", "max_collateral", "max_hops", "merge")
-        keys = page.mapping(node, "guards", known)
-        made = Guards()
-        if "stop_list" in keys and (name := page.text(keys["stop_list"], "stop_list")):
-            path = self.folder / name
-            if path.is_file():
-                self.draft.stop_lists.append(path)
-            else:
-                page.say(keys["stop_list"], f'stop_list: expected a file beside the catalog; found no "{name}"')
-            made = replace(made, stop_list=str(path))
-        if "max_new_identities" in keys and (most := page.integer(keys["max_new_identities"], "guard", least=1)):
-            made = replace(made, max_new_identities=most)
-        if "max_collateral" in keys and (most := page.integer(keys["max_collateral"], "guard")) is not None:
-            made = replace(made, max_collateral=most)
-        if "max_hops" in keys and (most := page.integer(keys["max_hops"], "guard", least=1)):
-            made = replace(made, max_hops=most)
-        if "min_confidence" in keys and (bar := page.share(keys["min_confidence"], "min_confidence")) is not None:
-            made = replace(made, min_confidence=bar)
-        return replace(made, merge=self._word(keys, "merge", ("ask", "join", "apart")) or "ask")
-
-    def _mask(self, node: yaml.Node) -> Mask:
-        page = self.page
-        if empty(node):
-            return Mask()
-        keys = page.mapping(node, "mask", ("constant", "bucket"))
-        if len(keys) != 1:
-            page.say(node, "mask: expected null, {constant: x} or {bucket: n}")
-            return Mask()
-        if "bucket" in keys:
-            return Mask(bucket=page.integer(keys["bucket"], "mask.bucket", least=2))
-        constant = keys["constant"]
-        text = page.text(constant, "mask.constant")
-        if text is None or quoted(constant):
-            return Mask(constant=text)
-        if re.fullmatch(r"-?(0|[1-9][0-9]{0,17})", text):
-            return Mask(constant=int(text))
-        if re.fullmatch(r"-?[0-9]+\.[0-9]+", text):
-            return Mask(constant=float(text))
-        return Mask(constant={"true": True, "false": False}.get(text, text))
-
-    @staticmethod
-    def _typed(mask: Mask, data_type: str | None) -> Mask:
-        """A constant that looks like a number is text where the field holds text."""
-        if data_type in ("string", "text", "json") and mask.constant is not None and not isinstance(mask.constant, str):
-            return Mask(constant=str(mask.constant))
-        return mask
-
-    def _confidence(self, node: yaml.Node) -> float | None:
-        """A number, or a map by target of which the least sure counts."""
-        if not isinstance(node, yaml.MappingNode):
-            return self.page.share(node, "confidence")
-        by_target = self.page.mapping(node, "confidence", None)
-        found = [v for n in by_target.values() if (v := self.page.share(n, "confidence")) is not None]
-        return min(found, default=None)
-
-    def _flag(self, keys: dict[str, yaml.Node], key: str) -> bool | None:
-        return self.page.flag(keys[key], key) if key in keys else None
-
-    def _word(self, keys: dict[str, yaml.Node], key: str, choices: tuple[str, ...]) -> str | None:
-        return self.page.one_of(keys[key], key, choices) if key in keys else None
 
 
 def _pairs(node: yaml.Node) -> list[tuple[str, yaml.Node]]:

@@ -14,6 +14,7 @@ import gc
 import re
 import unicodedata
 from collections.abc import Collection as Names
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -48,6 +49,17 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.text}"
+
+
+def ordered(found: Sequence[Problem], labels: Sequence[str]) -> list[Problem]:
+    """Sort problems by file, line and column, each once."""
+    rank = {label: n for n, label in enumerate(labels)}
+
+    def place(problem: Problem) -> tuple[int, int, int, str]:
+        label, line, column = problem.where.rsplit(":", 2)
+        return rank.get(label, -1), int(line), int(column), problem.text
+
+    return sorted(dict.fromkeys(found), key=place)
 
 
 def compose(label: str, body: bytes, problems: list[Problem]) -> yaml.Node | None:
@@ -275,6 +287,14 @@ class Page:
         self.say(node, f"{what}: expected true or false; found {_shape(node)}")
         return None
 
+    def flag_at(self, keys: dict[str, yaml.Node], key: str) -> bool | None:
+        """Read true or false if the key is there."""
+        return self.flag(keys[key], key) if key in keys else None
+
+    def word_at(self, keys: dict[str, yaml.Node], key: str, choices: Names[str]) -> str | None:
+        """Read one of a few words if the key is there."""
+        return self.one_of(keys[key], key, choices) if key in keys else None
+
     def integer(self, node: yaml.Node, what: str, *, least: int = 0) -> int | None:
         """Read a plain decimal integer of at least `least`; `010` is refused, since YAML 1.1 reads it as 8."""
         if isinstance(node, yaml.ScalarNode) and re.fullmatch(r"-?(0|[1-9][0-9]{0,17})", node.value):
@@ -321,7 +341,7 @@ def empty(node: yaml.Node) -> bool:
 
 def quoted(node: yaml.Node) -> bool:
     """Whether a scalar was written in quotes, so that it is text whatever it looks like."""
-    return isinstance(node, yaml.ScalarNode) and node.style is not None
+    return isinstance(node, yaml.ScalarNode) and node.style in ("'", '"', "|", ">")
 
 
 def position(node: yaml.Node) -> tuple[int, int]:
