@@ -26,7 +26,7 @@ import struct
 import unicodedata
 import urllib.parse
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -35,7 +35,8 @@ import numpy.typing as npt
 from ahocorasick_rs import BytesAhoCorasick, Implementation
 from cryptography.hazmat.primitives import hashes
 
-from fangxin.data.vocabulary import Identity
+from fangxin.data.catalog.kinds import stored_forms
+from fangxin.data.vocabulary import Identity, IdentityFormat
 
 SHORTEST = 8  # bytes of a needle
 SHORTEST_IN_SQLITE = 6  # bytes of a number in a SQLite record
@@ -207,13 +208,15 @@ def _automaton(forms: list[Form]) -> BytesAhoCorasick | None:
 def forms_of(identity: Identity, breadth: Breadth) -> Iterator[Form]:
     """Every form of one identity; the same bytes may come twice."""
     spelled = spellings(identity)
-    whole = next(iter(spelled.values()))
+    searched = _without_nested(spelled)
+    first = next(iter(searched))
+    whole = spelled[""]
     if whole.isdigit() and len(whole) < SHORTEST:
         # A short number in wider characters is still a short number: it hits longer ones by chance.
         yield Form("number too short for a search", b"")
     else:
-        for name, text in _without_nested(spelled).items():
-            for form in _text_forms(text, breadth, first=text == whole):
+        for name, text in searched.items():
+            for form in _text_forms(text, breadth, first=name == first):
                 yield Form(_named(name, form.name), form.data, form.before, form.after)
         for name, text in _fragments(identity):
             for form, all_of_it in zip(_encoded(text), _encoded(identity.value), strict=True):
@@ -224,51 +227,45 @@ def forms_of(identity: Identity, breadth: Breadth) -> Iterator[Form]:
                 for form in _numbers(int(digits), breadth):
                     yield Form(_named(name, form.name), form.data, sqlite_only=form.sqlite_only)
     for name, text in spelled.items():
-        if breadth is Breadth.FULL or name in ("", "+86 prefix"):
+        if name in ("", first) or (breadth is Breadth.FULL and _compact(name, text)):
             for form in _hashes(text, breadth):
                 yield Form(_named(name, form.name), form.data, random=True)
 
 
 def _named(spelling: str, form: str) -> str:
-    return f"{spelling} {form}" if spelling else form
+    return f"{form} ({spelling})" if spelling else form
 
 
 def spellings(identity: Identity) -> dict[str, str]:
     """The value as it is written, by name of the spelling; "" is the canonical one, and comes first."""
     value = identity.value
-    found = {"": value}
-    plain = re.sub(r"^\+86", "", value)
-    if identity.kind.startswith("phone") and plain.isdigit():
-        found = {"": plain} | {f"{p} prefix": p + plain for p in ("+86", "86", "0086")}
-        found |= _grouped(plain, (3, 4, 4)) if len(plain) == 11 else {}
-        if value != plain and not value.startswith("+86"):
-            found["international"] = value
-    elif re.fullmatch(r"[1-9]\d{16}[\dXx]", value) and not identity.kind.startswith("bank"):
-        found |= _grouped(value, (6, 8, 4))
-        if value[6:8] == "19":
-            found["15 digits"] = value[:6] + value[8:17]
-    elif value.isdigit() and 12 <= len(value) <= 19:
-        found |= _grouped(value, (4,) * (len(value) // 4) + ((len(value) % 4,) if len(value) % 4 else ()))
-    for name, text in (("lower", value.lower()), ("upper", value.upper())):
-        if text not in found.values():
-            found[name] = text
-    wide = "".join(chr(ord(c) + 0xFEE0) if c.isascii() and c.isdigit() else c for c in next(iter(found.values())))
-    if wide not in found.values():
-        found["full-width"] = wide
-    composed = unicodedata.normalize("NFC", value), unicodedata.normalize("NFD", value)
-    for name, text in zip(("nfc", "nfd"), composed, strict=True):
-        if text not in found.values():
-            found[name] = text
+    texts = [*stored_forms(identity.kind, value, IdentityFormat.RAW), value.lower(), value.upper()]
+    texts += [unicodedata.normalize(form, value) for form in ("NFC", "NFD")]
+    found: dict[str, str] = {}
+    for text in dict.fromkeys(texts):
+        name = _shape(text, value)
+        while name in found:
+            name += "'"
+        found[name] = text
     return found
 
 
-def _grouped(value: str, sizes: Iterable[int]) -> dict[str, str]:
-    parts, at = [], 0
-    for size in sizes:
-        parts.append(value[at : at + size])
-        at += size
-    layout = "-".join(str(len(p)) for p in parts)
-    return {f"{layout} dashes": "-".join(parts), f"{layout} spaces": " ".join(parts)}
+def _shape(text: str, value: str) -> str:
+    """What a spelling looks like, by the lengths of its parts only: `3-4-4`, `+13`, `upper`."""
+    if text == value:
+        return ""
+    if any("\uff01" <= c <= "\uff5e" for c in text):
+        return "full-width"
+    if text == value.lower():
+        return "lower"
+    if text == value.upper():
+        return "upper"
+    return re.sub(r"\w+", lambda run: str(len(run[0])), text)
+
+
+def _compact(name: str, text: str) -> bool:
+    """Whether a spelling is one that programs keep: without separators, or as canonical as the canonical one."""
+    return name in ("", "lower", "upper") or text.removeprefix("+").isalnum()
 
 
 def _without_nested(spelled: Mapping[str, str]) -> dict[str, str]:

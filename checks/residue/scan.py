@@ -102,10 +102,7 @@ def scan(
     with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         results = list(pool.map(lambda pair: _Search(pair[0], needles, limits or Limits()).run(pair[1]), files))
     rows = [row for one in results for row in one.rows(key)]
-    coverage = [
-        (r.place, r.read, r.decoded, ",".join(sorted(r.containers)), len(needles), str(needles.breadth))
-        for r in results
-    ]
+    coverage = [(r.place, r.read, r.decoded, r.layers(), len(needles), str(needles.breadth)) for r in results]
     return Scan(
         hits=_table(rows, HITS),
         coverage=_table(coverage, COVERAGE),

@@ -31,11 +31,13 @@ from fangxin.data.vocabulary import Identity
 
 PHONE, MAIL, CARD, ADDRESS = "13912345678", "mei.zhang+x@example.com", "6222020903001234567", "上海市徐汇区漕溪北路88号"
 PEOPLE = [
-    (0, Identity("phone_number", PHONE)),
+    (0, Identity("phone_number", "+86" + PHONE)),
     (0, Identity("email", MAIL)),
     (0, Identity("bank_card", CARD)),
-    (1, Identity("national_id", "110101199003072316")),
+    (1, Identity("cn_resident_id", "11010119900307231X")),
     (1, Identity("address", ADDRESS)),
+    (1, Identity("imei", "490154203237518")),
+    (1, Identity("oaid", "1b4e28ba-2fa1-11d2-883f-0016d3cca427")),
 ]
 
 
@@ -195,9 +197,9 @@ def _encodings() -> None:
         for name, text in spellings(identity).items():
             for shift in range(3):
                 whole = base64.b64encode(b"?" * shift + text.encode() + b"?")
-                lead = f"{name} " if name else ""
-                _BASE64[(number, f"{lead}base64 at {shift}")] = whole
-                _BASE64[(number, f"{lead}base64url at {shift}")] = whole.replace(b"+", b"-").replace(b"/", b"_")
+                of = f" ({name})" if name else ""
+                _BASE64[(number, f"base64 at {shift}{of}")] = whole
+                _BASE64[(number, f"base64url at {shift}{of}")] = whole.replace(b"+", b"-").replace(b"/", b"_")
 
 
 @pytest.mark.parametrize("kind", ["int64", "float64"])
@@ -212,7 +214,7 @@ def test_a_phone_stored_as_a_number_is_found(
         options = {"column_encoding": {"note": hiding}, "use_dictionary": False}
     values = pa.array([int(PHONE), 14000000001, 13000000001]).cast(kind)
     result = once(tmp_path / "u", parquet(values, write_statistics=False, **options), needles)
-    assert f"{kind} le" in found(result, "form")
+    assert f"{kind} le (11)" in found(result, "form")
     assert found(result, "column") == {"note"}
 
 
@@ -231,7 +233,7 @@ def test_numbers_of_six_bytes_are_found_in_sqlite_rows_and_free_pages(needles: N
     gone = scan([("db", tmp_path / "u")], needles)
     assert "sqlite:free" in found(gone)
     assert "sqlite:table=t" not in found(gone)
-    assert found(gone, "form") == {"sqlite int48"}
+    assert found(gone, "form") == {"sqlite int48 (11)"}
 
 
 def test_a_database_in_wal_mode_and_a_large_one_are_read_in_place(needles: Needles, tmp_path: Path) -> None:
@@ -337,19 +339,18 @@ def test_other_peoples_data_gives_no_hits(tmp_path: Path) -> None:
         (s, Identity(kind, value))
         for s, p in enumerate(phones[:50].tolist())
         for kind, value in (
-            ("phone_number", str(p)),
+            ("phone_number", f"+86{p}"),
             ("email", f"u{p % 10**8}.wang@example.com"),
-            ("national_id", f"11010119{p * 7 % 10**10:010d}"),
+            ("cn_resident_id", f"11010119{p * 7 % 10**10:010d}"),
         )
     ]
     result = scan(walk([tmp_path]), needles_for(leavers))
-    print(result.hits)
     assert result.hits.num_rows == 0
     assert result.not_examinable == []
 
 
 def test_a_value_inside_another_is_reported_for_both(tmp_path: Path) -> None:
-    outer, inner = Identity("email", f"{PHONE}@example.com"), Identity("phone_number", PHONE)
+    outer, inner = Identity("email", f"{PHONE}@example.com"), Identity("phone_number", "+86" + PHONE)
     result = once(tmp_path / "u", outer.value.encode(), needles_for([(0, outer), (1, inner)]))
     assert result.totals(0) == {"here": 1}
     assert result.totals(1) == {"here": 1}
@@ -452,14 +453,14 @@ def test_no_value_shows_in_anything_printed(needles: Needles, tmp_path: Path) ->
 
 
 def test_forms_too_short_to_search_are_counted(needles: Needles) -> None:
-    assert needles.omitted["varint"] == 1
+    assert needles.omitted["varint (11)"] == 1
     assert min(len(n.data) for n in needles if "int48" not in n.form) >= 8
     short = needles_for([(0, Identity("account", "123456"))])
     assert short.omitted["number too short for a search"] == 1
 
 
 def test_a_crowd_is_searched_in_the_core_forms_and_coverage_says_so(tmp_path: Path) -> None:
-    crowd = [(i, Identity("phone_number", str(13_000_000_000 + 7919 * i))) for i in range(1_001)]
-    result = once(tmp_path / "u", b"\n".join(i.value.encode() for _s, i in crowd), needles_for(crowd))
+    crowd = [(i, Identity("phone_number", f"+86{13_000_000_000 + 7919 * i}")) for i in range(1_001)]
+    result = once(tmp_path / "u", b"\n".join(i.value[3:].encode() for _s, i in crowd), needles_for(crowd))
     assert result.coverage["breadth"].to_pylist() == ["core"]
     assert len(set(result.hits["subject"].to_pylist())) == len(crowd)
