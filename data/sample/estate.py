@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,7 @@ import pyarrow.compute as pc
 
 from fangxin.data.sample.people import Ints, People, Times, hex_ids, names, random_times, snowflakes
 
+Address = TypeVar("Address", int, Ints)
 ROLES = ("two_accounts", "household", "housemate", "merged", "cycle", "mentioned", "nothing")
 AS_OF = np.datetime64("2026-11-24")
 TRADE_MONTHS = np.arange(np.datetime64("2023-07"), np.datetime64("2026-11"))
@@ -126,6 +128,11 @@ def tie(rng: np.random.Generator, people: int) -> Ties:
 # ---------------------------------------------------------------- the wallet (SQLite)
 
 
+def address_id(number: Address) -> Address:
+    """The key of the address with this number."""
+    return 700_000_000 + 7 * number
+
+
 def wallet(rng: np.random.Generator, who: People, ties: Ties, tally: Tally) -> dict[str, pa.Table]:
     """The tables of wallet.db, in the order of their creation."""
     logins, last = _logins(rng, who, ties, tally)
@@ -145,7 +152,7 @@ def wallet(rng: np.random.Generator, who: People, ties: Ties, tally: Tally) -> d
         "email": who.email,
         "name": who.name,
         "city": who.city,
-        "address_id": 700_000_000 + 7 * ties.address,
+        "address_id": address_id(ties.address),
         "merged_into": pa.array(merged_into, pa.int64()),
         "last_login_id": last,
         "balance_minor": rng.integers(0, 200_000, len(who)),
@@ -158,7 +165,7 @@ def wallet(rng: np.random.Generator, who: People, ties: Ties, tally: Tally) -> d
         "bound_at": _text(who.created_at + np.timedelta64(86_400_000, "ms")),
     }
     addresses = {
-        "address_id": 700_000_000 + 7 * homes,
+        "address_id": address_id(homes),
         "street": pc.binary_join_element_wise(
             _pick(rng, ("人民路", "中山路", "解放路", "文化街", "滨江大道", "学府路"), len(homes)),
             pa.array(rng.integers(1, 999, len(homes))).cast(pa.string()),

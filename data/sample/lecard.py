@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 
 from fangxin.data.errors import InputError
 from fangxin.data.sample import estate
-from fangxin.data.sample.people import People, make_people
+from fangxin.data.sample.people import Ints, People, make_people
 
 FEWEST = 40  # people; with fewer the cast would be a crowd
 _LARGE_GROUP, _SMALL_GROUP = 1 << 20, 8_192  # rows per row group
@@ -128,37 +128,44 @@ def _seeds(who: People, leaving: list[int]) -> pa.Table:
 def _who_is_who(
     who: People, ties: estate.Ties, tally: estate.Tally, leaving: list[int], seed: int
 ) -> dict[str, Any]:  # Any: JSON of several shapes
-    owners = np.bincount(ties.address, minlength=len(ties.address))
-
-    def portrait(first: int) -> dict[str, Any]:
-        accounts = np.flatnonzero(ties.person == first)
-        # The seed's account comes first.
-        accounts = np.concatenate([[first], accounts[accounts != first]])
-        homes = np.unique(ties.address[accounts])
-        return {
-            "phone_number": who.phone[first].as_py(),
-            "email": who.email[first].as_py(),
-            "name": who.name[first].as_py(),
-            "accounts": [int(who.account_id[a]) for a in accounts],
-            "phones": [who.phone[int(a)].as_py() for a in accounts],
-            "address_ids": [int(700_000_000 + 7 * h) for h in homes],
-            "owns": {c: int(n[accounts].sum()) for c, n in tally.owns.items()},
-            "retained": {c: int(n[accounts].sum()) for c, n in tally.retained.items()},
-            "mentions": {c: int(n[accounts].sum()) for c, n in tally.mentions.items()},
-            "shares": {"wallet/addresses": len(homes)},
-            "shared_with_others": int(
-                (owners[homes] > np.bincount(ties.address[accounts], minlength=homes.max() + 1)[homes]).sum()
-            ),
-        }
-
     return {
         "as_of": str(estate.AS_OF),
         "seed": seed,
         "people": ties.people,
         "rows": tally.rows,
-        "cast": {role: portrait(accounts[0]) for role, accounts in ties.cast.items()},
-        "leavers": [portrait(first) for first in leaving],
+        "cast": {role: _portrait(who, ties, tally, accounts[0], leaving) for role, accounts in ties.cast.items()},
+        "leavers": [_portrait(who, ties, tally, first, leaving) for first in leaving],
     }
+
+
+def _portrait(
+    who: People, ties: estate.Ties, tally: estate.Tally, first: int, leaving: list[int]
+) -> dict[str, Any]:  # Any: JSON of several shapes
+    """What is true of one person when all leavers go together: an address that nobody else needs is owned."""
+    accounts = np.flatnonzero(ties.person == first)
+    accounts = np.concatenate([[first], accounts[accounts != first]])  # the one with the seed first
+    homes = np.unique(ties.address[accounts])
+    staying = ties.address[~np.isin(ties.person, [first, *leaving])]
+    shared = int(np.isin(homes, staying).sum())
+    counts = {
+        "owns": {"wallet/addresses": len(homes) - shared, **_of(tally.owns, accounts)},
+        "retained": _of(tally.retained, accounts),
+        "shares": {"wallet/addresses": shared},
+        "mentions": _of(tally.mentions, accounts),
+    }
+    return {
+        "phone_number": who.phone[first].as_py(),
+        "email": who.email[first].as_py(),
+        "name": who.name[first].as_py(),
+        "accounts": [int(who.account_id[a]) for a in accounts],
+        "phones": [who.phone[int(a)].as_py() for a in accounts],
+        "address_ids": [estate.address_id(int(h)) for h in homes],
+        **counts,
+    }
+
+
+def _of(counted: Mapping[str, Ints], accounts: Ints) -> dict[str, int]:
+    return {collection: int(rows[accounts].sum()) for collection, rows in counted.items()}
 
 
 # ---------------------------------------------------------------- writing the stores
@@ -211,7 +218,7 @@ def _lines(table: pa.Table) -> Iterator[bytes]:
         yield (",".join(map(str, row)) + "\n").encode()
 
 
-def _audience(who: People, chosen: np.typing.NDArray[np.int64]) -> pa.Table:
+def _audience(who: People, chosen: Ints) -> pa.Table:
     """Phones as advertising audiences hash them: base64 of SHA-256 over the last ten digits."""
     phones = who.phone.take(pa.array(chosen)).to_pylist()
     hashes = [base64.b64encode(hashlib.sha256(phone[-10:].encode()).digest()).decode() for phone in phones]

@@ -145,7 +145,8 @@ def test_two_accounts_meet_in_one_device_row_and_nowhere_else(wallet: sqlite3.Co
 def test_the_household_shares_one_address_row(wallet: sqlite3.Connection, cast: dict[str, Any]) -> None:
     leaver, stays = cast["cast"]["household"], cast["cast"]["housemate"]
     assert leaver["address_ids"] == stays["address_ids"]
-    assert leaver["shared_with_others"] == 1
+    assert leaver["shares"] == {"wallet/addresses": 1}
+    assert leaver["owns"]["wallet/addresses"] == 0
     users = wallet.execute("SELECT count(*) FROM accounts WHERE address_id = ?", leaver["address_ids"]).fetchone()[0]
     assert users == 2
 
