@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from fangxin.data import medium
+from fangxin.data import extents, medium
 from fangxin.data.errors import Incomplete, StoreUnavailable
 from fangxin.data.medium import NotAlone, Pending, Refused, destroy, examine, why_not
 
@@ -27,6 +27,12 @@ def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for others, but not long."""
+    monkeypatch.setattr(medium, "PATIENCE", 0.1)
 
 
 @pytest.fixture
@@ -144,13 +150,13 @@ def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
 
 def test_a_file_system_that_is_not_on_the_list_is_refused_by_name(unit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(unit) as fd:
-        monkeypatch.setattr(medium, "_OVERWRITABLE", ())
+        monkeypatch.setattr(extents, "_OVERWRITABLE", ())
         with pytest.raises(Refused, match="is not known to overwrite in place"):
             examine(fd)
 
 
 def test_a_refusing_medium_still_publishes_and_says_why(unit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(medium, "_OVERWRITABLE", ())
+    monkeypatch.setattr(extents, "_OVERWRITABLE", ())
     pending = Pending(unit.parent)
     new = pending.scratch(unit, batch="b")
     new.write_bytes(b"survivors")
@@ -214,13 +220,13 @@ def test_blocks_that_moved_meanwhile_are_no_evidence(unit: Path, monkeypatch: py
     if not overwritable(unit):
         assert why_not(unit)
         return
-    real, calls = medium._extents, []
+    real, calls = extents._extents, []
 
     def moving(fd: int) -> list[tuple[int, int, int, int]]:
         calls.append(fd)
         return [(a, b + 4096 * (len(calls) - 1), c, d) for a, b, c, d in real(fd)]
 
-    monkeypatch.setattr(medium, "_extents", moving)
+    monkeypatch.setattr(extents, "_extents", moving)
     with pytest.raises(medium.Moved):
         destroy(unit)
     assert unit.exists()

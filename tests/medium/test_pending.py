@@ -10,10 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from fangxin.data import medium
 from fangxin.data.errors import FangxinError, Incomplete, StoreUnavailable, UnitChanged, WriterBusy
 from fangxin.data.medium import Pending, why_not
 
 OLD, NEW, WAL = b"old rows of everybody " * 1000, b"survivors " * 500, b"frames " * 300
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for others, but not long."""
+    monkeypatch.setattr(medium, "PATIENCE", 0.1)
 
 
 @pytest.fixture
