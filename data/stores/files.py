@@ -127,10 +127,10 @@ class Folder:
             owner, now = owners.get(name, (None, None))
             if now == order.unit:
                 self.refuse(name, for_writing=True)
-                if any(owner is None or c.collection.address != owner.address for c in order.changes):
-                    raise UnitChanged(
-                        f"unit {name!r} belongs to another collection than was located", hint="locate again"
-                    )
+                if not order.changes or any(
+                    owner is None or c.collection.address != owner.address for c in order.changes
+                ):
+                    raise UnitChanged(f"unit {name!r} is not of the collection that was located", hint="locate again")
                 continue
             done = self.pending.outcome(self.path(name), batch=batch)
             if done is None:
@@ -219,8 +219,7 @@ def state(path: Path, name: str) -> Unit:
 
 def publish(new: Path, path: Path) -> None:
     """Give a finished file that replaces nothing its name, durably."""
-    os.link(new, path)  # unlike a rename it fails if somebody took the name
-    new.unlink()
+    new.replace(path)  # its name is random, so it replaces nothing
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)

@@ -167,7 +167,8 @@ class ParquetStore:
             write(new, schema, how, iter([table]), before=1)
             new.chmod(model.stat().st_mode & 0o777)
             publish(new, path)
-        self.forget(batch=_PLANTING)
+        self.pending.recover(batch=_PLANTING)  # drops the record of a scratch that got its name
+        self.pending.forget(batch=_PLANTING)
 
     def rewrite(self, fields: Mapping[str, Sequence[str]], turn: Turn, *, batch: str) -> Iterator[Erasure]:
         """Replace whole columns by what `turn` makes of them; units where they are protected already are left alone."""

@@ -67,6 +67,7 @@ class Manner:
 def edit(old: Path, new: Path, unit: str, edits: Edits) -> Built:
     """Write the rows of `old` that stay, with the declared values replaced, to `new`, and verify it."""
     with opened(old) as file:
+        _refuse_far_dates(file, old, unit)
         schema = plain_schema(file.schema_arrow)
         resorted = {*edits.blank, *edits.redact}
         removed: set[str] = set()
@@ -90,6 +91,7 @@ def exchange_columns(old: Path, new: Path, unit: str, turn: Callable[[pa.RecordB
     """Write `old` with the columns that `turn` returns in the place of those of that name; verify every column."""
     digests: list[dict[str, bytes]] = []
     with opened(old) as file:
+        _refuse_far_dates(file, old, unit)
         before = plain_schema(file.schema_arrow)
 
         def turned(table: pa.Table) -> pa.Table:
@@ -273,6 +275,24 @@ def _groups(file: pq.ParquetFile, schema: pa.Schema) -> Iterator[tuple[int, pa.T
         if file.metadata.row_group(i).num_rows:
             yield start, plain_table(file.read_row_group(i), schema)
         start += file.metadata.row_group(i).num_rows
+
+
+def _refuse_far_dates(file: pq.ParquetFile, path: Path, unit: str) -> None:
+    """Refuse INT96 times outside the years 1678-2262: read as nanoseconds they wrap round, unnoticed by any check."""
+    leaves = [file.schema.column(i) for i in range(len(file.schema))]
+    names = sorted({c.path.split(".")[0] for c in leaves if c.physical_type == "INT96"})
+    if not names:
+        return
+    with pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as coarse:
+        for i in range(coarse.metadata.num_row_groups):
+            for column in coarse.read_row_group(i, columns=names).columns:
+                try:
+                    fine = pa.timestamp("ns", getattr(column.type, "tz", None))
+                    column.cast(fine)
+                except pa.ArrowException:
+                    raise unusable(
+                        unit, "INT96 times between 1678 and 2262", "others", "write them as INT64 timestamps first"
+                    ) from None
 
 
 def _local(positions: Positions, start: int, rows: int) -> Positions:

@@ -177,7 +177,8 @@ class TextStore:
             self._publish(path, planted, head.raw + record, self.root / model)
         else:
             self._append(collection, model, how, head, first, row, ending)
-        self.forget(batch=_PLANTING)
+        self.pending.recover(batch=_PLANTING)  # drops the record of a scratch that got its name
+        self.pending.forget(batch=_PLANTING)
 
     def rewrite(self, fields: Mapping[str, Sequence[str]], turn: Turn, *, batch: str) -> Iterator[Erasure]:
         """Refuse: text has no columns of bytes; yields nothing where nothing is asked of this store."""

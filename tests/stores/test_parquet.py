@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +251,22 @@ def test_summaries_and_checksums_of_the_old_file_go_with_it(tmp_path: Path) -> N
     store.forget(batch=BATCH)
     assert {p.name for p in store.files()} == {"a.parquet", "_SUCCESS"}
     assert done.rows_after == {"shop/members": 399}
+
+
+def test_times_that_our_writer_would_wrap_round_are_refused_and_others_kept(tmp_path: Path) -> None:
+    for year, fits in ((2024, True), (3000, False)):
+        when = pa.array([datetime(year, 5, 6, 7, tzinfo=UTC)] * 3, pa.timestamp("us", "UTC"))
+        store = one(tmp_path, people(3).append_column("at", when), use_deprecated_int96_timestamps=True)
+        before = (tmp_path / "a.parquet").read_bytes()
+        if fits:
+            list(store.erase([drop(store, 1)], batch=BATCH))
+            left = pq.ParquetFile(tmp_path / "a.parquet")
+            assert left.schema.column(4).physical_type == "INT96"
+            assert left.read()["at"].cast(pa.timestamp("us", "UTC")).to_pylist() == when.to_pylist()[:2]
+        else:
+            with pytest.raises(StoreUnavailable, match="INT96"):
+                list(store.erase([drop(store, 1)], batch=BATCH))
+            assert (tmp_path / "a.parquet").read_bytes() == before
 
 
 def test_rows_in_one_group_leave_the_others_unread(tmp_path: Path) -> None:
