@@ -520,7 +520,7 @@ class _Case:
         evidence, known = certificate["evidence"], self._known()
         if evidence["origin"] != self._log_key().name:
             raise Wrong(f"{name}: names another ledger")
-        index = evidence.get("validated", evidence.get("index"))
+        index = evidence["validated"]
         if not _count(index) or index >= len(known) or known[index]["type"] != "validated":
             raise Wrong(f"{name}: entry {index} is not a validation")
         if index >= issued:
@@ -681,10 +681,8 @@ def _certificate(certificate: Any, name: str) -> None:
         if key not in certificate:
             raise Wrong(f"{name}: {key} is missing")
     evidence = certificate["evidence"]
-    if not isinstance(evidence, dict) or not {"origin", "proof"} <= evidence.keys():
-        raise Wrong(f"{name}: evidence lacks origin or proof")
-    if len({"validated", "index"} & evidence.keys()) != 1:
-        raise Wrong(f"{name}: evidence does not name the entry of its validation, once")
+    if not isinstance(evidence, dict) or not {"origin", "validated", "proof"} <= evidence.keys():
+        raise Wrong(f"{name}: evidence lacks origin, validated or proof")
     collections = certificate["collections"]
     if not isinstance(collections, list) or not collections:
         raise Wrong(f"{name}: no collections")
@@ -1096,8 +1094,10 @@ def parse_statement(raw: bytes, key: Ed25519PublicKey, where: str = "statement")
     statement = strict_json(payload, f"{where} payload")
     if not isinstance(statement, dict) or statement.keys() != {"_type", "subject", "predicateType", "predicate"}:
         raise Wrong(f"{where}: not an in-toto statement")
-    if statement["_type"] != "https://in-toto.io/Statement/v1" or not isinstance(statement["predicateType"], str):
+    if statement["_type"] != "https://in-toto.io/Statement/v1":
         raise Wrong(f"{where}: not an in-toto Statement v1")
+    if not re.match("https://[^/ ]+/", str(statement["predicateType"])):
+        raise Wrong(f"{where}: a predicate type that is not a URL")
     predicate, subjects = statement["predicate"], statement["subject"]
     if not isinstance(predicate, dict) or not re.fullmatch("[0-9a-f]{32}", str(predicate.get("nonce"))):
         raise Wrong(f"{where}: a predicate without nonce")
@@ -1109,6 +1109,7 @@ def parse_statement(raw: bytes, key: Ed25519PublicKey, where: str = "statement")
             or one.keys() != {"name", "digest"}
             or not isinstance(one["name"], str)
             or not isinstance(one["digest"], dict)
+            or one["digest"].keys() != {"sha256"}
             or not re.fullmatch("[0-9a-f]{64}", str(one["digest"].get("sha256")))
         ):
             raise Wrong(f"{where}: a malformed subject")

@@ -54,6 +54,8 @@ def sign(
     for digest in subjects.values():
         if not re.fullmatch(r"[0-9a-f]{64}", digest, re.ASCII):
             raise InputError("statement: a subject's digest is not 64 hex digits")
+    if not re.match(r"https://[^/ ]+/", predicate_type):
+        raise InputError("statement: its predicate type is not a URL", hint="https://<origin host>/erasure/v1")
     if not subjects:
         raise InputError("statement: it has no subject", hint="name the artefact that it speaks about")
     statement = {

@@ -101,16 +101,21 @@ def begin(ledger: Ledger) -> None:
     """Log what comes before any erasure: law, code, a request with an approved plan, the key store's root."""
     ledger.append([entry("law.loaded", digest=sha("keep: P3Y\n"), law="cn"), entry("code.loaded", digest=sha("wheel"))])
     opened = {"tag": entries.tag(SECRET, 0), "commitment": entries.commitment(SECRET, SELECTORS)}
-    ledger.append([entry("request.opened", **opened, catalog=sha("catalog"))])
-    ledger.append([entry("approved", tag=entries.tag(SECRET, 1), plan=sha("plan"))])
-    ledger.append([entry("retained", tag=entries.tag(SECRET, 2)), entry("key.committed", root=sha("before"))])
+    ledger.append(
+        [
+            entry("request.opened", **opened, catalog=sha("catalog")),
+            entry("approved", tag=entries.tag(SECRET, 1), plan=sha("plan")),
+            entry("retained", tag=entries.tag(SECRET, 2)),
+            entry("key.committed", root=sha("before")),
+        ]
+    )
 
 
 def erase(ledger: Ledger, findings: str = "") -> int:
     """Log intents, their outcomes and a clean validation; return the validation's index."""
     vault, store = ledger.append([entry("erase.intended", store="vault"), entry("erase.intended", plan=sha("plan"))])
-    ledger.append([entry("key.destroyed", intent=vault, before=sha("before"), after=sha("after"))])
-    ledger.append([entry("store.overwritten", intent=store)])
+    destroyed = entry("key.destroyed", intent=vault, before=sha("before"), after=sha("after"))
+    ledger.append([destroyed, entry("store.overwritten", intent=store)])
     (validated,) = ledger.append([entry("validated", bytes=5, findings=findings or sha("findings"))])
     return validated
 

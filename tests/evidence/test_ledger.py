@@ -345,8 +345,8 @@ def test_no_identity_is_in_any_file_of_the_evidence(home: Home) -> None:
     assert SECRET not in written
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.lists(st.integers(1, 300), min_size=1, max_size=4))
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=3))
 def test_any_way_of_batching_gives_a_tree_that_extends_itself(
     tmp_path_factory: pytest.TempPathFactory, sizes: list[int]
 ) -> None:

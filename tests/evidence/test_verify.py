@@ -195,7 +195,7 @@ def test_with_the_manifest_made_right_again_no_change_of_evidence_passes(shared:
     chance = random.Random(3)
     names = [name for name in sorted(files) if not _PROSE.fullmatch(name)]
     harmless = set()
-    for round_ in range(400):
+    for round_ in range(300):
         name = names[round_ % len(names)]
         content = files[name]
         at = chance.randrange(len(content))
@@ -501,7 +501,11 @@ def test_a_certificate_that_was_logged_but_contradicts_itself_is_false(
 def test_a_certificate_whose_text_is_the_proof_itself_holds(desk: tuple[Path, Any, Any, int]) -> None:
     folder, keys, ledger, validated = desk
     document = certificate(validated)
-    document["evidence"] = {"origin": ledger.origin, "index": validated, "proof": ledger.receipt(validated).decode()}
+    document["evidence"] = {
+        "origin": ledger.origin,
+        "validated": validated,
+        "proof": ledger.receipt(validated).decode(),
+    }
     paths = issue(folder, ledger, document)
     package.write_package(folder / "x.zip", ledger=ledger, keys=keys, certificates=paths)
     assert rows(verify.verify(folder / "x.zip"))["certificates"].result == verify.HOLDS
@@ -509,13 +513,17 @@ def test_a_certificate_whose_text_is_the_proof_itself_holds(desk: tuple[Path, An
 
 def test_a_statement_that_is_not_in_the_ledger_or_not_ours_is_false(home: Home) -> None:
     stray = statement.write(
-        home.folder / "dsse", keys=home.keys, predicate_type="x", subjects={"a": sha("a")}, predicate={}
+        home.folder / "dsse",
+        keys=home.keys,
+        predicate_type="https://x.example/y",
+        subjects={"a": sha("a")},
+        predicate={},
     )
     home.parts["statements"] = [home.folder / "dsse" / f"{stray}.json"]
     assert "in no entry" in rows(verify.verify(home.pack(), trust=home.trust))["statements"].reason
     foreign, _ledger = start(home.folder / "foreign")
     forged = statement.write(
-        home.folder / "dsse", keys=foreign, predicate_type="x", subjects={"a": sha("a")}, predicate={}
+        home.folder / "dsse", keys=foreign, predicate_type="https://x.example/y", subjects={"a": sha("a")}, predicate={}
     )
     home.ledger.append([entry("exported", manifest=forged)])
     home.parts["statements"] = [home.folder / "dsse" / f"{forged}.json"]
@@ -526,7 +534,7 @@ def test_a_statement_that_is_not_in_the_ledger_or_not_ours_is_false(home: Home) 
 def test_the_digest_of_a_statement_tells_nothing_about_what_it_says(home: Home) -> None:
     same: dict[str, Any] = {
         "keys": home.keys,
-        "predicate_type": "x",
+        "predicate_type": "https://x.example/y",
         "subjects": {"a": sha("a")},
         "predicate": {"n": 1},
     }
@@ -538,4 +546,6 @@ def test_the_digest_of_a_statement_tells_nothing_about_what_it_says(home: Home) 
 @pytest.mark.parametrize("predicate", [{"n": 1.5}, {"n": 2**53}, {"ä": 1}, {"n": b"bytes"}])
 def test_a_statement_holds_only_what_canonical_json_can(home: Home, predicate: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="statement"):
-        statement.sign(keys=home.keys, predicate_type="x", subjects={"a": sha("a")}, predicate=predicate)
+        statement.sign(
+            keys=home.keys, predicate_type="https://x.example/y", subjects={"a": sha("a")}, predicate=predicate
+        )
