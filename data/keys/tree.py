@@ -211,7 +211,7 @@ class KeyTree:
                 state = self._walk.state()
                 tagged = {self._walk.tagged(state, ref, domain) for ref in refs for domain in domains}
                 self._insert(state, tagged, newcomers=True)
-            self._file.checkpoint(truncate=False)
+            self._file.checkpoint(always=False)
 
     def ensure(self, refs: Sequence[bytes], domain: int) -> Keys:
         """The keys of many subjects; what is missing is made, in one transaction, and durable on return.
@@ -227,7 +227,7 @@ class KeyTree:
                 state = self._walk.state()
                 wanted = {self._walk.tagged(state, refs[int(i)], domain) for i in np.flatnonzero(~keys.found)}
                 self._insert(state, wanted, newcomers=False)
-            self._file.checkpoint(truncate=False)
+            self._file.checkpoint(always=False)
             keys.wipe()
             return self.get_many(refs, domain)
 
@@ -483,7 +483,7 @@ class KeyTree:
         with self._file.transaction():
             self._file.drop(dead)
             self._file.note("unscrubbed", None)
-        self._file.checkpoint(truncate=True)
+        self._file.checkpoint(always=True)
 
 
 def _living_or_explain(anchor: Anchor) -> Living:

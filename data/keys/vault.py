@@ -111,13 +111,14 @@ class VaultFile:
         else:
             self._db().execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
 
-    def checkpoint(self, *, truncate: bool) -> None:
-        """Bring the log into the file; a long reader may keep that from finishing, and the next one finishes it."""
+    def checkpoint(self, *, always: bool) -> None:
+        """Bring the log into the file and empty it; if not `always`, only a long one.
+
+        A long reader may keep that from finishing, and the next one finishes it.
+        """
         with self._mutex, _spoken(self.path):
-            if truncate:
+            if always or self._log_size() > WAL_LIMIT:
                 self._db().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            elif self._log_size() > WAL_LIMIT:
-                self._db().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def copy_to(self, target: Path, labels: Mapping[str, bytes]) -> None:
         """Write one consistent, self-contained copy with extra metadata; it appears whole or not at all."""

@@ -21,7 +21,7 @@ import numpy as np
 from fangxin.data.errors import Unavailable, VaultDamaged
 from fangxin.data.keys import page as pages
 from fangxin.data.keys.faults import StaleRoot
-from fangxin.data.keys.material import Keys
+from fangxin.data.keys.material import KEY, Keys
 from fangxin.data.keys.page import Inner, PageWrong, Shape
 from fangxin.data.keys.roots import shares
 from fangxin.data.keys.roots.protocol import Anchor, Living, Root, RootGone
@@ -98,14 +98,18 @@ class Walk:
         """The keys of many refs, each bucket opened once."""
         tagged = [self.tagged(state, ref, domain) for ref in refs]
         buckets = [self.shape.bucket_of(name) for name in tagged]
-        keys = Keys.empty(len(tagged))
-        for bucket, rows in groupby(sorted(range(len(tagged)), key=buckets.__getitem__), key=buckets.__getitem__):
+        rows: list[int] = []
+        found: list[bytes] = []
+        for bucket, some in groupby(sorted(range(len(tagged)), key=buckets.__getitem__), key=buckets.__getitem__):
             plain = self.open(state, self.shape.depth, bucket)
-            for row in rows:
+            for row in some:
                 key = pages.find(plain, tagged[row], level=self.shape.depth)
                 if key is not None:
-                    keys.raw[row] = np.frombuffer(key, np.uint8)
-                    keys.found[row] = True
+                    rows.append(row)
+                    found.append(key)
+        keys = Keys.empty(len(tagged))
+        keys.raw[rows] = np.frombuffer(b"".join(found), np.uint8).reshape(-1, KEY)
+        keys.found[rows] = True
         if not keys.found.all() and self.anchor.living() != state.living:
             raise StaleRoot
         return keys

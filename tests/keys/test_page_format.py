@@ -1,0 +1,77 @@
+"""Pages and roots are, byte for byte, what the format says: a vault written today is read by every later version."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import struct
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from fangxin.data.keys import page as pages
+from fangxin.data.keys.grant import refs_digest
+from fangxin.data.keys.page import Inner, PageWrong
+from fangxin.data.keys.roots import shares
+
+TREE = bytes(range(16))
+KEY = bytes(range(32))
+
+
+def test_a_body_is_version_suite_nonce_ciphertext_tag_bound_to_its_place() -> None:
+    body = pages.seal_page(KEY, b"plain", tree_id=TREE, page=7, level=2, half=1)
+    assert body[:2] == b"\x01\x01"
+    assert len(body) == 5 + 30
+    place = b"FXP1" + b"\x01\x02\x01\x00" + TREE + struct.pack("<Q", 7)
+    assert len(place) == 32
+    assert AESGCM(KEY).decrypt(body[2:14], body[14:], place) == b"plain"
+    here = {"tree_id": TREE, "page": 7, "level": 2, "half": 1}
+    assert pages.open_page(KEY, body, **here) == b"plain"  # type: ignore[arg-type]  # one dict of mixed values
+    for elsewhere in ({"page": 8}, {"level": 1}, {"half": 0}, {"tree_id": bytes(16)}):
+        with pytest.raises(PageWrong):
+            pages.open_page(KEY, body, **(here | elsewhere))  # type: ignore[arg-type]
+    for torn in (body[:-1], b"\x02" + body[1:], body[:1] + b"\x03" + body[2:], b""):
+        with pytest.raises(PageWrong):
+            pages.open_page(KEY, torn, **here)  # type: ignore[arg-type]
+
+
+def test_a_bucket_is_sorted_entries_padded_to_eight() -> None:
+    entries = [bytes((i,)) * 12 + b"\x01" + bytes((100 + i,)) * 32 for i in range(9)]
+    plain = pages.encode_leaf(entries, level=2)
+    assert plain == b"\x4c\x02\x09\x00\x00\x00\x00\x00" + b"".join(entries) + bytes(45 * 7)
+    assert pages.entries_of(plain, level=2) == entries
+    assert [pages.find(plain, e[:13], level=2) for e in entries] == [e[13:] for e in entries]
+    assert pages.find(plain, b"\x03" * 12 + b"\x02", level=2) is None
+    assert len(pages.encode_leaf([], level=1)) == len(pages.encode_leaf(entries[:8], level=1)) == 8 + 45 * 8
+    for wrong in (plain[:-1], b"\x49" + plain[1:], plain[:2] + b"\xff" + plain[3:], b""):
+        with pytest.raises(PageWrong):
+            pages.entries_of(wrong, level=2)
+
+
+def test_an_inner_page_is_keys_then_living_halves_and_the_top_has_the_hash_key() -> None:
+    keys = [bytes((i,)) * 32 for i in range(3)]
+    top = Inner(0, keys, bytearray(b"\x00\x01\x00"), b"h" * 32)
+    assert top.encode() == b"\x49\x00\x03\x00\0\0\0\0" + b"h" * 32 + b"".join(keys) + b"\x00\x01\x00"
+    assert Inner.decode(top.encode(), level=0, fanout=3) == top
+    below = Inner(1, keys, bytearray(3))
+    assert len(below.encode()) == 8 + 33 * 3
+    assert Inner.decode(below.encode(), level=1, fanout=3) == below
+    with pytest.raises(PageWrong):
+        Inner.decode(below.encode(), level=0, fanout=3)
+
+
+def test_a_root_is_hkdf_over_all_shares_and_names_its_generation_and_holders() -> None:
+    given = [b"a" * 32, b"b" * 32]
+    root = shares.combine(given, tree_id=TREE, generation=5, holders=["file", "second"])
+    prk = hmac.digest(TREE, b"".join(given), "sha256")
+    info = b"fangxin/keys/root/1" + struct.pack("<Q", 5) + b"file\0second"
+    assert root == hmac.digest(prk, info + b"\x01", "sha256")
+    assert shares.top_key(root) == hmac.digest(root, b"fangxin/keys/top/1\x01", "sha256")
+    assert shares.commitment(root) == hashlib.sha256(b"fangxin/keys/commit/1" + root).hexdigest()
+    assert repr(top := Inner(0, [KEY], bytearray(1), KEY)).count("\\x") == 1  # no key in it, only the halves
+    assert top.hkey == KEY
+
+
+def test_a_set_of_refs_has_one_digest_in_any_order() -> None:
+    assert refs_digest([b"b", b"a"]) == refs_digest([b"a", b"b"])
+    assert refs_digest([b"ab"]) != refs_digest([b"a", b"b"])
