@@ -241,8 +241,7 @@ class Pending:
                 self._finish(record)
             else:
                 self._undo(record)
-        if not self._records(batch=None):
-            self._unlock()
+        self._unlock()
 
     def forget(self, *, batch: str) -> None:
         """Drop the finished records of a batch, once the ledger has its outcomes, and let others in."""
@@ -474,13 +473,12 @@ class Pending:
             os.close(fd)
 
     def _unlock(self) -> None:
-        """Let others in; the folder goes when nothing is left in it."""
-        if self._lock_fd is None:
+        """Let others in once no record is left; the folder goes with the last one."""
+        if self._lock_fd is None or self._records(batch=None):
             return
-        if not self._records(batch=None):
-            (self.folder / f"{self._tag}.lock").unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # another store of this root still keeps something here
-                self.folder.rmdir()
+        (self.folder / f"{self._tag}.lock").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another store of this root still keeps something here
+            self.folder.rmdir()
         os.close(self._lock_fd)
         self._lock_fd = None
 

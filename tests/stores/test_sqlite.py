@@ -15,7 +15,7 @@ from contracts import store as contract
 
 from fangxin.data import medium
 from fangxin.data.errors import StoreUnavailable, UnitChanged
-from fangxin.data.stores import sqlite
+from fangxin.data.stores import sqlite_tables
 from fangxin.data.stores.sqlite import SqliteStore
 from fangxin.data.vocabulary import (
     Blank,
@@ -76,7 +76,7 @@ def make(path: Path, *, wal: bool = False, journal: str = "DELETE", extra: str =
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for others, but not long."""
     monkeypatch.setattr(medium, "PATIENCE", 0.1)
-    monkeypatch.setattr(sqlite, "BUSY", 0.1)
+    monkeypatch.setattr(sqlite_tables, "BUSY", 0.1)
 
 
 class TestSqliteKeepsThePromisesOfEveryStore(contract.StoreContract):

@@ -1,0 +1,341 @@
+"""What the SQLite store knows of one database file: whether it is sound, its tables, and rows as Arrow batches.
+
+SQLite's columns hold values of any type, so a column's Arrow type is that of the values it really has. SQLite's own
+messages may quote values; every refusal is said again in our words.
+"""
+
+# ruff: noqa: S608  -- names of tables and columns are quoted by `quoted`, values are always bound
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+
+from fangxin.data.errors import StoreUnavailable
+from fangxin.data.vocabulary import Collection, Positions, Rows, Unit
+
+BATCH = 65536  # rows
+BUSY = 1.0  # seconds to wait for another connection's lock
+_MAGIC = b"SQLite format 3\x00"
+Value = int | float | str | bytes | None  # what a column of SQLite holds
+_HOT = bytes.fromhex("d9d505f920a163d7")  # how a rollback journal begins while it still counts
+SIDECARS = ("-wal", "-journal", "-shm")
+
+
+# ---------------------------------------------------------------- tables and columns
+
+
+class Column:
+    """A column as it is stored: the Arrow type its values fit, and how to select them so."""
+
+    def __init__(self, name: str, declared: str, kinds: set[str], *, must_be_filled: bool) -> None:
+        self.name, self.declared, self.kinds, self.must_be_filled = name, declared.upper(), kinds, must_be_filled
+        self.type = _arrow_type(self.declared, kinds)
+        protected = kinds == {"blob"} and bool(declared) and "BLOB" not in self.declared
+        self.field = pa.field(name, self.type, metadata={"fangxin.protected": "1"} if protected else None)
+        q = quoted(name)
+        mixed = len(kinds) > 1
+        if mixed and self.type == pa.large_binary():
+            self.sql = f"CAST({q} AS BLOB)"
+        elif mixed and self.type == pa.string():
+            self.sql = f"CAST({q} AS TEXT)"
+        else:
+            self.sql = q
+
+    @property
+    def filler(self) -> int | float | str | bytes:
+        """What fills a NOT NULL column nobody gave a value for."""
+        if self.type == pa.int64():
+            return 0
+        if self.type == pa.float64():
+            return 0.0
+        return b"" if self.type == pa.large_binary() else ""
+
+
+class Table:
+    """A table with rowids: how to name it in SQL, its rowid, and its columns."""
+
+    def __init__(self, unit: str, name: str, rowid: str, columns: Mapping[str, Column]) -> None:
+        self.unit, self.name, self.rowid, self.columns = unit, name, rowid, columns
+        self.sql = quoted(name)
+
+    def plain(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Those of the columns that hold values in the clear."""
+        for name in names:
+            self.require(name, "")
+        return tuple(name for name in names if self.columns[name].kinds - {"blob"})
+
+    def without_blobs(self, names: Sequence[str]) -> Table:
+        """The same table, reading only the plain values of these columns."""
+        columns = dict(self.columns)
+        for name in names:
+            old = columns[name]
+            columns[name] = Column(name, old.declared, old.kinds - {"blob"}, must_be_filled=old.must_be_filled)
+        return Table(self.unit, self.name, self.rowid, columns)
+
+    def require(self, column: str, where: str) -> bool:
+        """Raise StoreUnavailable if the column is not there; `where` is the catalog's line."""
+        if column not in self.columns:
+            raise unavailable(
+                self.unit,
+                f"column {column} in table {self.name}",
+                ", ".join(self.columns),
+                f"correct the catalog{f' at {where}' if where else ''}",
+            )
+        return True
+
+
+def look(db: sqlite3.Connection, unit: str, collection: Collection) -> Table:
+    """Read a table's columns and the types its values really have (SQLite's columns hold anything)."""
+    name = collection.name
+    kind = db.execute("SELECT type, wr FROM pragma_table_list WHERE schema = 'main' AND name = ?", (name,)).fetchone()
+    fix = f"correct the catalog at {collection.where}" if collection.where else "correct the catalog"
+    if kind is None:
+        raise unavailable(unit, f"table {name}", "no such table", fix)
+    if kind[0] not in ("table", "virtual"):
+        raise unavailable(unit, f"table {name}", f"a {kind[0]}", "name the table behind it in the catalog")
+    if kind[1]:
+        raise unavailable(unit, f"rowids in table {name}", "WITHOUT ROWID", "its rows cannot be addressed; recreate it")
+    info = db.execute(f"PRAGMA table_xinfo({quoted(name)})").fetchall()
+    info = [row for row in info if row[6] != 1]  # hidden columns of virtual tables
+    names = [row[1] for row in info]
+    keys = [row for row in info if row[5]]
+    alias = len(keys) == 1 and keys[0][2].upper() == "INTEGER"
+    rowid = next((r for r in ("rowid", "_rowid_", "oid") if r not in {n.lower() for n in names}), None)
+    if rowid is None:
+        raise unavailable(unit, f"rowids in table {name}", "columns of that name", "rename one of the columns")
+    kinds: list[set[str]] = [set() for _ in names]
+    types = ", ".join(f"typeof({quoted(n)})" for n in names)
+    for combination in db.execute(f"SELECT DISTINCT {types} FROM {quoted(name)}"):
+        for found, one in zip(kinds, combination, strict=True):
+            found.add(one)
+    columns = {
+        row[1]: Column(
+            row[1],
+            row[2],
+            found - {"null"},
+            must_be_filled=bool(row[3] or (row[5] and not alias)) and row[4] is None and row[6] == 0,
+        )
+        for row, found in zip(info, kinds, strict=True)
+    }
+    return Table(unit, name, rowid, columns)
+
+
+def _arrow_type(declared: str, kinds: set[str]) -> pa.DataType:
+    """The Arrow type that holds all values of a column: what is stored decides, the declaration if all is null."""
+    if "blob" in kinds:
+        return pa.large_binary()
+    if "text" in kinds:
+        return pa.string()
+    if kinds == {"integer"}:
+        return pa.int64()
+    if kinds == {"real"}:
+        return pa.float64()
+    if (
+        kinds
+    ):  # whole and broken numbers: text keeps both exactly, unless the column is declared as a number with a point
+        exact = any(word in declared for word in ("REAL", "FLOA", "DOUB", "DEC", "NUMERIC"))
+        return pa.float64() if exact else pa.string()
+    if "INT" in declared or "BOOL" in declared:
+        return pa.int64()
+    if "BLOB" in declared:
+        return pa.large_binary()
+    if any(word in declared for word in ("REAL", "FLOA", "DOUB", "DEC", "NUMERIC")):
+        return pa.float64()
+    return pa.string()
+
+
+def stream(db: sqlite3.Connection, unit: str, table: Table, names: Sequence[str], *, where: str = "") -> Iterator[Rows]:
+    """Yield rows in the order of rowids, in Arrow batches."""
+    chosen = ", ".join([table.rowid, *(table.columns[name].sql for name in names)])
+    cursor = db.execute(f"SELECT {chosen} FROM {table.sql}{where} ORDER BY {table.rowid}")
+    schema = pa.schema([(name, table.columns[name].type) for name in names])
+    while rows := cursor.fetchmany(BATCH):
+        ids, *columns = zip(*rows, strict=True)
+        arrays = [pa.array(values, type=kind) for values, kind in zip(columns, schema.types, strict=True)]
+        yield Rows(unit, np.array(ids, dtype=np.int64), pa.record_batch(arrays, schema=schema))
+
+
+def remember(db: sqlite3.Connection, positions: Positions) -> str:
+    """Put rowids into a temporary table in memory, so that no statement names a row; return its name."""
+    taken = count(db, "sqlite_temp_master WHERE name LIKE 'ids~_%' ESCAPE '~'")
+    name = f"temp.ids_{taken}"
+    db.execute(f"CREATE TEMP TABLE ids_{taken} (id INTEGER PRIMARY KEY)")
+    if alone := not db.in_transaction:
+        db.execute("BEGIN")
+    db.executemany(f"INSERT OR IGNORE INTO {name} VALUES (?)", zip(positions.tolist()))  # noqa: B905
+    if alone:
+        db.execute("COMMIT")
+    return name
+
+
+def settle_indexes(db: sqlite3.Connection) -> None:
+    """Rebuild full-text indexes from their content and empty sampled statistics: both remember deleted values."""
+    found = db.execute(
+        "SELECT name, lower(sql) FROM sqlite_master WHERE type = 'table' AND lower(sql) LIKE 'create virtual table%'"
+    ).fetchall()
+    for name, sql in found:
+        if "using fts" in " ".join(sql.split()):
+            contentless = "content=''" in sql.replace(" ", "").replace('"', "'")
+            word = "optimize" if contentless else "rebuild"
+            table = quoted(name)
+            db.execute(f"INSERT INTO {table} ({table}) VALUES (?)", (word,))
+            db.execute(f"INSERT INTO {table} ({table}) VALUES ('optimize')")
+    for (name,) in db.execute(
+        "SELECT name FROM sqlite_master WHERE name IN ('sqlite_stat3', 'sqlite_stat4')"
+    ).fetchall():
+        db.execute(f"DELETE FROM {quoted(name)}")
+
+
+def plain_tables(db: sqlite3.Connection) -> list[str]:
+    """Tables whose rows are compared: not virtual, not the shadows of one (rebuilt), not the sampled statistics."""
+    found = db.execute("SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table'").fetchall()
+    skipped = ("sqlite_schema", "sqlite_stat3", "sqlite_stat4")
+    return sorted(name for (name,) in found if name not in skipped)
+
+
+def row_key(db: sqlite3.Connection, name: str, columns: Sequence[str]) -> list[str]:
+    """What names a row of the table: its rowid, or its primary key if it has none."""
+    (wr,) = db.execute("SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = ?", (name,)).fetchone()
+    rowid = next((r for r in ("rowid", "_rowid_", "oid") if r not in {c.lower() for c in columns}), None)
+    if not wr and rowid:
+        return [rowid]
+    return [quoted(row[1]) for row in db.execute(f"PRAGMA main.table_xinfo({quoted(name)})") if row[5]]
+
+
+# ---------------------------------------------------------------- files and connections
+
+
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """Open a database in autocommit; mode ro, rw or rwc. Sorting never spills to disk."""
+    db = sqlite3.connect(
+        f"file:{quote(os.fspath(path.absolute()))}?mode={mode}", uri=True, timeout=BUSY, isolation_level=None
+    )
+    db.execute("PRAGMA temp_store=MEMORY")
+    return db
+
+
+def begin_writing(db: sqlite3.Connection, unit: str) -> bool:
+    """Begin to write so that no journal is shed; return whether the database uses a WAL."""
+    wal = bool(db.execute("PRAGMA journal_mode").fetchone()[0] == "wal")
+    if not wal and db.execute("PRAGMA journal_mode=PERSIST").fetchone()[0] != "persist":
+        raise unavailable(unit, "to be the only connection", "another one", "close the application")
+    db.execute("BEGIN IMMEDIATE")
+    return wal
+
+
+@contextlib.contextmanager
+def asking(unit: str) -> Iterator[None]:
+    """Say in our words what SQLite refused: its own messages may quote a value."""
+    try:
+        yield
+    except sqlite3.Error as refused:
+        code = getattr(refused, "sqlite_errorname", "") or ""
+        raise unavailable(unit, "to work on it with SQLite", *_explained(code)) from None
+    except pa.ArrowException:
+        raise unavailable(
+            unit, "values of the type seen before", "others", "somebody writes to it: try again"
+        ) from None
+
+
+def _explained(code: str) -> tuple[str, str]:
+    """What a code of SQLite means here, and what to do."""
+    known = {
+        "SQLITE_BUSY": ("it is locked by another connection", "close the application and try again"),
+        "SQLITE_LOCKED": ("it is locked by another connection", "close the application and try again"),
+        "SQLITE_READONLY": ("it is read-only or needs a rollback", "make file and folder writable"),
+        "SQLITE_PERM": ("no permission", "make file and folder readable and writable"),
+        "SQLITE_CANTOPEN": ("it cannot be opened", "make file and folder readable and writable"),
+        "SQLITE_NOTADB": ("it is no SQLite database", "correct the catalog, or decrypt the file"),
+        "SQLITE_CORRUPT": ("it is damaged or truncated", "restore it from a backup"),
+        "SQLITE_FULL": ("no room on the disk", "make room for two copies of the file"),
+        "SQLITE_IOERR": ("the device failed", "mend the device"),
+        "SQLITE_CONSTRAINT": ("the new value breaks a constraint of the table", "choose another mask in the catalog"),
+    }
+    for name, words in known.items():
+        if code == name or code.startswith(name + "_"):
+            return words
+    return f"an error {code or 'in its text (not UTF-8)'}", "look at the database with the sqlite3 shell"
+
+
+def plain_database(path: Path, unit: str, *, for_writing: bool) -> None:
+    """Raise StoreUnavailable unless the path is a plain, whole SQLite file we may use, without a hot journal."""
+    try:
+        now = path.lstat()
+    except OSError:
+        raise unavailable(unit, "a database file", "nothing", "correct the catalog or restore the file") from None
+    if not stat.S_ISREG(now.st_mode):
+        found = "a symbolic link" if stat.S_ISLNK(now.st_mode) else "no regular file"
+        raise unavailable(unit, "a plain file", found, "give the catalog the real file")
+    if now.st_nlink > 1:
+        raise unavailable(unit, "a file with one name", f"{now.st_nlink} names (hard links)", "remove the others")
+    if not os.access(path, os.R_OK):
+        raise unavailable(unit, "a readable file", "no permission", "make it readable for us")
+    if for_writing and not (_writable(path, now) and os.access(path.parent, os.W_OK)):
+        raise unavailable(unit, "a writable file and folder", "read-only", "make them writable for us")
+    with path.open("rb") as file:  # before SQLite opens it: closing a second handle would drop SQLite's locks
+        head = file.read(100)
+    if len(head) < 100 or not head.startswith(_MAGIC):
+        raise unavailable(unit, "a SQLite database", "another format or a truncated file", "correct the catalog")
+    size = int.from_bytes(head[16:18], "big")
+    pages = int.from_bytes(head[28:32], "big")
+    if head[24:28] == head[92:96] and pages * (65536 if size == 1 else size) > now.st_size:
+        raise unavailable(unit, "a whole database", "a truncated file", "restore it from a backup")
+    journal = beside(path, "-journal")
+    if journal.is_file() and _begins(journal) == _HOT:
+        raise unavailable(
+            unit, "no open transaction", "a hot journal", "an application stopped midway: open it once with that"
+        )
+
+
+def _writable(path: Path, now: os.stat_result) -> bool:
+    """Whether we may write, and the owner meant the file to be written (root may always)."""
+    return os.access(path, os.W_OK) and bool(now.st_mode & 0o222)
+
+
+def _begins(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(len(_HOT))
+
+
+def state(path: Path, root: Path) -> Unit:
+    """What identifies this state of a database: a WAL with something in it is part of it."""
+    now = path.lstat()
+    size, changed = now.st_size, now.st_mtime_ns
+    with contextlib.suppress(FileNotFoundError):
+        wal = beside(path, "-wal").lstat()
+        if wal.st_size:
+            size, changed = size + wal.st_size, max(changed, wal.st_mtime_ns)
+    return Unit(path.relative_to(root).as_posix(), size, changed, now.st_dev, now.st_ino)
+
+
+def beside(path: Path, end: str) -> Path:
+    """The file that SQLite keeps beside a database."""
+    return path.with_name(path.name + end)
+
+
+def count(db: sqlite3.Connection, table: str) -> int:
+    """How many rows a table (or a join, or a selection of one) has."""
+    return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+
+def quoted(name: str) -> str:
+    """A name of a table or column as SQL, whatever characters it has."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def bindable(value: object) -> Value:
+    """A value as SQLite stores it; dates and decimals as their text."""
+    return value if value is None or isinstance(value, int | float | str | bytes) else str(value)
+
+
+def unavailable(what: str, expected: str, found: str, hint: str) -> StoreUnavailable:
+    """The error that says what was expected and found, and what to do."""
+    return StoreUnavailable(f"{what}: expected {expected}, found: {found}", hint=hint)
