@@ -19,7 +19,7 @@ import yaml
 
 from fangxin.data.catalog.references import resolve
 from fangxin.data.catalog.shape import Draft, FileReader
-from fangxin.data.catalog.tree import Page, Problem, Severity, compose, ordered
+from fangxin.data.catalog.tree import Page, Problem, Severity, collector_paused, compose, ordered
 from fangxin.data.errors import CatalogError
 from fangxin.data.vocabulary import Catalog
 
@@ -44,21 +44,22 @@ def read(paths: Sequence[Path]) -> tuple[Catalog, list[Problem]]:
     """Read as far as possible; the catalog is whole only if no problem is an error."""
     found: list[Problem] = []
     files = _files(paths, found)
-    draft, pages = Draft(), []
-    for label, _name, path, body in files:
-        node = compose(label, body, found)
-        if node is not None:
-            page = Page(label, found)
-            pages.append((page, path, node, _root(page, node, path)))
-    catalog_root = pages[0][3] if pages else Path(os.path.realpath(paths[0] if paths else "."))
-    for page, path, node, root in pages:
-        FileReader(page, draft, path.parent, root, catalog_root).read(node)
-    _unique(draft, found)
-    _labels(draft)
-    resolved = resolve(draft, found)
-    sources = [(name, body) for _label, name, _path, body in files]
-    sources += [(f"stop_list:{p.name}", p.read_bytes()) for p in dict.fromkeys(draft.stop_lists)]
-    catalog = Catalog(resolved.datasets, catalog_root, _digest(sources), resolved.person_kind, resolved.kinds)
+    with collector_paused():
+        draft, pages = Draft(), []
+        for label, _name, path, body in files:
+            node = compose(label, body, found)
+            if node is not None:
+                page = Page(label, found)
+                pages.append((page, path, node, _root(page, node, path)))
+        catalog_root = pages[0][3] if pages else Path(os.path.realpath(paths[0] if paths else "."))
+        for page, path, node, root in pages:
+            FileReader(page, draft, path.parent, root, catalog_root).read(node)
+        _unique(draft, found)
+        _labels(draft)
+        resolved = resolve(draft, found)
+        sources = [(name, body) for _label, name, _path, body in files]
+        sources += [(f"stop_list:{p.name}", p.read_bytes()) for p in dict.fromkeys(draft.stop_lists)]
+        catalog = Catalog(resolved.datasets, catalog_root, _digest(sources), resolved.person_kind, resolved.kinds)
     return catalog, ordered(found, [label for label, *_ in files])
 
 

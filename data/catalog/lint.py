@@ -42,19 +42,21 @@ def lint(paths: Sequence[Path], laws: Laws | None = None) -> list[Problem]:
 
 def reachable(catalog: Catalog) -> frozenset[str]:
     """Addresses of the collections that some identity leads to, following only what the closure follows."""
-    known, reached = set(catalog.kinds) - {"name"}, set[str]()
-    while True:
-        new = {
-            c.address
-            for c in catalog.collections
-            if c.address not in reached and any(known.intersection(f.matches) for f in _all(c.fields))
-        }
-        if not new:
-            return frozenset(reached)
-        reached |= new
-        for one in catalog.collections:
-            if one.address in new and one.ownership in (Ownership.SOLE, Ownership.JOINT):
-                known.update(kind for f in _all(one.fields) for kind in f.emits)
+    by_kind: dict[str, list[Collection]] = defaultdict(list)
+    for one in catalog.collections:
+        for kind in {kind for f in _all(one.fields) for kind in f.matches}:
+            by_kind[kind].append(one)
+    todo = sorted(catalog.kinds - {"name"})
+    known, reached = set(todo), set[str]()
+    while todo:
+        for one in by_kind[todo.pop()]:
+            if one.address not in reached:
+                reached.add(one.address)
+                if one.ownership in (Ownership.SOLE, Ownership.JOINT):
+                    new = {kind for f in _all(one.fields) for kind in f.emits} - known
+                    known |= new
+                    todo += new
+    return frozenset(reached)
 
 
 # ---------------------------------------------------------------- finding people
@@ -250,24 +252,42 @@ def _circles(catalog: Catalog) -> Iterator[Finding]:
                     yield f.where, Severity.NOTE, f'"{f.name}" refers to its own collection {target}; that is allowed'
                 elif target in places:
                     edges[one.address].add(target)
-    ahead = {address: _beyond(address, edges) for address in sorted(edges)}
-    named: set[str] = set()
-    for address, after in ahead.items():
-        if address in after and address not in named:
-            ring = sorted(other for other in after if address in ahead.get(other, frozenset()))
-            named.update(ring)
-            yield places[address], Severity.NOTE, f"{', '.join(ring)} refer to each other in a circle; that is allowed"
+    for ring in _rings(edges):
+        yield places[ring[0]], Severity.NOTE, f"{', '.join(ring)} refer to each other in a circle; that is allowed"
 
 
-def _beyond(start: str, edges: dict[str, set[str]]) -> frozenset[str]:
+def _rings(edges: dict[str, set[str]]) -> list[list[str]]:
+    """Strongly connected components of more than one collection (Kosaraju: finish order, then backwards)."""
+    finished: list[str] = []
     seen: set[str] = set()
-    todo = list(edges.get(start, ()))
-    while todo:
-        now = todo.pop()
-        if now not in seen:
-            seen.add(now)
-            todo.extend(edges.get(now, ()))
-    return frozenset(seen)
+    for start in sorted(edges):
+        stack = [(start, iter(sorted(edges.get(start, ()))))] if start not in seen else []
+        seen.add(start)
+        while stack:
+            node, ahead = stack[-1]
+            follower = next((n for n in ahead if n not in seen), None)
+            if follower is None:
+                finished.append(node)
+                stack.pop()
+            else:
+                seen.add(follower)
+                stack.append((follower, iter(sorted(edges.get(follower, ())))))
+    back: dict[str, set[str]] = defaultdict(set)
+    for source, targets in edges.items():
+        for target in targets:
+            back[target].add(source)
+    rings, placed = [], set[str]()
+    for start in reversed(finished):
+        ring, todo = [], [start]
+        while todo:
+            node = todo.pop()
+            if node not in placed:
+                placed.add(node)
+                ring.append(node)
+                todo.extend(back[node])
+        if len(ring) > 1:
+            rings.append(sorted(ring))
+    return rings
 
 
 _RULES: tuple[Callable[[Catalog], Iterator[Finding]], ...] = (

@@ -59,14 +59,14 @@ def test_every_spelling_has_one_canonical_form(kind: str, raw: str, expected: st
     assert canonical(kind, raw) == expected
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from(KINDS), st.text(max_size=30))
 def test_a_canonical_form_is_its_own_canonical_form(kind: str, raw: str) -> None:
     once = canonical(kind, raw)
     assert canonical(kind, once) == once
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.sampled_from(KINDS), st.lists(st.none() | st.text(max_size=20) | MOBILES, max_size=20))
 def test_a_column_is_made_canonical_like_its_values(kind: str, raws: list[str | None]) -> None:
     found = canonical_column(kind, pa.array(raws, pa.string())).to_pylist()

@@ -304,3 +304,24 @@ def test_four_thousand_brackets_do_not_bring_the_reader_down(tmp_path: Path) -> 
     (tmp_path / "deep.yml").write_text("dataset: " + "[" * 100_000)
     with pytest.raises(CatalogError, match="nested deeper than 100 levels"):
         read_catalog([tmp_path / "deep.yml"])
+
+
+def test_a_long_chain_of_references_is_followed_to_its_end_and_is_no_circle(tmp_path: Path) -> None:
+    lines = [
+        "dataset:",
+        "  - fides_key: big",
+        "    erasure: {store: {kind: parquet, url: lake/}, mode: delete, copies: []}",
+    ]
+    lines += ["    collections:"]
+    for n in range(300):
+        key = (
+            "identity: member_no" if n == 0 else f"references: [{{dataset: big, field: c{n - 1}.out, direction: from}}]"
+        )
+        lines += [
+            f"      - name: c{n}",
+            f"        erasure: {{store: {{glob: c{n}/*}}}}",
+            f"        fields: [{{name: in, fides_meta: {{{key}}}}}, {{name: out, data_categories: [user]}}]",
+        ]
+    (tmp_path / "big.yml").write_text("\n".join(lines) + "\n")
+    assert lint([tmp_path]) == []
+    assert len(reachable(read_catalog([tmp_path]))) == 300
