@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fangxin.data.errors import NotAllowed
 from fangxin.data.keys.grant import Grant
 from fangxin.data.keys.receipt import Receipt
 from fangxin.data.requests import REQUEST_DOMAIN, Batch
@@ -26,7 +27,12 @@ def destroy_keys(estate: Estate, batch: Batch, plan: Plan) -> Mapping[str, Any]:
     intent, outcome = mark(batch, KEYS_INTENDED), mark(batch, KEYS_DESTROYED)
     entry = {"type": "erase.intended", "tag": intent, "store": "vault", "units": band(len(dying)), "plan": plan.digest}
     at = record(estate, [entry])[intent]
-    receipt = estate.tree.destroy(dying, grant=grant, now=estate.now)
+    try:
+        receipt = estate.tree.destroy(dying, grant=grant, now=estate.now)
+    except NotAllowed:  # a grant that was never carried out has expired, or another batch came first: same plan, anew
+        grant = _new_grant(estate, batch, dying)
+        estate.requests.keep(batch, "grant", grant.canonical().encode())
+        receipt = estate.tree.destroy(dying, grant=grant, now=estate.now)
     record(estate, [_destroyed(receipt, outcome, at)])
     return receipt.event()
 
@@ -37,23 +43,27 @@ def close(estate: Estate, batch: Batch) -> None:
     Tags need the batch's secret, which dies here: they are noted beforehand, so that a crash in between can finish.
     """
     if batch.secret:
-        note = {
-            "intent": mark(batch, CLOSE_INTENDED),
-            "outcome": mark(batch, CLOSED),
-            "grant": _closing_grant(estate, batch).canonical(),
-        }
+        grant = _new_grant(estate, batch, _own(estate, batch))
+        note = {"intent": mark(batch, CLOSE_INTENDED), "outcome": mark(batch, CLOSED), "grant": grant.canonical()}
         estate.requests.done(batch.id, "closing", at=estate.minute, note=note)
     noted = estate.requests.note(batch.id, "closing")
     if noted is not None:
-        dying = dict.fromkeys(estate.requests.refs(batch.id), frozenset([REQUEST_DOMAIN]))
+        dying = _own(estate, batch)
         entry = {"type": "erase.intended", "tag": noted["intent"], "store": "vault", "units": band(len(dying))}
         at = record(estate, [entry])[noted["intent"]]
-        receipt = estate.tree.destroy(dying, grant=Grant.parse(noted["grant"]), now=estate.now)
+        try:
+            receipt = estate.tree.destroy(dying, grant=Grant.parse(noted["grant"]), now=estate.now)
+        except NotAllowed:  # expired, or another batch came in between
+            receipt = estate.tree.destroy(dying, grant=_new_grant(estate, batch, dying), now=estate.now)
         record(estate, [_destroyed(receipt, noted["outcome"], at)])
 
 
-def _closing_grant(estate: Estate, batch: Batch) -> Grant:
-    dying = dict.fromkeys(estate.requests.refs(batch.id), frozenset([REQUEST_DOMAIN]))
+def _own(estate: Estate, batch: Batch) -> dict[bytes, frozenset[int]]:
+    """The keys under which a batch and its requests are sealed with us."""
+    return dict.fromkeys(estate.requests.refs(batch.id), frozenset([REQUEST_DOMAIN]))
+
+
+def _new_grant(estate: Estate, batch: Batch, dying: Mapping[bytes, frozenset[int]]) -> Grant:
     return Grant.of(
         dying,
         vault=estate.tree.vault_id,
@@ -68,13 +78,7 @@ def _grant(estate: Estate, batch: Batch, name: str, dying: Mapping[bytes, frozen
     kept = estate.requests.kept(batch, name)
     if kept is not None:
         return Grant.parse(kept.decode())
-    grant = Grant.of(
-        dying,
-        vault=estate.tree.vault_id,
-        generation=estate.tree.generation,
-        catalog=batch.catalog,
-        not_before=estate.now,
-    )
+    grant = _new_grant(estate, batch, dying)
     estate.requests.keep(batch, name, grant.canonical().encode())
     return grant
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fangxin.data.errors import DoesNotHold, FangxinError, Incomplete, InputError, NotAllowed
+from fangxin.data.errors import DoesNotHold, InputError, NotAllowed
 from fangxin.data.requests import Batch, Request, Requests
 from fangxin.data.vocabulary import Cohort, Identity, Subject, Unit
 from fangxin.flows import canary as canaries
@@ -41,7 +41,7 @@ from fangxin.flows.evidence import (
     RETAINED,
     VALIDATED,
     VERIFIED,
-    load_laws,
+    load_sources,
     mark,
     record,
 )
@@ -49,7 +49,7 @@ from fangxin.flows.locate import locate as find
 from fangxin.flows.overwrite import overwrite as act
 from fangxin.flows.overwrite import read_erasures
 from fangxin.flows.plan import Plan, decide, join
-from fangxin.flows.publish import Story, package, state_findings
+from fangxin.flows.publish import Story, package, software, state_findings
 from fangxin.flows.publish import publish as issue
 from fangxin.flows.validate import Sight, findings, locate_again, look, needles, pack, unpack
 from fangxin.reports.ledger.entries import band, commitment
@@ -84,7 +84,7 @@ def open_batch(estate: Estate, subjects: Sequence[Sequence[Identity]], *, option
             seen[one] = number
     if options.get("export"):
         exports.check_folder(Path(options["export"]))
-    load_laws(estate)
+    load_sources(estate, software().sha256)
     batch_id, _receipts = estate.requests.open(
         subjects,
         canary=canaries.canary_identities(estate.catalog.kinds, estate.catalog.person_kind),
@@ -236,16 +236,15 @@ def export(batch_id: str) -> None:
     told: dict[str, Any] = {}
     if batch.options.get("export"):
         from fangxin.checks.suites.exported import judge_export
-        from fangxin.checks.suites.judgement import Judgement
 
         estate.meter.step = "export"
         to = Path(batch.options["export"])
         requests = [r for r in estate.requests.requests(batch.id) if not r.canary]
         table = exports.export(estate, _plan(estate, batch, "people").fates, requests, to)
-        by_collection = table.groupby("collection", as_index=False)[["rows_located", "rows_exported", "files"]].sum()
-        answer = judge_export(by_collection, tmp=estate.settings.tmp)
-        if answer.verdict is not Judgement.PASSED:
-            raise DoesNotHold(f"the export is not what was located: {answer}", hint="nothing was touched; resume")
+        answer = judge_export(
+            exports.by_collection(estate, table), collections=len(estate.catalog.collections), tmp=estate.settings.tmp
+        )
+        answer.require("the export")
         hashes = exports.finish(to, requests, {r.id: r.receipt for r in requests})
         record(estate, [{"type": "exported", "tag": mark(r, EXPORTED), "manifest": hashes[r.id]} for r in requests])
         for one in requests:
@@ -288,7 +287,6 @@ def validate(batch_id: str) -> None:
     if _done(estate, batch, "validate"):
         return
     from fangxin.checks.suites.erased import judge
-    from fangxin.checks.suites.judgement import Judgement
 
     plan = _approved(estate, batch)
     erasures = {
@@ -307,13 +305,15 @@ def validate(batch_id: str) -> None:
     answer = judge(
         table, subjects=len(people) + 1, collections=len(estate.catalog.collections), tmp=estate.settings.tmp
     )
-    if answer.verdict is not Judgement.PASSED:
+    bad = table[table["verdict"] == "FAILED"]
+    if len(bad):
         _residue(estate, batch, table)
-        bad = table[table["verdict"] == "FAILED"]
         where = sorted({f"{d}/{c}" for d, c in zip(bad["dataset"], bad["collection"], strict=True)})
-        story = f"the findings do not hold ({answer.verdict}): {len(bad)} failed in {', '.join(where) or 'the suite'}"
-        kind = Incomplete if answer.verdict is Judgement.INCONCLUSIVE else DoesNotHold
-        raise kind(story, hint="find what still writes or what the catalog misses, then `fangxin resume`")
+        raise DoesNotHold(
+            f"the findings do not hold: {len(bad)} failed in {', '.join(where)}",
+            hint="find what still writes or what the catalog misses, then `fangxin resume`",
+        )
+    answer.require("the findings")
     figures = {"stores": len(estate.stores), "bytes": after.bytes, "patterns": after.patterns, "cohort": len(people)}
     digest = state_findings(estate, batch, table, figures)
     entry = {
@@ -561,10 +561,14 @@ def _summary(estate: Estate, requests: Requests, batch_id: str) -> dict[str, Any
                 "receipt_code": one.receipt,
                 "outcome": one.outcome or "failed",
                 "certificate": issued["certificate"] if issued else None,
-                "verdicts": document["collections"],
+                "verdicts": [{**c, "not_examinable": _sentences(c["not_examinable"])} for c in document["collections"]],
             }
         )
     return {"batch": batch_id, "requests": answers, "package": noted.get("package")}
 
 
-__all__ = ["STEPS", "FangxinError", "abandon", "journey", "open_batch", "ready", "summary"]
+def _sentences(text: str) -> list[str]:
+    return [one for one in text.split(";") if one]
+
+
+__all__ = ["STEPS", "abandon", "journey", "open_batch", "ready", "summary"]

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
+import fangxin.data
 from fangxin.data.catalog.dataset import read_catalog
 from fangxin.data.catalog.law import Laws
 from fangxin.data.errors import InputError, WriterBusy
@@ -23,8 +24,13 @@ from fangxin.data.requests import Requests
 from fangxin.data.stores.registry import open_stores
 from fangxin.data.vocabulary import Catalog, Meter, Store, Unit
 from fangxin.flows.settings import Settings, load
+from fangxin.reports.ledger.entries import minute
 from fangxin.reports.ledger.keys import SigningKeys
 from fangxin.reports.ledger.log import Ledger
+
+_ROOMS = Path(fangxin.data.__file__ or "").parent.parent
+LAWS = _ROOMS / "data" / "laws"
+SCHEMAS = _ROOMS / "reports" / "schemas"
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class Estate:
     @cached_property
     def laws(self) -> Laws:
         """The laws that ship with the product."""
-        return Laws.load(Path(__file__).resolve().parent.parent / "data" / "laws")
+        return Laws.load(LAWS)
 
     def store_of(self, address: str) -> Store:
         """The store that holds a collection."""
@@ -144,7 +150,7 @@ def sweep_tmp(home: Path) -> None:
     tmp.mkdir(mode=0o700)
 
 
-def make_home(home: Path, *, rehearsal: bool, origin: str, capacity: int = 200_000) -> None:
+def make_home(home: Path, *, rehearsal: bool, origin: str, now: datetime, capacity: int = 200_000) -> None:
     """Create a home: settings, empty catalog, vault with its root, signing keys, ledger. InputError if it exists."""
     from fangxin.flows.settings import TEMPLATE
 
@@ -152,9 +158,11 @@ def make_home(home: Path, *, rehearsal: bool, origin: str, capacity: int = 200_0
         raise InputError(f"{home}: is a home of fangxin already", hint="choose another folder")
     for folder in ("catalog", "certificates", "dsse", "exports", "reports", "tmp"):
         (home / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
-    KeyTree.create(home / "keys", capacity=capacity)
-    keys = SigningKeys.create(home / "keys", name=origin)
-    Ledger.create(home / "ledger", origin=origin, head=home / "ledger-head", keys=keys)
+    with KeyTree.create(home / "keys", capacity=capacity) as tree:
+        root = tree.commitment
+    keys = SigningKeys.create(home / "keys", origin=origin)
+    ledger = Ledger.create(home / "ledger", origin=origin, head=home / "ledger-head", keys=keys)
+    ledger.append([{"type": "key.committed", "time": minute(now), "root": root}])
     text = TEMPLATE.format(rehearsal=str(rehearsal).lower(), origin=origin, capacity=capacity)
     (home / "fangxin.toml").write_text(text, "utf-8")
 

@@ -33,12 +33,14 @@ def record(estate: Estate, entries: Sequence[Entry]) -> dict[str, int]:
     return found
 
 
-def load_laws(estate: Estate) -> None:
-    """Log the digest of every law file before it is used for the first time."""
-    known = {str(e.get("digest")) for _n, e in estate.ledger.entries() if e["type"] == "law.loaded"}
-    new = [
-        {"type": "law.loaded", "time": estate.minute, "digest": digest, "law": name.removesuffix(".yaml")}
+def load_sources(estate: Estate, code: str) -> None:
+    """Log the digest of every law file, and of our own code, before it is used for the first time."""
+    known = {str(e.get("digest")) for _n, e in estate.ledger.entries() if e["type"] in ("law.loaded", "code.loaded")}
+    new: list[Entry] = [
+        {"type": "law.loaded", "time": estate.minute, "digest": digest, "law": name}
         for name, digest in sorted(estate.laws.digests.items())
         if digest not in known
     ]
+    if code not in known:
+        new.append({"type": "code.loaded", "time": estate.minute, "digest": code})
     estate.ledger.append(new)

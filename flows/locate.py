@@ -8,6 +8,7 @@ operator named an identity that stands only under keys).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -32,16 +33,17 @@ class Look:
 
     def __init__(self, estate: Estate, *, open_kinds: frozenset[str] = frozenset()) -> None:
         self.estate, self.open_kinds = estate, open_kinds
+        self.schemas: dict[str, pa.Schema] = {}
 
     def __call__(self, question: Question) -> Iterator[Answer]:
         """Answer store by store, unit by unit."""
         for store in self.estate.stores:
             asked = {a: f for a, f in question.fields.items() if any(c.address == a for c in store.collections)}
             if asked:
-                yield from self._store(store, asked, question.facts)
+                yield from self._store(store, asked, question)
 
-    def _store(self, store: Store, asked: Mapping[str, Sequence[str]], facts: pa.Table) -> Iterator[Answer]:
-        searches = {a: self._search(store, a, names, facts) for a, names in asked.items()}
+    def _store(self, store: Store, asked: Mapping[str, Sequence[str]], question: Question) -> Iterator[Answer]:
+        searches = {a: self._search(store, a, names, question) for a, names in asked.items()}
         searches = {a: s for a, s in searches.items() if s.matchers}
         if not searches:
             return
@@ -50,16 +52,20 @@ class Look:
             if answer is not None:
                 yield answer
 
-    def _search(self, store: Store, address: str, names: Sequence[str], facts: pa.Table) -> _Search:
+    def _search(self, store: Store, address: str, names: Sequence[str], question: Question) -> _Search:
         collection = self.estate.catalog.collection(address)
-        stored = store.fields(collection)
+        if address not in self.schemas:
+            self.schemas[address] = store.fields(collection)
+        stored = self.schemas[address]
         hidden = frozenset(n for n in stored.names if _hidden(collection, stored, n))
         matchers = {}
         for name in names:
             one = collection.field(name)
             if name in hidden and not (set(one.matches) & self.open_kinds):
                 continue
-            matcher = Matcher(one, facts, self.estate.catalog.kinds)
+            if question.users:
+                one = replace(one, matches=(*one.matches, *one.emits))
+            matcher = Matcher(one, question.facts, self.estate.catalog.kinds)
             if matcher:
                 matchers[name] = matcher
         return _Search(collection, matchers, hidden, self.estate.catalog.person_kind)
@@ -136,7 +142,8 @@ class _Search:
                 self._values(rows.unit, positions, self.owner.name, kind, emitted(kind, taken.column(self.owner.name)))
             )
         if self.start in taken.schema.names:
-            made.append(self._values(rows.unit, positions, self.start, START, _iso(taken.column(self.start))))
+            zone = estate.laws.law(self.collection.retention.law).zone if self.collection.retention else "UTC"
+            made.append(self._values(rows.unit, positions, self.start, START, _iso(taken.column(self.start), zone)))
         return pa.concat_tables(made) if made else EMITTED.empty_table()
 
     def _values(self, unit: str, positions: pa.Array, name: str, kind: str, values: pa.Array) -> pa.Table:
@@ -162,10 +169,13 @@ def _same(text: str, n: int) -> pa.Array:
     return pa.repeat(pa.scalar(text, pa.string()), n)
 
 
-def _iso(column: pa.Array) -> pa.Array:
-    """Dates of a retention as `YYYY-MM-DD`, from dates, timestamps or ISO text; else null."""
-    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        return pc.strftime(column.cast(pa.timestamp("s")), format="%Y-%m-%d")
+def _iso(column: pa.Array, zone: str) -> pa.Array:
+    """Dates of a retention as `YYYY-MM-DD` in the law's zone, from dates, timestamps (UTC unless zoned) or ISO text."""
+    if pa.types.is_date(column.type):
+        return pc.strftime(column, format="%Y-%m-%d")
+    if pa.types.is_timestamp(column.type):
+        moments = column if column.type.tz else pc.assume_timezone(column, "UTC")
+        return pc.strftime(moments.cast(pa.timestamp(column.type.unit, zone)), format="%Y-%m-%d")
     text = pc.utf8_slice_codeunits(column.cast(pa.string()), 0, 10)
     return pc.if_else(pc.match_substring_regex(text, r"^\d{4}-\d{2}-\d{2}$"), text, pa.scalar(None, pa.string()))
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import fangxin
 from fangxin.data.errors import DoesNotHold
 from fangxin.data.requests import Batch, Request
-from fangxin.flows.estate import Estate
+from fangxin.flows.estate import LAWS, SCHEMAS, Estate
 from fangxin.flows.evidence import ISSUED, VALIDATED, mark, record
 from fangxin.flows.plan import Plan
 from fangxin.flows.validate import Sight, searchable
@@ -102,7 +102,8 @@ def package(estate: Estate, story: Story, issued: Mapping[str, Mapping[str, str]
     """Write the auditor's package of the batch; the same bytes for the same ledger."""
     home = estate.settings.home
     proofs = {_proof_name(story): story.times["proof_index"] or "0"}
-    proofs.update({one["number"]: one["index"] for one in issued.values()})
+    proofs.update({f"{one['number']}.tlog-proof": one["index"] for one in issued.values()})
+    statement_of = (estate.requests.kept(story.batch, "statement") or b"").decode()
     certificates = [
         home / "certificates" / f"{one['number']}{end}" for one in issued.values() for end in (".json", ".html")
     ]
@@ -111,11 +112,11 @@ def package(estate: Estate, story: Story, issued: Mapping[str, Mapping[str, str]
         out,
         ledger=estate.ledger,
         keys=estate.signing,
-        dsse=sorted((home / "dsse").glob("*.json")),
+        statements=[home / "dsse" / f"{statement_of}.json"],
         certificates=certificates,
         proofs={name: estate.ledger.receipt(int(index)) for name, index in proofs.items()},
-        laws=estate.laws.files(),
-        software=software(),
+        laws=sorted(LAWS.glob("*.yaml")),
+        schemas=sorted(SCHEMAS.glob("*.json")),
     )
     return out
 
@@ -191,7 +192,7 @@ def _proof(estate: Estate, story: Story) -> LedgerProof:
 
 
 def _proof_name(story: Story) -> str:
-    return f"validated-{story.batch.id}"
+    return f"validated-{story.batch.id}.tlog-proof"
 
 
 def _keys(estate: Estate, story: Story, one: Request, fates: pd.DataFrame) -> Keys:
@@ -216,7 +217,7 @@ def _keys(estate: Estate, story: Story, one: Request, fates: pd.DataFrame) -> Ke
         commitment_before=event["commitment_before"],
         commitment_after=event["commitment_after"],
         holders=tuple(
-            Holder(h["holder"], h["effect"], h["backup_resistant"], ", ".join(h["conditions"]))
+            Holder(h["holder"], h["effect"], h["backup_resistant"] == "yes", ", ".join(h["conditions"]))
             for h in event["holders"]
         ),
     )
@@ -227,7 +228,7 @@ def _retained(estate: Estate, fates: pd.DataFrame) -> tuple[Retained, ...]:
     kept = fates[fates["fate"] == "retain"].drop_duplicates(["collection", "unit", "position"])
     for (address, rule), rows in kept.groupby(["collection", "rule"]):
         collection = estate.catalog.collection(str(address))
-        texts = estate.laws.texts(str(rule))
+        texts = rule_text(estate, str(rule))
         found.append(
             Retained(
                 collection.dataset,
@@ -236,11 +237,19 @@ def _retained(estate: Estate, fates: pd.DataFrame) -> tuple[Retained, ...]:
                 str(rule),
                 len(rows),
                 str(max(rows["until"])),
-                texts["en"],
-                texts["zh"],
+                *texts,
             )
         )
     return tuple(found)
+
+
+def rule_text(estate: Estate, rule: str) -> tuple[str, str]:
+    """What a rule says, in one sentence (English, Chinese), from its law file."""
+    for law in estate.laws.laws.values():
+        for one in law.rules:
+            if one.id == rule:
+                return one.text_en, one.text_zh
+    raise DoesNotHold(f"rule {rule} decided about rows but stands in no law that is loaded")
 
 
 def _mentions(fates: pd.DataFrame) -> tuple[Mention, ...]:

@@ -15,7 +15,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -26,7 +26,7 @@ from fangxin.data.vocabulary import FINDING, Catalog, Collection, Erasure, Ident
 from fangxin.flows.estate import Estate
 from fangxin.flows.locate import Look, facts_of
 from fangxin.flows.plan import REMAINS, Plan
-from fangxin.reports.verdict import Observation, verdict_of
+from fangxin.reports.verdict import Observation, failure, verdict_of
 from fangxin.reports.words import claim_words
 
 if TYPE_CHECKING:
@@ -78,8 +78,13 @@ class Sight:
 
 
 def searchable(catalog: Catalog, facts: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The facts whose byte forms are searched, numbered in order; and the kinds judged by record only."""
-    wanted = (set(catalog.kinds) | {catalog.person_kind or ""}) - {"name"}
+    """The facts whose byte forms are searched, numbered in order; and the kinds judged by record only.
+
+    Searched are identities and the values of personal reference columns (accounts, devices); names and the numbers
+    of things (addresses, logins) are shared by chance or by design and judged by record.
+    """
+    personal = {k for c in catalog.collections for f in c.fields if f.personal for k in (*f.matches, *f.emits)}
+    wanted = (set(catalog.kinds) | personal) - {"name"}
     by_bytes = facts[facts["kind"].isin(wanted)].reset_index(drop=True)
     return by_bytes, tuple(sorted(set(facts["kind"]) - wanted))
 
@@ -248,12 +253,11 @@ class _Collection:
             "until": "" if kept is None or kept.empty else str(max(kept["until"])),
             "not_examinable": ";".join(sorted(set(self.blind))),
         }
-        row["verdict"] = self._verdict(row).value
+        shown: dict[str, Any] = {k: row[k] for k in Observation.__dataclass_fields__ if k in row}  # by FINDING's names
+        seen = Observation(**shown, in_scope=not self.scope, out_of_scope=self.scope)
+        row["verdict"] = verdict_of(seen).value
+        row["reason"] = failure(seen) or self.scope or row["reason"]
         return row
-
-    def _verdict(self, row: Mapping[str, object]) -> object:
-        shown = {k: row[k] for k in Observation.__dataclass_fields__ if k in row}
-        return verdict_of(Observation(**shown, in_scope=not self.scope, out_of_scope=self.scope))  # type: ignore[arg-type]  # columns of FINDING by name
 
 
 def _remaining(catalog: Catalog, plan: Plan) -> pd.DataFrame:

@@ -76,6 +76,7 @@ def run(suites: Sequence[Suite], *, tmp: Path) -> Answer:
         from great_expectations.data_context.types.base import ProgressBarsConfig
 
         logging.getLogger("great_expectations").setLevel(logging.WARNING)
+        logging.getLogger(ProgressBarsConfig.__module__).setLevel(logging.WARNING)  # it sets its own level
         context = gx.get_context(mode="ephemeral")
         context.enable_analytics(False)
         context.variables.progress_bars = ProgressBarsConfig(globally=False)

@@ -17,12 +17,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fangxin.data.catalog.kinds import is_stop
+from fangxin.data.catalog.kinds import is_stop, load_stop_list
 from fangxin.data.errors import NotAllowed
 from fangxin.data.vocabulary import TRACE, Catalog, Cohort, Collection, Field, Guards, Identity, Mode, Ownership
 
@@ -62,6 +63,7 @@ class Question:
 
     fields: Mapping[str, tuple[str, ...]]
     facts: pa.Table
+    users: bool = False  # look in columns that only emit, too: who else points to these facts
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,11 @@ class _Walk:
 
         self.catalog, self.probe = catalog, probe
         self.cohort = cohort
+        lists = sorted({d.guards.stop_list for d in catalog.datasets if d.guards.stop_list})
+        self.stop_lists = [load_stop_list(Path(one)) for one in lists]
+        self.masks = {
+            str(f.mask.constant) for c in catalog.collections for f in c.fields if f.mask.constant is not None
+        }
         self.collections = {c.address: c for c in catalog.collections}
         self.stopped = 0
         self.halts: set[tuple[int, str, str]] = set()
@@ -189,11 +196,15 @@ class _Walk:
         shared = self._reverse()
         return self._result(shared, hop)
 
+    def _stops(self, kind: str, value: str) -> bool:
+        """Whether a fact matches nothing: built-in stop values, the operator's list, and our own masks."""
+        return is_stop(kind, value) or value in self.masks or any(s.holds(kind, value) for s in self.stop_lists)
+
     def _seed(self) -> int:
         rows = sorted(
             {(n, i.kind, i.value) for n, s in enumerate(self.cohort.subjects) for i in s.identities},
         )
-        kept = [r for r in rows if not is_stop(r[1], r[2])]
+        kept = [r for r in rows if not self._stops(r[1], r[2])]
         self.stopped += len(rows) - len(kept)
         table = pa.table(
             {
@@ -212,7 +223,7 @@ class _Walk:
     def _question(self, among: set[str], hop: int | None) -> Question:
         """Facts of one hop (None: all) against every field of `among` that they can match."""
         where = "" if hop is None else f"WHERE hop = {int(hop)}"
-        facts = self.db.execute(f"SELECT id, kind, value FROM fact {where} ORDER BY id").to_arrow_table()  # noqa: S608
+        facts = self.db.sql(f"SELECT id, kind, value FROM fact {where} ORDER BY id").to_arrow_table()  # noqa: S608
         kinds = tuple(sorted(set(facts.column("kind").to_pylist())))
         declared = self.catalog.kinds
         fields = {
@@ -277,7 +288,7 @@ class _Walk:
 
     def _grow(self, hop: int) -> int:
         """Turn what stands in the emitting columns of newly owned rows into facts; return how many are new."""
-        candidates = self.db.execute(
+        candidates = self.db.sql(
             """
             SELECT h.subject, e.kind, e.value,
                    min(h.collection || chr(1) || h.unit || chr(1) || lpad(h.position::TEXT, 20, '0') || chr(1) || e.field)
@@ -290,9 +301,8 @@ class _Walk:
             GROUP BY ALL ORDER BY h.subject, e.kind, e.value
             """
         ).to_arrow_table()
-        stop = [
-            is_stop(k, v) for k, v in zip(candidates["kind"].to_pylist(), candidates["value"].to_pylist(), strict=True)
-        ]
+        pairs = zip(candidates["kind"].to_pylist(), candidates["value"].to_pylist(), strict=True)
+        stop = [self._stops(k, v) for k, v in pairs]
         self.stopped += sum(stop)
         candidates = candidates.filter(pc.invert(pa.array(stop, pa.bool_())))
         _load(self.db, "candidate", candidates)
@@ -304,11 +314,11 @@ class _Walk:
             """
         )
         self._limits()
-        start = self.db.execute("SELECT coalesce(max(id), -1) + 1 FROM fact").fetchone()
+        ((start,),) = self.db.execute("SELECT coalesce(max(id), -1) + 1 FROM fact").fetchall()
         self.db.execute(
             f"""
             INSERT INTO fact
-            SELECT {int(start[0]) if start else 0} + row_number() OVER (ORDER BY n.subject, n.kind, n.value) - 1,
+            SELECT {int(start)} + row_number() OVER (ORDER BY n.subject, n.kind, n.value) - 1,
                    n.subject, n.kind, n.value, {int(hop)}, n.confidence,
                    (SELECT min(h.via) FROM hit h WHERE h.subject = n.subject AND h.collection = n.collection
                       AND h.unit = split_part(n.least, chr(1), 2)
@@ -317,8 +327,8 @@ class _Walk:
             FROM grown n ORDER BY n.subject, n.kind, n.value
             """  # noqa: S608 - both are ints
         )
-        grown = self.db.execute("SELECT count(*) FROM grown").fetchone()
-        return int(grown[0]) if grown else 0
+        ((grown,),) = self.db.execute("SELECT count(*) FROM grown").fetchall()
+        return int(grown)
 
     def _limits(self) -> None:
         """A subject whose hop yields too much emits nothing from it, and is halted for a person to look."""
@@ -342,7 +352,7 @@ class _Walk:
 
     def _reverse(self) -> list[Shared]:
         """Count, for each shared row, the people outside the cohort who use it too; a row nobody else uses is owned."""
-        used = self.db.execute(
+        used = self.db.sql(
             """SELECT DISTINCT h.collection, h.unit, h.position, f.kind, f.value FROM hit h
                JOIN fact f ON f.id = h.fact WHERE h.edge = 'shares' ORDER BY ALL"""
         ).to_arrow_table()
@@ -350,7 +360,7 @@ class _Walk:
             return []
         kinds = sorted(set(used["kind"].to_pylist()))
         facts = (
-            self.db.execute(
+            self.db.sql(
                 """SELECT min(id) AS id, kind, value FROM fact WHERE (kind, value) IN
                (SELECT (f.kind, f.value) FROM hit h JOIN fact f ON f.id = h.fact WHERE h.edge = 'shares')
                GROUP BY kind, value ORDER BY 1"""
@@ -368,7 +378,7 @@ class _Walk:
             " text TEXT); CREATE TABLE user_of(collection TEXT, unit TEXT, position BIGINT, field TEXT,"
             " kind TEXT, value TEXT)"
         )
-        for answer in self.probe(Question({a: f for a, f in fields.items() if f}, facts)):
+        for answer in self.probe(Question({a: f for a, f in fields.items() if f}, facts, users=True)):
             _insert(self.db, "user_row", answer.hits)
             _insert(self.db, "user_of", answer.emitted)
         self.db.execute(
@@ -403,7 +413,7 @@ class _Walk:
     # ------------------------------------------------------------ the answer
 
     def _result(self, shared: list[Shared], hops: int) -> Closure:
-        traces = self.db.execute(
+        traces = self.db.sql(
             """
             SELECT subject, collection, unit, position,
                    CASE min(CASE edge WHEN 'owns' THEN 0 WHEN 'joint' THEN 1 WHEN 'shares' THEN 2 ELSE 3 END)
@@ -415,13 +425,11 @@ class _Walk:
             FROM hit GROUP BY subject, collection, unit, position ORDER BY subject, collection, unit, position
             """
         ).to_arrow_table()
-        facts = self.db.execute(
-            "SELECT subject, kind, value, hop FROM fact ORDER BY subject, kind, value"
-        ).to_arrow_table()
-        texts = self.db.execute(
+        facts = self.db.sql("SELECT subject, kind, value, hop FROM fact ORDER BY subject, kind, value").to_arrow_table()
+        texts = self.db.sql(
             "SELECT DISTINCT subject, collection, unit, position, field, text FROM hit WHERE text IS NOT NULL ORDER BY ALL"
         ).to_arrow_table()
-        starts = self.db.execute(
+        starts = self.db.sql(
             "SELECT DISTINCT collection, unit, position, value AS start FROM emitted WHERE kind = '@start' ORDER BY ALL"
         ).to_arrow_table()
         return Closure(
@@ -458,4 +466,4 @@ def seeds_of(facts: Sequence[Identity]) -> tuple[Identity, ...]:
     return tuple(sorted(set(facts)))
 
 
-__all__ = ["Answer", "Closure", "Halt", "Mode", "Guards", "Probe", "Question", "Shared", "closure", "seeds_of"]
+__all__ = ["Answer", "Closure", "Guards", "Halt", "Mode", "Probe", "Question", "Shared", "closure", "seeds_of"]

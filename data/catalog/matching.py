@@ -115,7 +115,7 @@ class Matcher:
         data = column.buffers()[2]
         if data is None or not self.forms:
             return _NOTHING
-        body = memoryview(data)[offsets[0] : offsets[-1]]
+        body = memoryview(data).cast("B")[int(offsets[0]) : int(offsets[-1])]
         machine = BytesAhoCorasick([f.encode() for f in self.forms])
         hits = np.array(machine.find_matches_as_indexes(body, overlapping=True), np.int64).reshape(-1, 3)
         first = np.searchsorted(offsets - offsets[0], hits[:, 1], side="right") - 1

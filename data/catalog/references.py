@@ -40,7 +40,7 @@ def resolve(draft: Draft, problems: list[Problem]) -> Resolved:
     }
     links = [link for link in draft.links if _exists(link, fields, problems)]
     person = _person(draft, problems)
-    domain = _domains([(link.source, link.target) for link in links], [person] if person else [])
+    domain = _domains([(link.source, link.target) for link in links], [person] if person else [], person)
     matches: dict[Address, set[str]] = {a: set() for a in fields}
     emits: dict[Address, set[str]] = {a: set() for a in fields}
     for link in links:
@@ -138,8 +138,11 @@ def _person(draft: Draft, problems: list[Problem]) -> Address | None:
     return (people[0].dataset, people[0].name, (key.name,)) if key else None
 
 
-def _domains(pairs: list[tuple[Address, Address]], alone: list[Address]) -> dict[Address, str]:
-    """Union-find over the references; a domain is named by its least address."""
+def _domains(pairs: list[tuple[Address, Address]], alone: list[Address], person: Address | None) -> dict[Address, str]:
+    """Union-find over the references; a domain is named by its least address, the person's own by the person's key.
+
+    Keys are found by the person's kind: its name must not change when a dataset is added.
+    """
     parent: dict[Address, Address] = {a: a for pair in pairs for a in pair} | {a: a for a in alone}
 
     def root(address: Address) -> Address:
@@ -151,4 +154,7 @@ def _domains(pairs: list[tuple[Address, Address]], alone: list[Address]) -> dict
     for one, other in pairs:
         low, high = sorted((root(one), root(other)), key=printed)
         parent[high] = low
-    return {a: f"ref:{printed(root(a))}" for a in parent}
+    names = {root(a): printed(root(a)) for a in parent}
+    if person in parent:
+        names[root(person)] = printed(person)
+    return {a: f"ref:{names[root(a)]}" for a in parent}

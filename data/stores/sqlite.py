@@ -103,7 +103,7 @@ class SqliteStore:
         """
         found: dict[str, pa.Field] = {}
         for unit in self.units(collection):
-            with self._reading(unit) as db:
+            with self._reading(unit, counted=False) as db:
                 for name, column in self._table(db, unit, collection).columns.items():
                     known = found.setdefault(name, column.field)
                     if known.type != column.type:
@@ -248,11 +248,12 @@ class SqliteStore:
         return [c for c in self.collections if self.root / unit in self._paths(c)]
 
     @contextlib.contextmanager
-    def _reading(self, unit: Unit) -> Iterator[sqlite3.Connection]:
+    def _reading(self, unit: Unit, *, counted: bool = True) -> Iterator[sqlite3.Connection]:
         """Open a database read-only; every way in which SQLite refuses becomes StoreUnavailable."""
         path = self.root / unit.name
         plain_database(path, unit.name, for_writing=False)
-        self.meter.open(self.name, unit.name)
+        if counted:  # looking at a table's columns is no pass over its rows
+            self.meter.open(self.name, unit.name)
         with asking(unit.name), contextlib.closing(connect(path, "ro")) as db:
             yield db
 

@@ -1,0 +1,221 @@
+"""Commands that find and erase people: locate, erase, resume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fangxin.data.errors import InputError, NotAllowed
+from fangxin.data.vocabulary import Cohort, Identity, Subject
+from fangxin.flows.cli.console import answer, say, table, warn
+
+Cohorts = list[tuple[Identity, ...]]
+
+
+def locate(
+    home: Path,
+    catalog: Path | None,
+    identities: Sequence[str],
+    subjects: str | None,
+    *,
+    now: str | None,
+    as_json: bool,
+) -> int:
+    """Show counts and paths per subject; no value is printed."""
+    from fangxin.flows.estate import open_estate
+    from fangxin.flows.locate import locate as find
+    from fangxin.flows.settings import clock, load
+
+    estate = open_estate(home, catalog, clock(load(home), now))
+    people = _people(estate, identities, subjects)
+    found = find(estate, Cohort(tuple(Subject(str(n), p) for n, p in enumerate(people))))
+    document = located(found, people)
+
+    def words() -> None:
+        for one in document["subjects"]:
+            say(f"subject {one['ref']}")
+            table(
+                ("collection", "unit", "rows", "via"),
+                [(f"{t['dataset']}/{t['collection']}", t["unit"], t["rows"], t["via"][0]) for t in one["traces"]],
+            )
+            for s in one["shared"]:
+                say(f"shared: {s['dataset']}/{s['collection']}: {s['rows']} rows with {s['others']} others")
+        for halt in document["halts"]:
+            say(f"subject {halt['ref']}: the walk halted at {halt['collection']}: {halt['guard']}")
+
+    answer(document, as_json=as_json, words=words)
+    return 4 if document["halts"] else 0
+
+
+def located(found: Any, people: Cohorts) -> dict[str, Any]:  # Any: a Closure; its module is heavy to import
+    """The answer of `locate --json`: counts and paths, never values."""
+    traces = found.traces.to_pandas()
+    subjects = []
+    for number, identities in enumerate(people):
+        mine = traces[traces["subject"] == number]
+        groups = [
+            {
+                **_address(collection),
+                "unit": unit,
+                "rows": len(rows),
+                "edge": edge,
+                "via": sorted(set(rows["via"])),
+            }
+            for (collection, unit, edge), rows in mine.groupby(["collection", "unit", "edge"])
+        ]
+        shared = [
+            {**_address(s.collection), "rows": s.rows, "others": s.others} for s in found.shared if s.subject == number
+        ]
+        subjects.append(
+            {
+                "ref": str(number + 1),
+                "identities": [{"kind": i.kind, "source": "given"} for i in identities],
+                "traces": groups,
+                "shared": shared,
+            }
+        )
+    halts = [{"ref": str(h.subject + 1), "guard": h.guard, "collection": h.collection} for h in found.halts]
+    return {"subjects": subjects, "halts": halts, "digest": found.digest, "hops": found.hops}
+
+
+def erase(
+    home: Path,
+    catalog: Path | None,
+    identities: Sequence[str],
+    subjects: str | None,
+    *,
+    export: Path | None,
+    approvals: Sequence[Path],
+    require: str | None,
+    yes: bool,
+    now: str | None,
+    as_json: bool,
+) -> int:
+    """Erase through the Prefect flow; without --yes only the plan is shown and the answer is 4."""
+    from fangxin.flows.estate import alone, open_estate
+    from fangxin.flows.settings import clock, load, prepare_prefect
+
+    if require not in (None, "overwrite"):
+        raise InputError(f"--require: expected overwrite, found {require!r}")
+    if approvals:
+        raise InputError("--approval: officers' signatures are not checked in this version", hint="leave it out")
+    settings = load(home)
+    moment = clock(settings, now)
+    estate = open_estate(home, catalog, moment)
+    people = _people(estate, identities, subjects)
+    if not yes:
+        return _plan_only(estate, people, as_json=as_json)
+    prepare_prefect(home)
+    from fangxin.flows.erase import open_batch
+
+    with alone(home):
+        options: dict[str, Any] = {"approved": True, "require": require}
+        if now is not None:
+            options["now"] = moment.isoformat()
+        if export is not None:
+            options["export"] = str(export.resolve())
+        batch = open_batch(estate, people, options=options)
+        return carry_out(home, batch, as_json=as_json)
+
+
+def carry_out(home: Path, batch: str, *, as_json: bool) -> int:
+    """Run a batch's flow under Prefect and answer; the receipt codes are read before their key dies."""
+    from fangxin.flows.deployed import run_erase
+    from fangxin.flows.erase import summary
+
+    receipts = {r["request_id"]: r["receipt_code"] for r in summary(home, batch)["requests"]}
+    seconds = run_erase(batch)
+    document = summary(home, batch)
+    for one in document["requests"]:
+        one["receipt_code"] = receipts[one["request_id"]]
+    document["seconds"] = seconds
+    return tell(document, as_json=as_json)
+
+
+def tell(document: dict[str, Any], *, as_json: bool) -> int:
+    """Print the outcome of a batch; exit 0 when every request is erased, 1 otherwise."""
+
+    def words() -> None:
+        rows: dict[tuple[str, str], list[int]] = {}
+        for request in document["requests"]:
+            for v in request["verdicts"]:
+                sums = rows.setdefault((f"{v['dataset']}/{v['collection']}", v["verdict"]), [0] * 6)
+                figures = (
+                    1,
+                    v["rows_found"],
+                    v["rows_erased"],
+                    v["rows_retained"],
+                    v["baseline_hits"],
+                    v["hits_after"],
+                )
+                rows[(f"{v['dataset']}/{v['collection']}", v["verdict"])] = [
+                    a + b for a, b in zip(sums, figures, strict=True)
+                ]
+        header = ("collection", "verdict", "people", "rows found", "erased", "retained", "hits before", "hits after")
+        table(header, [(*k, *v) for k, v in sorted(rows.items())])
+        for request in document["requests"][:10]:
+            say(
+                f"{request['request_id']}: {request['outcome']}; receipt {request['receipt_code'] or '(shown before)'};"
+                f" certificate {request['certificate']}"
+            )
+        if len(document["requests"]) > 10:
+            say(f"... and {len(document['requests']) - 10} more")
+        say(f"package {document['package']}")
+
+    answer(document, as_json=as_json, words=words)
+    return 0 if all(r["outcome"].startswith("erased") for r in document["requests"]) else 1
+
+
+def resume(home: Path, batch: str | None, *, as_json: bool) -> int:
+    """Finish what is open, from the ledger; plain functions, no Prefect needed."""
+    from fangxin.flows.erase import journey, summary
+    from fangxin.flows.estate import open_estate
+
+    waiting = [batch] if batch else list(open_estate(home).requests.unfinished())
+    done, code = [], 0
+    for one in waiting:
+        receipts = {r["request_id"]: r["receipt_code"] for r in summary(home, one)["requests"]}
+        journey(one)
+        document = summary(home, one)
+        for request in document["requests"]:
+            request["receipt_code"] = receipts[request["request_id"]]
+            code = max(code, 0 if request["outcome"].startswith("erased") else 1)
+        done.append(document)
+
+    def words() -> None:
+        if not done:
+            say("nothing is open")
+        for document in done:
+            tell(document, as_json=False)
+
+    answer({"batches": done}, as_json=as_json, words=words)
+    return code
+
+
+def _plan_only(estate: Any, people: Cohorts, *, as_json: bool) -> int:  # Any: an Estate, imported with the command
+    from fangxin.flows.locate import locate as find
+
+    found = find(estate, Cohort(tuple(Subject(str(n), p) for n, p in enumerate(people))))
+    answer(located(found, people), as_json=as_json, words=lambda: say(f"{found.traces.num_rows} rows were located"))
+    raise NotAllowed("nothing was touched: the plan is not approved", hint="look at it, then add --yes")
+
+
+def _people(estate: Any, identities: Sequence[str], subjects: str | None) -> Cohorts:  # Any: as above
+    from fangxin.flows.subjects import read_identities, read_subjects
+
+    if bool(identities) == bool(subjects):
+        raise InputError(
+            "expected either --identity or --subjects", hint="--subjects people.csv, or --identity KIND=@FILE"
+        )
+    if subjects:
+        return read_subjects(subjects, estate.catalog)
+    found, plain = read_identities(identities, estate.catalog)
+    if plain and not estate.settings.rehearsal:
+        warn("an identity on the command line stays in shell history and the process list; use KIND=@FILE")
+    return [found]
+
+
+def _address(collection: str) -> dict[str, str]:
+    dataset, name = collection.split("/", 1)
+    return {"dataset": dataset, "collection": name}

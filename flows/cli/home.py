@@ -1,0 +1,108 @@
+"""Commands around a home: init, sample, catalog lint, protect, keys status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fangxin.flows.cli.console import answer, say, table
+
+
+def init(home: Path, *, rehearsal: bool, origin: str) -> int:
+    """Make a home."""
+    from fangxin.flows.estate import make_home
+
+    make_home(home, rehearsal=rehearsal, origin=origin or "ledger.invalid/erasure", now=datetime.now(UTC))
+    say(f"made {home}: fangxin.toml, catalog/, keys/, ledger/")
+    if not origin:
+        say("the ledger's origin is a placeholder: before real use, init with --origin your.domain/erasure")
+    return 0
+
+
+def sample(to: Path, *, people: int, seed: int, as_json: bool) -> int:
+    """Write the LeCard estate."""
+    from fangxin.data.sample.lecard import sample as build
+
+    made = build(to, people=people, seed=seed)
+    document = {
+        "root": str(made.root),
+        "catalog": str(made.catalog),
+        "leavers": str(made.leavers),
+        "rows": dict(made.rows),
+    }
+
+    def words() -> None:
+        table(("collection", "rows"), sorted(made.rows.items()))
+        say(f"{made.total} rows; catalog {made.catalog}; people who leave {made.leavers}")
+
+    answer(document, as_json=as_json, words=words)
+    return 0
+
+
+def lint(paths: Sequence[Path], *, as_json: bool) -> int:
+    """Exit 3 for errors, 0 otherwise."""
+    from fangxin.data.catalog.lint import lint as check
+
+    found = check(paths)
+    errors = sum(p.severity == "error" for p in found)
+    document = {
+        "problems": [{"where": p.where, "severity": p.severity, "text": p.text} for p in found],
+        "errors": errors,
+    }
+
+    def words() -> None:
+        for one in found:
+            say(f"{one.where}: {one.severity}: {one.text}")
+        say(f"{errors} errors, {len(found) - errors} warnings and notes")
+
+    answer(document, as_json=as_json, words=words)
+    return 3 if errors else 0
+
+
+def protect(home: Path, catalog: Path | None, *, as_json: bool) -> int:
+    """Protect what stands in clear."""
+    from fangxin.flows.estate import alone, open_estate
+    from fangxin.flows.protect import protect as work
+
+    with alone(home):
+        done = work(open_estate(home, catalog))
+    document = {
+        "stores": [
+            {"store": name, "units": len(es), "bytes_overwritten": sum(e.bytes_overwritten for e in es)}
+            for name, es in sorted(done.items())
+        ]
+    }
+
+    def words() -> None:
+        if not done:
+            say("nothing stands in clear that should not")
+        for one in document["stores"]:
+            say(
+                f"{one['store']}: {one['units']} units rewritten, {one['bytes_overwritten']} bytes of plaintext overwritten"
+            )
+
+    answer(document, as_json=as_json, words=words)
+    return 0
+
+
+def keys_status(home: Path, *, as_json: bool) -> int:
+    """What the vault holds."""
+    from fangxin.flows.estate import open_estate
+
+    tree = open_estate(home).tree
+    names = sorted(tree.domain_names().values())
+    document = {
+        "vault": tree.vault_id.hex(),
+        "generation": tree.generation,
+        "keys": tree.live(),
+        "domains": names,
+        "commitment": tree.commitment,
+    }
+
+    def words() -> None:
+        say(f"generation {document['generation']}, {document['keys']} living keys")
+        say(f"commitment {document['commitment']}")
+
+    answer(document, as_json=as_json, words=words)
+    return 0

@@ -1,0 +1,193 @@
+"""`fangxin`: the commands, by group; nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+import fangxin
+from fangxin.flows.cli.console import guarded, warn
+
+app = App(
+    name="fangxin",
+    help="fangxin 放心: when a company says your data is deleted, fangxin makes it true, and lets a stranger check it.",
+    version=fangxin.__version__,
+)
+catalog_app = App(name="catalog", help="What is held: check a catalog.")
+keys_app = App(name="keys", help="The key vault.")
+app.command(catalog_app)
+app.command(keys_app)
+
+Home = Annotated[Path | None, Parameter(name="--home", help="The home; FANGXIN_HOME, else var/.")]
+Json = Annotated[bool, Parameter(name="--json", negative="", help="One JSON document on stdout.")]
+Now = Annotated[str | None, Parameter(name="--now", help="Fix the clock (rehearsal homes only), ISO 8601.")]
+CatalogPath = Annotated[
+    Path | None, Parameter(name="--catalog", help="A catalog file or folder; default HOME/catalog.")
+]
+Identities = Annotated[
+    list[str] | None,
+    Parameter(name="--identity", negative="", help="KIND=@FILE, KIND=- or (warned) KIND=VALUE; repeatable."),
+]
+Subjects = Annotated[str | None, Parameter(name="--subjects", help="CSV or JSONL, one subject a line; - is stdin.")]
+
+
+@app.command
+def init(folder: Path | None = None, *, rehearsal: bool = False, origin: str = "", home: Home = None) -> int:
+    """Make a home: settings, an empty catalog, vault, signing keys and ledger."""
+    from fangxin.flows.cli.home import init as work
+
+    return work(folder or _home(home), rehearsal=rehearsal, origin=origin)
+
+
+@app.command
+def sample(folder: Path, *, people: int = 2000, seed: int = 7, json: Json = False) -> int:
+    """Write the LeCard estate: made-up people in every kind of store, and its catalog."""
+    from fangxin.flows.cli.home import sample as work
+
+    return work(folder, people=people, seed=seed, as_json=json)
+
+
+@app.command
+def demo(*, people: int = 2000, seed: int = 7, home: Home = None) -> int:
+    """Build the estate, erase some of its people through every step, verify, show where everything is."""
+    from fangxin.flows.cli.demo import demo as work
+
+    return work(_home(home), people=people, seed=seed)
+
+
+@catalog_app.command
+def lint(paths: list[Path], /, *, json: Json = False) -> int:
+    """Say what is wrong with a catalog, as file:line:column."""
+    from fangxin.flows.cli.home import lint as work
+
+    return work(paths, as_json=json)
+
+
+@app.command
+def protect(*, catalog: CatalogPath = None, home: Home = None, json: Json = False) -> int:
+    """Put sensitive fields under their subjects' keys and destroy the plaintext files; idempotent."""
+    from fangxin.flows.cli.home import protect as work
+
+    return work(_home(home), catalog, as_json=json)
+
+
+@app.command
+def locate(
+    *,
+    catalog: CatalogPath = None,
+    identity: Identities = None,
+    subjects: Subjects = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Show where people's rows are, and why; changes nothing."""
+    from fangxin.flows.cli.erase import locate as work
+
+    return work(_home(home), catalog, identity or [], subjects, now=now, as_json=json)
+
+
+@app.command
+def erase(
+    *,
+    catalog: CatalogPath = None,
+    identity: Identities = None,
+    subjects: Subjects = None,
+    export: Annotated[Path | None, Parameter(name="--export")] = None,
+    approval: Annotated[list[Path] | None, Parameter(name="--approval", negative="")] = None,
+    require: Annotated[str | None, Parameter(name="--require", help="overwrite: refuse media that cannot.")] = None,
+    yes: Annotated[bool, Parameter(name="--yes", negative="", help="Approve the plan.")] = False,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Erase people: locate, export, destroy keys, overwrite, validate, publish."""
+    from fangxin.flows.cli.erase import erase as work
+
+    return work(
+        _home(home),
+        catalog,
+        identity or [],
+        subjects,
+        export=export,
+        approvals=approval or [],
+        require=require,
+        yes=yes,
+        now=now,
+        as_json=json,
+    )
+
+
+@app.command
+def resume(batch: str | None = None, /, *, home: Home = None, json: Json = False) -> int:
+    """Go on after a crash; running it twice changes nothing."""
+    from fangxin.flows.cli.erase import resume as work
+
+    return work(_home(home), batch, as_json=json)
+
+
+@app.command
+def scan(paths: list[Path], /, *, identity: Identities = None, json: Json = False) -> int:
+    """Search files and folders for every byte form of identities; values are never printed."""
+    from fangxin.flows.cli.scan import scan as work
+
+    return work(paths, identity or [], as_json=json)
+
+
+@app.command
+def verify(
+    path: Path,
+    /,
+    *,
+    trust: Annotated[Path | None, Parameter(name="--trust")] = None,
+    since: Annotated[Path | None, Parameter(name="--since")] = None,
+    secret: Annotated[Path | None, Parameter(name="--secret")] = None,
+    home: Home = None,
+    json: Json = False,
+) -> int:
+    """Check an auditor's package; inside its own home the home's keys are trusted."""
+    from fangxin.flows.cli.scan import verify as work
+
+    return work(path, trust=trust, since=since, secret=secret, home=_home(home), as_json=json)
+
+
+@keys_app.command
+def status(*, home: Home = None, json: Json = False) -> int:
+    """Generation, number of living keys, holders of the root."""
+    from fangxin.flows.cli.home import keys_status as work
+
+    return work(_home(home), as_json=json)
+
+
+def _home(given: Path | None) -> Path:
+    """The home in use; steps find it again through the environment, which is all that a worker shares with us."""
+    from fangxin.flows.settings import home_from
+
+    found = home_from(given)
+    os.environ["FANGXIN_HOME"] = str(found)
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code (contract: 0, 1, 2, 3, 4, 5, 70)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+
+    def work() -> int:
+        try:
+            result = app(words, exit_on_error=False, print_error=False, result_action="return_value")
+        except CycloptsError as error:
+            warn(f"fangxin: {type(error).__name__}: the command line is wrong; `fangxin --help` shows it right")
+            return 3
+        return result if isinstance(result, int) else 0
+
+    return guarded(work)
+
+
+def run() -> None:
+    """The console script."""
+    sys.exit(main())
