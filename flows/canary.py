@@ -59,7 +59,7 @@ def canary_identities(kinds: frozenset[str], person_kind: str | None) -> tuple[I
     return tuple(found)
 
 
-def plant(estate: Estate, identities: tuple[Identity, ...], *, but: Collection_ = frozenset()) -> dict[str, int]:
+def plant(estate: Estate, identities: tuple[Identity, ...], *, but: Collection_[str] = frozenset()) -> dict[str, int]:
     """Plant one row in every collection that can be erased, but for those where it stands; return how many each."""
     known = {i.kind: i.value for i in identities}
     planted = {}

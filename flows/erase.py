@@ -45,13 +45,14 @@ from fangxin.flows.evidence import (
     mark,
     record,
 )
+from fangxin.flows.frames import each, pack, unpack
 from fangxin.flows.locate import locate as find
 from fangxin.flows.overwrite import overwrite as act
 from fangxin.flows.overwrite import read_erasures
 from fangxin.flows.plan import Plan, decide, join
 from fangxin.flows.publish import Story, package, software, state_findings
 from fangxin.flows.publish import publish as issue
-from fangxin.flows.validate import Sight, findings, locate_again, look, needles, pack, unpack
+from fangxin.flows.validate import Sight, findings, locate_again, look, needles
 from fangxin.reports.ledger.entries import band, commitment
 
 if TYPE_CHECKING:
@@ -133,8 +134,8 @@ def _protected(estate: Estate) -> None:
                 kind = stored.field(one.name).type
                 if not pa.types.is_large_binary(kind):
                     raise NotAllowed(
-                        f"{one.where or collection.address}: {collection.address}.{one.name} is to be erased by its key, "
-                        "but stands in clear",
+                        f"{one.where or collection.address}: {collection.address}.{one.name} is to be erased by its "
+                        "key, but stands in clear",
                         hint="run `fangxin protect` first",
                     )
 
@@ -225,7 +226,7 @@ def baseline(batch_id: str) -> None:
     digest = hashlib.sha256(seen.pack()).hexdigest()
     people = [r for r in estate.requests.requests(batch.id) if not r.canary]
     record(estate, [e for r in people for e in _planned(estate, plan, r, digest)])
-    _finish(estate, batch, "baseline", digest=digest, bytes=seen.bytes, patterns=seen.patterns)
+    _finish(estate, batch, "baseline", digest=digest, bytes=seen.total, patterns=seen.patterns)
 
 
 def export(batch_id: str) -> None:
@@ -314,13 +315,13 @@ def validate(batch_id: str) -> None:
             hint="find what still writes or what the catalog misses, then `fangxin resume`",
         )
     answer.require("the findings")
-    figures = {"stores": len(estate.stores), "bytes": after.bytes, "patterns": after.patterns, "cohort": len(people)}
+    figures = {"stores": len(estate.stores), "bytes": after.total, "patterns": after.patterns, "cohort": len(people)}
     digest = state_findings(estate, batch, table, figures)
-    entry = {
+    entry: dict[str, int | str] = {
         "type": "validated",
         "tag": mark(batch, VALIDATED),
         "stores": len(estate.stores),
-        "bytes": after.bytes,
+        "bytes": after.total,
         "patterns": after.patterns,
         "hits": 0,
         "canaries": len(planted),
@@ -329,7 +330,7 @@ def validate(batch_id: str) -> None:
         "findings": digest,
     }
     record(estate, [entry])
-    _finish(estate, batch, "validate", bytes=after.bytes)
+    _finish(estate, batch, "validate", bytes=after.total)
 
 
 def publish(batch_id: str) -> None:
@@ -423,14 +424,14 @@ def _plan(estate: Estate, batch: Batch, name: str) -> Plan:
     parts = [estate.requests.kept(batch, f"{part}/{name}") for part in ("fates", "texts", "facts", "plan")]
     if any(p is None for p in parts):
         raise NotAllowed("this batch was not located yet", hint="fangxin resume")
-    frames = [unpack(p or b"")[0] for p in parts[:3]]
-    return Plan(*frames, digest=(parts[3] or b"").decode())
+    fates, texts, facts = (unpack(p or b"")[0] for p in parts[:3])
+    return Plan(fates, texts, facts, (parts[3] or b"").decode())
 
 
 def _numbered(plan: Plan, number: int) -> Plan:
     """The canary's plan with its own subject number."""
-    frames = [f.assign(subject=np.int32(number)) for f in (plan.fates, plan.texts, plan.facts)]
-    return Plan(*frames, digest=plan.digest)
+    fates, texts, facts = (f.assign(subject=np.int32(number)) for f in (plan.fates, plan.texts, plan.facts))
+    return Plan(fates, texts, facts, plan.digest)
 
 
 def _shared_frame(shared: Sequence[Any]) -> pd.DataFrame:
@@ -486,13 +487,13 @@ def _planned(estate: Estate, plan: Plan, one: Request, digest: str) -> list[dict
         {"type": "approved", "tag": mark(one, APPROVED), "plan": plan.digest, "approvals": approvals},
     ]
     kept = fates[fates["fate"] == "retain"]
-    for place, ((address, rule), rows) in enumerate(kept.groupby(["collection", "rule"])):
-        retention = estate.catalog.collection(str(address)).retention
+    for place, (address, rule, rows) in enumerate(each(kept, "collection", "rule")):
+        retention = estate.catalog.collection(address).retention
         entries.append(
             {
                 "type": "retained",
                 "tag": mark(one, RETAINED + place),
-                "rule": str(rule),
+                "rule": rule,
                 "class": retention.record_class if retention else "",
                 "until": "officer" if "officer" in set(rows["until"]) else str(max(rows["until"]))[:7],
             }

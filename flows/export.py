@@ -20,6 +20,7 @@ from fangxin.data.keys.columns import open_rows
 from fangxin.data.requests import Request
 from fangxin.data.vocabulary import Mode
 from fangxin.flows.estate import Estate
+from fangxin.flows.frames import each
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,31 +47,31 @@ def export(estate: Estate, fates: pd.DataFrame, requests: Sequence[Request], to:
     for store in estate.stores:
         mine = owned[owned["collection"].isin([c.address for c in store.collections])]
         wanted = {
-            str(address): {str(u): np.unique(p["position"].to_numpy(np.int64)) for u, p in rows.groupby("unit")}
-            for address, rows in mine.groupby("collection")
+            address: {u: np.unique(p["position"].to_numpy(np.int64)) for u, p in each(rows, "unit")}
+            for address, rows in each(mine, "collection")
         }
         gathered: dict[tuple[int, str], list[pa.RecordBatch]] = {}
         for address, rows in store.take(wanted):
             batch = _opened(estate, address, rows.columns)
             whose = mine[(mine["collection"] == address) & (mine["unit"] == rows.unit)]
-            for number, part in whose.groupby("subject"):
+            for number, part in each(whose, "subject"):
                 at = np.flatnonzero(np.isin(rows.positions, part["position"].to_numpy(np.int64)))
                 if len(at):
-                    gathered.setdefault((int(str(number)), address), []).append(batch.take(pa.array(at)))
+                    gathered.setdefault((number, address), []).append(batch.take(pa.array(at)))
         for (number, address), batches in sorted(gathered.items(), key=lambda one: one[0]):
             table = pa.Table.from_batches(batches)
             pq.write_table(table, folders[number] / f"{address.replace('/', '.')}.parquet", compression="zstd")
             counts[(number, address)] = table.num_rows
-    located = owned.drop_duplicates(["subject", "collection", "unit", "position"]).groupby(["subject", "collection"])
+    located = owned.drop_duplicates(["subject", "collection", "unit", "position"])
     rows_out = [
         {
-            "request": people[int(n)].id,
+            "request": people[n].id,
             "collection": address,
             "rows_located": len(part),
-            "rows_exported": counts.get((int(n), address), 0),
-            "files": int((int(n), address) in counts),
+            "rows_exported": counts.get((n, address), 0),
+            "files": int((n, address) in counts),
         }
-        for (n, address), part in located
+        for n, address, part in each(located, "subject", "collection")
     ]
     return pd.DataFrame(rows_out, columns=["request", "collection", "rows_located", "rows_exported", "files"])
 

@@ -39,6 +39,7 @@ from fangxin.data.vocabulary import (
     Store,
     Unit,
 )
+from fangxin.flows.frames import each, tuples
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,8 +71,8 @@ def decide(catalog: Catalog, found: Closure, laws: Laws, facts: frozenset[str], 
     traces = found.traces.to_pandas()
     starts = found.starts.to_pandas()
     pieces = []
-    for address, rows in traces.groupby("collection", sort=True):
-        collection = catalog.collection(str(address))
+    for address, rows in each(traces, "collection"):
+        collection = catalog.collection(address)
         decided = rows.copy()
         decided["fate"], decided["until"], decided["rule"] = "", "", ""
         decided.loc[rows["edge"] == "owns", "fate"] = _own(collection)
@@ -110,14 +111,14 @@ def orders(
     acting = plan.fates[plan.fates["fate"].isin([*GOES, "retain"])]
     for store in stores:
         mine = [c.address for c in store.collections]
-        for unit, rows in acting[acting["collection"].isin(mine)].groupby("unit", sort=True):
+        for unit, rows in each(acting[acting["collection"].isin(mine)], "unit"):
             changes = []
-            for address, part in rows.groupby("collection", sort=True):
-                change = _change(catalog.collection(str(address)), part, plan.texts, str(unit))
+            for address, part in each(rows, "collection"):
+                change = _change(catalog.collection(address), part, plan.texts, unit)
                 if change is not None:
                     changes.append(change)
             if changes:
-                state = states.get((store.name, str(unit)))
+                state = states.get((store.name, unit))
                 if state is None:
                     raise NotAllowed(f"{store.name}: a unit that was located is gone", hint="locate again")
                 found.setdefault(store.name, []).append(Order(state, tuple(changes)))
@@ -128,15 +129,15 @@ def drops(catalog: Catalog, plan: Plan, codes: Mapping[str, int]) -> dict[bytes,
     """Which keys die: for every key ref of the cohort, all catalogued domains but those of rows that a law retains."""
     kept: dict[int, set[int]] = {}
     retained = plan.fates[plan.fates["fate"] == "retain"]
-    for (subject, address), _rows in retained.groupby(["subject", "collection"]):
-        for one in catalog.collection(str(address)).fields:
+    for subject, address, _rows in each(retained, "subject", "collection"):
+        for one in catalog.collection(address).fields:
             if one.retention is not None and one.mode is Mode.CRYPTO_ERASE and one.key_domain in codes:
-                kept.setdefault(int(subject), set()).add(codes[one.key_domain])
+                kept.setdefault(subject, set()).add(codes[one.key_domain])
     people = plan.facts[plan.facts["kind"] == (catalog.person_kind or "")]
     found: dict[bytes, frozenset[int]] = {}
-    for subject, value in zip(people["subject"], people["value"], strict=True):
+    for subject, value in tuples(people, "subject", "value"):
         ref = ref_of(catalog.person_kind or "", value)
-        dying = frozenset(codes.values()) - kept.get(int(subject), set())
+        dying = frozenset(codes.values()) - kept.get(subject, set())
         found[ref] = found[ref] & dying if ref in found else dying
     return found
 

@@ -19,6 +19,7 @@ from fangxin.data.errors import DoesNotHold
 from fangxin.data.requests import Batch, Request
 from fangxin.flows.estate import LAWS, SCHEMAS, Estate
 from fangxin.flows.evidence import ISSUED, VALIDATED, mark, record
+from fangxin.flows.frames import each, tuples
 from fangxin.flows.plan import Plan
 from fangxin.flows.validate import Sight, searchable
 from fangxin.reports.certificate import (
@@ -165,14 +166,11 @@ def _facts(estate: Estate, story: Story, one: Request, number: str, proof: Ledge
         times=Times(**{k: _time(story.times.get(k)) for k in Times.__dataclass_fields__}),  # type: ignore[arg-type]  # received is always there
         keys=_keys(estate, story, one, fates),
         retained=_retained(estate, fates),
-        shared=tuple(
-            SharedRows(*str(r.collection).split("/", 1), int(r.rows), int(r.others))  # type: ignore[call-arg]  # address is dataset/collection
-            for r in story.shared[story.shared["subject"] == one.number].itertuples()
-        ),
+        shared=_shared(story.shared[story.shared["subject"] == one.number]),
         mentions=_mentions(fates),
         copies=_copies(estate),
         export=ExportFacts(told["manifest"], told["rows"], told["files"]) if told else None,
-        scan=Scan(story.after.patterns, story.after.forms, story.after.bytes, by_record, story.after.scanner),
+        scan=Scan(story.after.patterns, story.after.forms, story.after.total, by_record, story.after.scanner),
         evidence=proof,
         software=software(),
         catalog=estate.catalog.digest,
@@ -198,8 +196,8 @@ def _proof_name(story: Story) -> str:
 def _keys(estate: Estate, story: Story, one: Request, fates: pd.DataFrame) -> Keys:
     event = story.keys
     kept: dict[str, KeptKey] = {}
-    for address, rows in fates[fates["fate"] == "retain"].groupby("collection"):
-        for declared in estate.catalog.collection(str(address)).fields:
+    for address, rows in each(fates[fates["fate"] == "retain"], "collection"):
+        for declared in estate.catalog.collection(address).fields:
             if declared.retention is not None and declared.mode is not None and declared.mode.value == "crypto-erase":
                 rule, until = ",".join(sorted(set(rows["rule"]))), str(max(rows["until"]))
                 kept[declared.key_domain] = KeptKey(declared.key_domain, rule, until)
@@ -226,15 +224,15 @@ def _keys(estate: Estate, story: Story, one: Request, fates: pd.DataFrame) -> Ke
 def _retained(estate: Estate, fates: pd.DataFrame) -> tuple[Retained, ...]:
     found = []
     kept = fates[fates["fate"] == "retain"].drop_duplicates(["collection", "unit", "position"])
-    for (address, rule), rows in kept.groupby(["collection", "rule"]):
-        collection = estate.catalog.collection(str(address))
-        texts = rule_text(estate, str(rule))
+    for address, rule, rows in each(kept, "collection", "rule"):
+        collection = estate.catalog.collection(address)
+        texts = rule_text(estate, rule)
         found.append(
             Retained(
                 collection.dataset,
                 collection.name,
                 collection.retention.record_class if collection.retention else "",
-                str(rule),
+                rule,
                 len(rows),
                 str(max(rows["until"])),
                 *texts,
@@ -254,9 +252,17 @@ def rule_text(estate: Estate, rule: str) -> tuple[str, str]:
 
 def _mentions(fates: pd.DataFrame) -> tuple[Mention, ...]:
     found = []
-    for address, rows in fates[fates["fate"].isin(["mask", "mention"])].groupby("collection"):
-        dataset, name = str(address).split("/", 1)
+    for address, rows in each(fates[fates["fate"].isin(["mask", "mention"])], "collection"):
+        dataset, name = address.split("/", 1)
         found.append(Mention(dataset, name, len(rows), int((rows["fate"] == "mask").sum())))
+    return tuple(found)
+
+
+def _shared(rows: pd.DataFrame) -> tuple[SharedRows, ...]:
+    found = []
+    for address, count, others in tuples(rows, "collection", "rows", "others"):
+        dataset, name = address.split("/", 1)
+        found.append(SharedRows(dataset, name, count, others))
     return tuple(found)
 
 

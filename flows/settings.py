@@ -85,6 +85,11 @@ def load(home: Path) -> Settings:
     )
 
 
+def is_rehearsal(home: Path) -> bool:
+    """Whether a folder is a rehearsal home; False where there is no home at all."""
+    return (home / "fangxin.toml").is_file() and load(home).rehearsal
+
+
 def clock(settings: Settings, now: str | None) -> datetime:
     """The time of this run in UTC; `--now` is refused outside rehearsal homes."""
     if now is None:
@@ -113,5 +118,6 @@ PREFECT = {
 def prepare_prefect(home: Path) -> None:
     """Set Prefect's environment before it is imported: its home inside ours, no logs or results to its database."""
     os.environ.setdefault("PREFECT_HOME", str(home / "prefect"))
+    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, value in PREFECT.items():
         os.environ.setdefault(name, value)

@@ -11,8 +11,7 @@ Kinds whose values others also have (names, ids of shared things) are judged by 
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +23,10 @@ from fangxin.checks.residue.scan import Scan, scan
 from fangxin.data.catalog.identity import Question, searched
 from fangxin.data.vocabulary import FINDING, Catalog, Collection, Erasure, Identity, Method, Mode, Store
 from fangxin.flows.estate import Estate
+from fangxin.flows.frames import each, pack, tuples, unpack
 from fangxin.flows.locate import Look, facts_of
 from fangxin.flows.plan import REMAINS, Plan
 from fangxin.reports.verdict import Observation, failure, verdict_of
-from fangxin.reports.words import claim_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,9 +44,10 @@ class Sight:
     patterns: int
     forms: int
     scanner: str
+    claims: Mapping[str, tuple[str, ...]]  # place -> collections that lie there; "" -> all of them
 
     @property
-    def bytes(self) -> int:
+    def total(self) -> int:
         """Bytes read over all places."""
         return sum(self.read.values())
 
@@ -63,6 +63,7 @@ class Sight:
             "patterns": self.patterns,
             "forms": self.forms,
             "scanner": self.scanner,
+            "claims": dict(self.claims),
         }
         return pack(pd.DataFrame(self.hits), meta=json.dumps(meta))
 
@@ -74,7 +75,8 @@ class Sight:
         hits, meta = unpack(body)
         raw = json.loads(meta)
         found = tuple((p, r) for p, r in raw["not_examinable"])
-        return cls(hits, raw["read"], found, raw["patterns"], raw["forms"], raw["scanner"])
+        claims = {place: tuple(addresses) for place, addresses in raw["claims"].items()}
+        return cls(hits, raw["read"], found, raw["patterns"], raw["forms"], raw["scanner"], claims)
 
 
 def searchable(catalog: Catalog, facts: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -105,10 +107,28 @@ def look(estate: Estate, wanted: Needles, *, workers: int = 2) -> Sight:
     ]
     for label, _path in files:
         estate.meter.open("scan", label)
-    return sight(scan(files, wanted, workers=workers), wanted)
+    return sight(scan(files, wanted, workers=workers), wanted, _claims(estate, [label for label, _path in files]))
 
 
-def sight(found: Scan, wanted: Needles) -> Sight:
+def _claims(estate: Estate, places: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Which collections lie in a place: those of the unit, else all of the store, else (our home) all there are."""
+    claims: dict[str, tuple[str, ...]] = {"": tuple(c.address for c in estate.catalog.collections)}
+    units: dict[str, tuple[str, ...]] = {}
+    for store in estate.stores:
+        for collection in store.collections:
+            for unit in store.units(collection):
+                place = f"{store.name}/{unit.name}"
+                units[place] = (*units.get(place, ()), collection.address)
+    for place in places:
+        whole = next((s for s in estate.stores if place.startswith(f"{s.name}/")), None)
+        if place in units:
+            claims[place] = units[place]
+        elif whole is not None:
+            claims[place] = tuple(c.address for c in whole.collections)
+    return claims
+
+
+def sight(found: Scan, wanted: Needles, claims: Mapping[str, tuple[str, ...]]) -> Sight:
     """Reduce a scan to what findings need."""
     hits = found.hits.to_pandas()
     keys = ["place", "container", "column", "subject", "identity"]
@@ -118,7 +138,13 @@ def sight(found: Scan, wanted: Needles) -> Sight:
     digest = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(code.glob("*.py")))).hexdigest()
     forms = len({n.form for n in wanted})
     return Sight(
-        grouped, {str(k): int(v) for k, v in coverage.items()}, tuple(found.not_examinable), len(wanted), forms, digest
+        grouped,
+        {str(k): int(v) for k, v in coverage.items()},
+        tuple(found.not_examinable),
+        len(wanted),
+        forms,
+        digest,
+        claims,
     )
 
 
@@ -164,9 +190,11 @@ def findings(
     people, canary = subjects[:-1], subjects[-1]
     remaining = _remaining(estate.catalog, plan)
     residual = _residual(remaining, again)
-    seen_before = _attributed(estate, before, plan)
-    seen_after = _attributed(estate, after, plan)
-    explained = _explained(estate, plan, seen_after, again)
+    known = _known(estate.catalog, plan)
+    seen_before = _sums(h for h in _attributed(before, known) if h.certain)
+    everything = list(_attributed(after, known))
+    seen_after = _sums(everything)
+    explained = _sums(_explained(estate, everything, again))
     rows = []
     for collection in estate.catalog.collections:
         store = estate.store_of(collection.address)
@@ -193,7 +221,7 @@ class _Collection:
     ) -> None:
         self.collection, self.store = collection, store
         mine = plan.fates[plan.fates["collection"] == collection.address]
-        self.fates = {int(str(s)): f for s, f in mine.groupby("subject")}
+        self.fates = {s: f for s, f in each(mine, "subject")}
         units = {u.name for u in store.units(collection)}
         places = [f"{store.name}/{u}" for u in units]
         done = [e for e in erasures.get(store.name, ()) if collection.address in e.rows_before]
@@ -271,62 +299,77 @@ def _remaining(catalog: Catalog, plan: Plan) -> pd.DataFrame:
 def _residual(remaining: pd.DataFrame, again: Again) -> dict[tuple[int, str], int]:
     """Rows that still hold a subject beyond those that may: per subject and collection, unit by unit."""
     keys = ["subject", "collection", "unit"]
-    found = again.hits.drop_duplicates([*keys, "position"]).groupby(keys).size()
-    allowed = remaining.drop_duplicates([*keys, "position"]).groupby(keys).size()
-    over = found.sub(allowed.reindex(found.index, fill_value=0)).clip(lower=0)
-    return {(int(s), str(c)): int(n) for (s, c), n in over.groupby(level=[0, 1]).sum().items()}
+    allowed = {tuple(k): len(rows) for *k, rows in each(remaining.drop_duplicates([*keys, "position"]), *keys)}
+    over: dict[tuple[int, str], int] = {}
+    for *key, rows in each(again.hits.drop_duplicates([*keys, "position"]), *keys):
+        extra = len(rows) - allowed.get(tuple(key), 0)
+        if extra > 0:
+            over[(key[0], key[1])] = over.get((key[0], key[1]), 0) + extra
+    return over
 
 
-def _attributed(estate: Estate, seen: Sight, plan: Plan) -> _Attribution:
-    return _Attribution(estate, seen, plan)
+@dataclass(frozen=True)
+class _Hit:
+    """Byte hits of one value in one place, laid at the door of one collection; `certain` where it can only be that."""
+
+    subject: int
+    address: str
+    place: str
+    container: str
+    column: str
+    fact: tuple[str, str] = field(repr=False)
+    hits: int
+    certain: bool
 
 
-class _Attribution(dict[tuple[int, str], int]):
-    """Byte hits per (subject, collection address); `table` keeps them with place, column and value."""
-
-    def __init__(self, estate: Estate, seen: Sight, plan: Plan) -> None:
-        super().__init__()
-        claims: dict[str, list[str]] = {}
-        whole: dict[str, list[str]] = {}
-        for store in estate.stores:
-            whole[store.name] = [c.address for c in store.collections]
-            for collection in store.collections:
-                for unit in store.units(collection):
-                    claims.setdefault(f"{store.name}/{unit.name}", []).append(collection.address)
-        facts, _kinds = searchable(estate.catalog, plan.facts)
-        rows = []
-        for one in seen.hits.itertuples(index=False):
-            place = str(one.place)
-            addresses = claims.get(place)
-            if addresses is None:  # a journal, a sidecar, our home: it counts against everything there
-                addresses = next((a for s, a in whole.items() if place.startswith(f"{s}/")), None)
-                addresses = addresses or [c.address for c in estate.catalog.collections]
-            table = _table(str(one.container))
-            if table is not None and len(addresses) > 1:
-                addresses = [a for a in addresses if a.split("/", 1)[1] == table] or addresses
-            fact = facts.iloc[int(one.identity)]
-            for address in addresses:
-                rows.append(
-                    (int(one.subject), address, place, str(one.column), fact["kind"], fact["value"], int(one.hits))
-                )
-        self.rows = rows
-        for subject, address, _place, _column, _kind, _value, hits in rows:
-            self[(subject, address)] = self.get((subject, address), 0) + hits
+def _known(catalog: Catalog, plan: Plan) -> list[tuple[str, str]]:
+    """Kind and value of every needle's identity, by its number."""
+    facts, _kinds = searchable(catalog, plan.facts)
+    return [(k, v) for k, v in tuples(facts, "kind", "value")]
 
 
-def _explained(estate: Estate, plan: Plan, seen: _Attribution, again: Again) -> dict[tuple[int, str], int]:
-    """Byte hits afterwards that a remaining row explains: same unit, same column (where known), same value."""
+def _attributed(seen: Sight, known: Sequence[tuple[str, str]]) -> Iterator[_Hit]:
+    """Lay every hit at the door of the collections whose unit it stands in.
+
+    A decoded SQLite row names its table; the raw pages of a database, a journal, a sidecar or our own home do not
+    name a collection: afterwards such hits count against every one of the place, before they count for none.
+    """
+    columns = ("place", "container", "column", "subject", "identity", "hits")
+    for place, container, column, subject, identity, hits in tuples(seen.hits, *columns):
+        addresses = seen.claims.get(place, seen.claims[""])
+        table = _table(container)
+        if table is not None and len(addresses) > 1:
+            addresses = tuple(a for a in addresses if a.split("/", 1)[1] == table) or addresses
+        for address in addresses:
+            yield _Hit(subject, address, place, container, column, known[identity], hits, len(addresses) == 1)
+
+
+def _explained(estate: Estate, seen: Iterable[_Hit], again: Again) -> Iterator[_Hit]:
+    """Hits afterwards that a remaining row explains: same unit, same value, and same column where one is known.
+
+    Without a column only bytes in which whole rows lie can be explained: text, and the pages of a database. What
+    stands in free pages, footers, sidecars or names is never explained by a row.
+    """
     names = {c.address: s.name for s in estate.stores for c in s.collections}
     exact, loose = set(), set()
     columns = ["collection", "unit", "field", "kind", "value"]
-    for collection, unit, name, kind, value in again.hits[columns].drop_duplicates().itertuples(index=False):
+    for collection, unit, name, kind, value in tuples(again.hits[columns].drop_duplicates(), *columns):
         place = f"{names[collection]}/{unit}"
-        exact.add((place, name, kind, value))
-        loose.add((place, kind, value))
+        exact.add((place, name, (kind, value)))
+        loose.add((place, (kind, value)))
+    for hit in seen:
+        whole_rows = not hit.container.startswith("parquet") and hit.container not in ("sqlite:free", "name")
+        if (hit.place, hit.column, hit.fact) in exact or (
+            not hit.column and whole_rows and (hit.place, hit.fact) in loose
+        ):
+            yield hit
+
+
+def _sums(hits: Iterable[_Hit]) -> dict[tuple[int, str], int]:
+    """Hits per subject and collection."""
     found: dict[tuple[int, str], int] = {}
-    for subject, address, place, column, kind, value, hits in seen.rows:
-        if (place, column, kind, value) in exact or (not column and (place, kind, value) in loose):
-            found[(subject, address)] = found.get((subject, address), 0) + hits
+    for one in hits:
+        found[(one.subject, one.address)] = found.get((one.subject, one.address), 0) + one.hits
     return found
 
 
@@ -340,22 +383,3 @@ def _table(container: str) -> str | None:
 
 def _inside(root: Path, path: Path) -> str:
     return str(path.relative_to(root)) if path.is_relative_to(root) else path.name
-
-
-def pack(frame: pd.DataFrame, *, meta: str = "") -> bytes:
-    """A table as Arrow IPC bytes, for the sealed parts of the requests store."""
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"fangxin": meta.encode()})
-    sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue()
-
-
-def unpack(body: bytes) -> tuple[pd.DataFrame, str]:
-    """Read back what `pack` wrote."""
-    table = pa.ipc.open_stream(body).read_all()
-    return table.to_pandas(), (table.schema.metadata or {}).get(b"fangxin", b"").decode()
-
-
-__all__ = ["Again", "Sight", "claim_words", "findings", "locate_again", "look", "needles", "pack", "unpack"]

@@ -9,14 +9,20 @@ from pathlib import Path
 from fangxin.flows.cli.console import answer, say, table
 
 
-def init(home: Path, *, rehearsal: bool, origin: str) -> int:
+def init(home: Path, *, rehearsal: bool, origin: str, as_json: bool) -> int:
     """Make a home."""
     from fangxin.flows.estate import make_home
 
-    make_home(home, rehearsal=rehearsal, origin=origin or "ledger.invalid/erasure", now=datetime.now(UTC))
-    say(f"made {home}: fangxin.toml, catalog/, keys/, ledger/")
-    if not origin:
-        say("the ledger's origin is a placeholder: before real use, init with --origin your.domain/erasure")
+    named = origin or "ledger.invalid/erasure"
+    make_home(home, rehearsal=rehearsal, origin=named, now=datetime.now(UTC))
+    document = {"home": str(home), "origin": named, "rehearsal": rehearsal}
+
+    def words() -> None:
+        say(f"made {home}: fangxin.toml, catalog/, keys/, ledger/")
+        if not origin:
+            say("the ledger's origin is a placeholder: before real use, init with --origin your.domain/erasure")
+
+    answer(document, as_json=as_json, words=words)
     return 0
 
 
@@ -42,9 +48,11 @@ def sample(to: Path, *, people: int, seed: int, as_json: bool) -> int:
 
 def lint(paths: Sequence[Path], *, as_json: bool) -> int:
     """Exit 3 for errors, 0 otherwise."""
+    from fangxin.data.catalog.law import Laws
     from fangxin.data.catalog.lint import lint as check
+    from fangxin.flows.estate import LAWS
 
-    found = check(paths)
+    found = check(paths, Laws.load(LAWS))
     errors = sum(p.severity == "error" for p in found)
     document = {
         "problems": [{"where": p.where, "severity": p.severity, "text": p.text} for p in found],
@@ -78,9 +86,7 @@ def protect(home: Path, catalog: Path | None, *, as_json: bool) -> int:
         if not done:
             say("nothing stands in clear that should not")
         for one in document["stores"]:
-            say(
-                f"{one['store']}: {one['units']} units rewritten, {one['bytes_overwritten']} bytes of plaintext overwritten"
-            )
+            say(f"{one['store']}: {one['units']} units rewritten, {one['bytes_overwritten']} bytes overwritten")
 
     answer(document, as_json=as_json, words=words)
     return 0
@@ -88,21 +94,31 @@ def protect(home: Path, catalog: Path | None, *, as_json: bool) -> int:
 
 def keys_status(home: Path, *, as_json: bool) -> int:
     """What the vault holds."""
+    from fangxin.data.keys.roots.protocol import CONDITIONS
     from fangxin.flows.estate import open_estate
 
     tree = open_estate(home).tree
-    names = sorted(tree.domain_names().values())
+    census = tree.census()
+    claims = {holder.name: holder.claim() for holder in (tree.anchor, *tree.holders)}
     document = {
         "vault": tree.vault_id.hex(),
         "generation": tree.generation,
-        "keys": tree.live(),
-        "domains": names,
         "commitment": tree.commitment,
+        "keys": sum(census.values()),
+        "bytes": tree.size,
+        "domains": [{"name": name, "keys": keys} for name, keys in census.items()],
+        "holders": [{"name": name, **claim._asdict()} for name, claim in claims.items()],
     }
 
     def words() -> None:
-        say(f"generation {document['generation']}, {document['keys']} living keys")
+        say(f"generation {document['generation']}, {document['keys']} living keys in {document['bytes']} bytes")
         say(f"commitment {document['commitment']}")
+        for name, keys in census.items():
+            say(f"domain {name}: {keys} keys")
+        for name, claim in claims.items():
+            say(f"root holder {name}: destruction is {claim.effect}, resistant to backups: {claim.backup_resistant}")
+            for condition in claim.conditions:
+                say(f"  {CONDITIONS[condition][0]}")
 
     answer(document, as_json=as_json, words=words)
     return 0

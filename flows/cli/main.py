@@ -37,18 +37,26 @@ Subjects = Annotated[str | None, Parameter(name="--subjects", help="CSV or JSONL
 
 
 @app.command
-def init(folder: Path | None = None, *, rehearsal: bool = False, origin: str = "", home: Home = None) -> int:
+def init(
+    folder: Path | None = None,
+    *,
+    rehearsal: bool = False,
+    origin: str = "",
+    home: Home = None,
+    json: Json = False,
+) -> int:
     """Make a home: settings, an empty catalog, vault, signing keys and ledger."""
     from fangxin.flows.cli.home import init as work
 
-    return work(folder or _home(home), rehearsal=rehearsal, origin=origin)
+    return work((folder or _home(home)).resolve(), rehearsal=rehearsal, origin=origin, as_json=json)
 
 
 @app.command
-def sample(folder: Path, *, people: int = 2000, seed: int = 7, json: Json = False) -> int:
+def sample(folder: Path, *, people: int = 2000, seed: int = 7, home: Home = None, json: Json = False) -> int:
     """Write the LeCard estate: made-up people in every kind of store, and its catalog."""
     from fangxin.flows.cli.home import sample as work
 
+    _home(home)  # every command takes --home; the estate needs none
     return work(folder, people=people, seed=seed, as_json=json)
 
 
@@ -61,11 +69,11 @@ def demo(*, people: int = 2000, seed: int = 7, home: Home = None) -> int:
 
 
 @catalog_app.command
-def lint(paths: list[Path], /, *, json: Json = False) -> int:
-    """Say what is wrong with a catalog, as file:line:column."""
+def lint(paths: list[Path] | None = None, /, *, home: Home = None, json: Json = False) -> int:
+    """Say what is wrong with a catalog, as file:line:column; without a path, with the home's."""
     from fangxin.flows.cli.home import lint as work
 
-    return work(paths, as_json=json)
+    return work(paths or [_home(home) / "catalog"], as_json=json)
 
 
 @app.command
@@ -132,11 +140,11 @@ def resume(batch: str | None = None, /, *, home: Home = None, json: Json = False
 
 
 @app.command
-def scan(paths: list[Path], /, *, identity: Identities = None, json: Json = False) -> int:
+def scan(paths: list[Path], /, *, identity: Identities = None, home: Home = None, json: Json = False) -> int:
     """Search files and folders for every byte form of identities; values are never printed."""
     from fangxin.flows.cli.scan import scan as work
 
-    return work(paths, identity or [], as_json=json)
+    return work(paths, identity or [], home=_home(home), as_json=json)
 
 
 @app.command

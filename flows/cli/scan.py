@@ -8,7 +8,7 @@ from pathlib import Path
 from fangxin.flows.cli.console import answer, say, table, warn
 
 
-def scan(paths: Sequence[Path], identities: Sequence[str], *, as_json: bool) -> int:
+def scan(paths: Sequence[Path], identities: Sequence[str], *, home: Path, as_json: bool) -> int:
     """Exit 1 when something was found, 2 when something could not be examined, else 0."""
     from fangxin.checks.residue.patterns import needles_for
     from fangxin.checks.residue.scan import scan as search
@@ -16,6 +16,7 @@ def scan(paths: Sequence[Path], identities: Sequence[str], *, as_json: bool) -> 
     from fangxin.data.catalog.kinds import check
     from fangxin.data.errors import IdentityError, InputError
     from fangxin.data.vocabulary import Identity
+    from fangxin.flows.settings import is_rehearsal
     from fangxin.flows.subjects import split_identity
 
     for path in paths:
@@ -24,36 +25,40 @@ def scan(paths: Sequence[Path], identities: Sequence[str], *, as_json: bool) -> 
     found: list[tuple[int, Identity]] = []
     for one in identities:
         kind, values, plain = split_identity(one)
-        if plain:
+        if plain and not is_rehearsal(home):
             warn("an identity on the command line stays in shell history and the process list; use KIND=@FILE")
         found += [(0, Identity(kind, check(kind, v))) for v in values]
     if not found:
         raise IdentityError("expected at least one identity, found none", hint="--identity KIND=@FILE")
     files = walk(paths)
-    result = search(files, needles_for(found))
-    hits = result.hits.drop_columns(["digest"]).to_pylist()
+    needles = needles_for(found)
+    result = search(files, needles)
+    hits = [
+        {
+            "path": h["place"],
+            "offset": h["first_offset"],
+            "container": h["container"],
+            "encoding": h["form"],
+            "kind": found[h["identity"]][1].kind,
+            "identity": h["identity"] + 1,
+            "hits": h["hits"],
+        }
+        for h in result.hits.to_pylist()
+    ]
     total = sum(result.coverage["bytes_read"].to_pylist())
     document = {
         "files": len(files),
-        "bytes_read": total,
-        "hits": [
-            {
-                "place": h["place"],
-                "container": h["container"],
-                "identity": h["identity"],
-                "form": h["form"],
-                "hits": h["hits"],
-                "first_offset": h["first_offset"],
-            }
-            for h in hits
-        ],
-        "not_examinable": [{"place": p, "reason": r} for p, r in result.not_examinable],
+        "bytes": total,
+        "patterns": len(needles),
+        "hits": hits,
+        "not_examinable": [{"path": p, "reason": r} for p, r in result.not_examinable],
     }
 
     def words() -> None:
         if hits:
-            rows = [(h["place"], h["container"], h["form"], h["hits"], h["first_offset"]) for h in hits]
-            table(("place", "container", "form", "hits", "first offset"), rows)
+            header = ("path", "container", "kind", "encoding", "hits", "first offset")
+            rows = [(h["path"], h["container"], h["kind"], h["encoding"], h["hits"], h["offset"]) for h in hits]
+            table(header, rows)
         for place, reason in result.not_examinable:
             say(f"not examinable: {place}: {reason}")
         say(f"{sum(h['hits'] for h in hits)} hits in {len(files)} files, {total} bytes read")

@@ -1,0 +1,178 @@
+"""The demo: an estate of made-up people, some of whom leave; everything runs as in earnest, through the real flow.
+
+It starts Prefect's server in the background of the first steps, shows where each person was found and why, what was
+there before and is not there after, and ends with the auditor's table.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fangxin.flows.cli.console import say, table
+
+NOW = "2026-11-24T09:00:00+08:00"  # rehearsal time: the sample's months end shortly before
+_ROLES = {
+    "two_accounts": "two accounts, linked only through a bound device",
+    "household": "shares an address row with somebody who stays",
+    "merged": "two accounts merged into one (self reference)",
+    "cycle": "accounts, logins and devices refer in a circle",
+    "mentioned": "stands in other people's contacts and chats",
+    "nothing": "has no coupons and no chats",
+}
+
+
+def demo(home: Path, *, people: int, seed: int) -> int:
+    """Run the whole main job in `home/demo`, which is made anew; exit code of the verifier."""
+    from fangxin.data.sample.lecard import sample
+    from fangxin.flows.cli import home as commands
+    from fangxin.flows.estate import make_home
+    from fangxin.flows.settings import prepare_prefect
+
+    started = time.monotonic()
+    root = home / "demo"
+    _make_room(root)
+    house = root / "home"
+    prepare_prefect(house)
+    _enter(house)
+    waking = threading.Thread(target=_wake, daemon=True)
+    waking.start()
+
+    made = sample(root / "estate", people=people, seed=seed)
+    say(f"1. The estate: {made.total:,} rows of {people:,} made-up people in {root / 'estate' / 'stores'}")
+    table(("collection", "rows"), [(k, f"{v:,}") for k, v in sorted(made.rows.items())])
+
+    make_home(
+        house, rehearsal=True, origin="demo.invalid/erasure/2026", now=datetime.fromisoformat(NOW).astimezone(UTC)
+    )
+    say("\n2. ID and card numbers go under a key of each person (fangxin protect)")
+    commands.protect(house, made.catalog, as_json=False)
+
+    cast = json.loads(made.cast.read_text("utf-8"))["cast"]
+    leaving = {role: cast[role] for role in _ROLES if role in cast}
+    subjects = root / "people.csv"
+    lines = ["phone_number,email", *(f"{p['phone_number']},{p['email']}" for p in leaving.values())]
+    subjects.write_text("\n".join(lines) + "\n", "utf-8")
+
+    say(f"\n3. {len(leaving)} of them leave. Where each is, and why")
+    batch, estate = _open(house, made.catalog, subjects)
+    _where(estate, subjects, leaving)
+
+    say("\n4. fangxin erase: locate, export, destroy keys, overwrite, validate, publish (Prefect runs the steps)")
+    waking.join()
+    document = _carry_out(house, batch)
+    _told(house, document)
+
+    say("\n5. What a stranger checks (python verify.py, no part of fangxin needed)")
+    from fangxin.checks.verify import main as verify
+
+    code = verify([document["package"], "--trust", str(house / "keys")])
+    say(f"\ncertificate  {document['requests'][0]['certificate'].removesuffix('.json')}.html")
+    say(f"package      {document['package']}")
+    say(f"export       {root / 'export'}   (a new copy: delete it when you have seen it)")
+    say(f"verify exit  {code}; {time.monotonic() - started:.0f} s in all")
+    return code
+
+
+def _make_room(root: Path) -> None:
+    """Remove an earlier demo, and only that."""
+    if root.exists():
+        shutil.rmtree(root)
+    root.mkdir(parents=True)
+
+
+def _enter(house: Path) -> None:
+    import os
+
+    os.environ["FANGXIN_HOME"] = str(house)
+
+
+def _wake() -> None:
+    """Import what is heavy, and let Prefect start its throw-away server, while the estate is built."""
+    from prefect.client.orchestration import get_client
+
+    from fangxin.flows import deployed as _deployed  # noqa: F401 - imported for the time it takes
+
+    with get_client(sync_client=True) as client:
+        client.hello()
+
+
+def _open(house: Path, catalog: Path, subjects: Path) -> tuple[str, Any]:  # Any: an Estate
+    from fangxin.flows.erase import open_batch
+    from fangxin.flows.estate import open_estate
+    from fangxin.flows.subjects import read_subjects
+
+    now = datetime.fromisoformat(NOW).astimezone(UTC)
+    estate = open_estate(house, catalog, now)
+    options = {"approved": True, "now": now.isoformat(), "export": str(house.parent / "export")}
+    return open_batch(estate, read_subjects(str(subjects), estate.catalog), options=options), estate
+
+
+def _where(estate: Any, subjects: Path, leaving: dict[str, Any]) -> None:  # Any: an Estate; JSON
+    """Print, per person, rows per collection and the shortest path that led there; no value is printed."""
+    from fangxin.data.vocabulary import Cohort, Subject
+    from fangxin.flows.cli.erase import located
+    from fangxin.flows.locate import locate
+    from fangxin.flows.subjects import read_subjects
+
+    people = read_subjects(str(subjects), estate.catalog)
+    found = locate(estate, Cohort(tuple(Subject(str(n), p) for n, p in enumerate(people))))
+    document = located(found, people)
+    for one, role in zip(document["subjects"], leaving, strict=True):
+        say(f"\n   person {one['ref']}: {_ROLES[role]}")
+        rows: dict[tuple[str, str], tuple[int, str]] = {}
+        for trace in one["traces"]:
+            key = (f"{trace['dataset']}/{trace['collection']}", trace["edge"])
+            n, via = rows.get(key, (0, ""))
+            shortest = min([via, *trace["via"]], key=lambda v: (not v, v.count(" > "), v))
+            rows[key] = (n + trace["rows"], shortest)
+        table(
+            ("   collection", "rows", "edge", "why"), [(f"   {k[0]}", n, k[1], v) for k, (n, v) in sorted(rows.items())]
+        )
+        for s in one["shared"]:
+            say(f"   shared: {s['rows']} row of {s['dataset']}/{s['collection']} with {s['others']} other person: kept")
+
+
+def _carry_out(house: Path, batch: str) -> dict[str, Any]:  # Any: JSON
+    from fangxin.flows.deployed import run_erase
+    from fangxin.flows.erase import summary
+
+    receipts = {r["request_id"]: r["receipt_code"] for r in summary(house, batch)["requests"]}
+    seconds = run_erase(batch)
+    document = summary(house, batch)
+    for one in document["requests"]:
+        one["receipt_code"] = receipts[one["request_id"]]
+    return {**document, "seconds": seconds}
+
+
+def _told(house: Path, document: dict[str, Any]) -> None:  # Any: JSON
+    """Print what was there before and is not there after, per collection, and the keys and bytes that went."""
+    from fangxin.flows.estate import estate_of
+
+    sums: dict[str, list[int]] = {}
+    for request in document["requests"]:
+        for v in request["verdicts"]:
+            row = sums.setdefault(f"{v['dataset']}/{v['collection']}", [0] * 6)
+            figures = (
+                v["baseline_hits"], v["rows_found"], v["rows_erased"], v["rows_retained"], v["values_masked"],
+                v["hits_after"],
+            )  # fmt: skip
+            sums[f"{v['dataset']}/{v['collection']}"] = [a + b for a, b in zip(row, figures, strict=True)]
+    header = ("collection", "hits before", "rows", "erased", "kept by law", "masked for others", "hits after")
+    table(header, [(k, *v) for k, v in sorted(sums.items())])
+    requests = estate_of(document["batch"]).requests
+    event = (requests.note(document["batch"], "destroy_keys") or {}).get("event", {})
+    bytes_ = (requests.note(document["batch"], "overwrite") or {}).get("bytes", 0)
+    kept = sum(v["rows_retained"] for r in document["requests"] for v in r["verdicts"])
+    say(f"\nkeys destroyed     {event.get('keys_destroyed')} (generation {event.get('generation_after')} of the vault)")
+    say(f"bytes overwritten  {bytes_:,}")
+    say(f"rows kept by law   {kept} (e-commerce law, three years; each certificate gives ground and date)")
+    opened = {s: max((requests.note(document["batch"], s) or {}).get("opened", {}).values(), default=0)
+              for s in ("locate", "baseline", "overwrite", "validate")}  # fmt: skip
+    say(f"openings of a unit at most, per step: {opened}")
+    say("seconds            " + ", ".join(f"{k} {v:.1f}" for k, v in document["seconds"].items()))
