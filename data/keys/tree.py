@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 from bisect import insort
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -169,6 +170,21 @@ class KeyTree:
             return sum(len(self._walk.entries(state, bucket)) for bucket in range(self.shape.buckets))
 
         return self._walk.reading(count)
+
+    def census(self) -> dict[str, int]:
+        """How many keys live in each domain that has any, by its name. Opens every page, like `live`."""
+
+        def count(state: State) -> Counter[int]:
+            buckets = (self._walk.entries(state, bucket) for bucket in range(self.shape.buckets))
+            return Counter(entry[pages.ADDRESS] for entries in buckets for entry in entries)
+
+        names = self.domain_names()
+        return {names[code]: n for code, n in sorted(self._walk.reading(count).items())}
+
+    @property
+    def size(self) -> int:
+        """Bytes of the vault's file: what a backup holds, and what stays the same until the vault grows."""
+        return tree_path(self.folder, self.tree_id).stat().st_size
 
     def confirm(self, generation: int) -> None:
         """Raise RollbackSuspected if the vault is older than the last outcome in the ledger."""

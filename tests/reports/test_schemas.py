@@ -53,20 +53,26 @@ ANSWERS: dict[str, Any] = {
                             "via": ["lecard/会员.手机号", "lecard/orders.member_id"]}],
                 "shared": [{"dataset": "lecard", "collection": "地址", "rows": 1, "others": 1}],
             }
-        ]
+        ],
+        "halts": [],
     },
+    "init": {"home": "var", "origin": "ledger.example.com/erasure", "rehearsal": False},
+    "sample": {"root": "a", "catalog": "a/catalog/lecard.yml", "leavers": "a/leavers.csv", "rows": {"lake/orders": 9}},
+    "protect": {"stores": [{"store": "sqlite:app.db", "units": 1, "bytes_overwritten": 8192}]},
     "scan": {
-        "hits": [{"path": "a.gz", "offset": 12, "container": "gzip", "encoding": "utf-8", "kind": "phone_number"}],
+        "hits": [{"path": "a.gz", "offset": 12, "container": "gzip", "encoding": "utf-8", "kind": "phone_number",
+                  "identity": 1, "hits": 2}],
         "not_examinable": [{"path": "b.parquet", "reason": "truncated"}], "patterns": 52, "files": 2, "bytes": 4096,
     },
     "verify": {"checks": [{"name": "tree", "result": "HOLDS", "reason": "12 entries"}], "exit_code": 0},
     "keys-status": {
         "vault": "v-1", "generation": 42, "commitment": HASH, "keys": 4000, "bytes": 262144,
         "domains": [{"name": "lecard", "keys": 2000}],
-        "holders": [{"name": "file", "effect": "overwritten", "backup_resistant": False, "conditions": []}],
+        "holders": [{"name": "file", "effect": "immediate", "backup_resistant": "if",
+                     "conditions": ["in-place-medium"]}],
     },
     "catalog-lint": {
-        "files": 1, "collections": 9,
+        "errors": 1,
         "problems": [{"where": "lecard.yml:23:13", "severity": "error", "text": "unknown key"}],
     },
     "statement": {

@@ -111,6 +111,10 @@ class Root(Protocol):
         """The share of that generation; RootGone if there is none."""
         ...
 
+    def claim(self) -> Claim:
+        """What retiring a generation would be worth here and now; destroys nothing."""
+        ...
+
     def retire(self, *, keep: int) -> RootReceipt:
         """Destroy every other generation; idempotent; carries the claim reached. RootGone if `keep` is not here."""
         ...
