@@ -1,0 +1,30 @@
+"""One LeCard estate for all journeys; whoever changes it takes a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from journeys.lecard import LeCard, make
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> LeCard:
+    """The estate that nobody may change: read from it, or copy it."""
+    return make(tmp_path_factory.mktemp("pristine") / "lecard")
+
+
+@pytest.fixture
+def lecard(pristine: LeCard, tmp_path: Path) -> LeCard:
+    """A copy of one's own."""
+    return pristine.copy(tmp_path / "lecard")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _environment() -> Iterator[None]:
+    """Journeys name their home in the environment; the tests of others never see it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FANGXIN_HOME", "unset")
+        yield
