@@ -36,6 +36,20 @@ class FangxinError(Exception):
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
 
+def told(error: BaseException) -> list[str]:
+    """The lines in which an error is told to people; of a foreign one only its type and its place.
+
+    The text of a foreign error may quote a row, so it is left out.
+    """
+    if isinstance(error, FangxinError):
+        return [f"fangxin: {error.message}", *([f"  what to do: {error.hint}"] if error.hint else [])]
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    place = "?" if last is None else f"{last.tb_frame.f_globals.get('__name__', '?')}:{last.tb_lineno}"
+    return [f"fangxin: a defect of ours: {type(error).__name__} at {place}; `fangxin resume` is safe"]
+
+
 class InputError(FangxinError):
     """Wrong usage or wrong input."""
 

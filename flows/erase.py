@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fangxin.checks.readiness import check
 from fangxin.data.errors import DoesNotHold, InputError, NotAllowed
 from fangxin.data.requests import Batch, Request, Requests
 from fangxin.data.vocabulary import Cohort, Identity, Subject, Unit
@@ -70,7 +72,7 @@ def open_batch(estate: Estate, subjects: Sequence[Sequence[Identity]], *, option
     Raises InputError for an empty cohort or an identity given twice, StoreUnavailable for a store that cannot be
     written, NotAllowed where `require` cannot be met or the catalog is not ready. Nothing is touched before.
     """
-    ready(estate, require=options.get("require"))
+    check(estate.catalog, [estate.catalog_path], estate.stores, require=options.get("require"))
     seen: dict[Identity, int] = {}
     for number, identities in enumerate(subjects, start=1):
         if not identities:
@@ -94,50 +96,6 @@ def open_batch(estate: Estate, subjects: Sequence[Sequence[Identity]], *, option
         now=estate.minute,
     )
     return batch_id
-
-
-def ready(estate: Estate, *, require: str | None = None) -> None:
-    """Check catalog and stores before anything is touched."""
-    for dataset in estate.catalog.datasets:
-        for collection in dataset.collections:
-            if not dataset.ours or not collection.reviewed or (collection.mode is None):
-                raise NotAllowed(
-                    f"{collection.where or collection.address}: {collection.address} cannot be erased: "
-                    + (
-                        "no erasure block"
-                        if not dataset.ours
-                        else "not reviewed"
-                        if not collection.reviewed
-                        else "no mode"
-                    ),
-                    hint="finish the catalog: `fangxin catalog lint` says what is missing",
-                )
-    for store in estate.stores:
-        store.check(for_writing=True)
-    _protected(estate)
-    if require == "overwrite":
-        refused = [f"{s.name}/{u}: {why}" for s in estate.stores for u, why in s.examine().items() if why]
-        if refused:
-            raise NotAllowed(
-                f"--require overwrite: {len(refused)} units cannot be overwritten where they lie; first: {refused[0]}",
-                hint="move the store to an ext4 or xfs file system of its own, or run without --require",
-            )
-
-
-def _protected(estate: Estate) -> None:
-    import pyarrow as pa
-
-    for collection in estate.catalog.collections:
-        stored = estate.store_of(collection.address).fields(collection)
-        for one in collection.fields:
-            if one.mode is not None and one.mode.value == "crypto-erase" and one.name in stored.names:
-                kind = stored.field(one.name).type
-                if not pa.types.is_large_binary(kind):
-                    raise NotAllowed(
-                        f"{one.where or collection.address}: {collection.address}.{one.name} is to be erased by its "
-                        "key, but stands in clear",
-                        hint="run `fangxin protect` first",
-                    )
 
 
 # ---------------------------------------------------------------- the steps
@@ -179,6 +137,8 @@ def plant(batch_id: str) -> None:
     estate, batch = _open(batch_id)
     if _done(estate, batch, "plant"):
         return
+    if not _is_approved(batch):  # before the canary: without an approval nothing changes in any store
+        raise NotAllowed("the plan is not approved", hint="--yes approves it in operator mode")
     people = _plan(estate, batch, "people")
     if estate.requests.note(batch.id, "planting") is None:
         if _unpack_states(estate.requests.kept(batch, "states/located")) != estate.states():
@@ -199,8 +159,6 @@ def plant(batch_id: str) -> None:
     _keep_plan(estate, batch, "whole", plan)
     estate.requests.keep(batch, "states", _pack_states(estate.states()))
     estate.requests.keep(batch, "planted", json.dumps(planted).encode())
-    if batch.options.get("approved") is not True:
-        raise NotAllowed("the plan is not approved", hint="--yes approves it in operator mode")
     _finish(estate, batch, "plant", plan=digest, planted=len(planted))
 
 
@@ -221,6 +179,12 @@ def baseline(batch_id: str) -> None:
         raise DoesNotHold(
             f"the baseline is blind: canary not located in {blind or 'no collection'}, {len(unseen)} subjects not seen",
             hint="the catalog misses a reference or a store cannot be searched; nothing was touched",
+        )
+    named = seen.hits[seen.hits["container"].str.startswith("name")]
+    if len(named):
+        raise NotAllowed(
+            f"{len(set(named['place']))} units carry an identity in their names, which no overwriting reaches",
+            hint="name units by numbers or random ids, then run this again",
         )
     estate.requests.keep(batch, "before", seen.pack())
     digest = hashlib.sha256(seen.pack()).hexdigest()
@@ -368,18 +332,28 @@ def journey(batch_id: str, *, home: Path | None = None) -> None:
 
 
 def run_step(step: Step, batch_id: str) -> None:
-    """Run one step; a batch that is refused before anything was touched is abandoned, its identities forgotten."""
+    """Run one step; an approved batch that is refused before anything was touched is given up, its people forgotten.
+
+    Only the two steps before the first change refuse a batch; a later step that is started too early just says so.
+    """
     try:
         step(batch_id)
     except (InputError, NotAllowed):
-        abandon(batch_id)
+        if step.__name__ in ("locate", "plant"):
+            abandon(batch_id)
         raise
 
 
+def due(estate: Estate) -> tuple[str, ...]:
+    """The open batches whose plan is approved, oldest first; the others wait for their officer."""
+    return tuple(b for b in estate.requests.unfinished() if _is_approved(estate.requests.batch(b)))
+
+
 def abandon(batch_id: str) -> None:
-    """Give up a batch that has changed nothing yet: its keys die, its sealed columns are emptied."""
+    """Give up an approved batch that has changed nothing yet: its keys die, its sealed columns are emptied."""
     estate, batch = _open(batch_id)
-    if batch.state == "open" and estate.requests.note(batch.id, "planting") is None:
+    untouched = batch.state == "open" and estate.requests.note(batch.id, "planting") is None
+    if untouched and _is_approved(batch):
         keys.close(estate, batch)
         estate.requests.finish(batch.id, state="abandoned")
 
@@ -397,15 +371,21 @@ def _done(estate: Estate, batch: Batch, step: str) -> bool:
 
 
 def _finish(estate: Estate, batch: Batch, step: str, **note: Any) -> None:
-    """Note that a step is done, with its counts: how often the most opened unit was opened is one of them."""
-    estate.requests.done(batch.id, step, at=estate.minute, note={**note, "opened": estate.meter.most()})
+    """Note that a step is done: its counts, how often the most opened unit was opened, how long it took."""
+    seconds = round(time.monotonic() - estate.since, 3)
+    told = {**note, "opened": estate.meter.most(), "seconds": seconds}
+    estate.requests.done(batch.id, step, at=estate.minute, note=told)
+
+
+def _is_approved(batch: Batch) -> bool:
+    return batch.options.get("approved") is True
 
 
 def _approved(estate: Estate, batch: Batch) -> Plan:
     """The plan, if its digest is the one that was approved; destructive steps go no other way."""
     noted = estate.requests.note(batch.id, "plant")
     body = estate.requests.kept(batch, "plan/whole")
-    if noted is None or body is None or batch.options.get("approved") is not True:
+    if noted is None or body is None or not _is_approved(batch):
         raise NotAllowed("no approved plan stands for this batch", hint="`fangxin erase … --yes` approves one")
     plan = _plan(estate, batch, "whole")
     if plan.digest != noted["plan"]:
@@ -565,11 +545,13 @@ def _summary(estate: Estate, requests: Requests, batch_id: str) -> dict[str, Any
                 "verdicts": [{**c, "not_examinable": _sentences(c["not_examinable"])} for c in document["collections"]],
             }
         )
-    return {"batch": batch_id, "requests": answers, "package": noted.get("package")}
+    steps = [s.__name__ for s in STEPS if s is not close]
+    seconds = {s: (requests.note(batch_id, s) or {}).get("seconds", 0.0) for s in steps}
+    return {"batch": batch_id, "requests": answers, "package": noted.get("package"), "seconds": seconds}
 
 
 def _sentences(text: str) -> list[str]:
     return [one for one in text.split(";") if one]
 
 
-__all__ = ["STEPS", "abandon", "journey", "open_batch", "ready", "summary"]
+__all__ = ["STEPS", "abandon", "due", "journey", "open_batch", "summary"]

@@ -8,9 +8,11 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +42,7 @@ class Estate:
     settings: Settings
     catalog_path: Path
     now: datetime
+    since: float = field(default_factory=time.monotonic)  # when it was opened: steps tell how long they took
 
     @cached_property
     def meter(self) -> Meter:
@@ -128,7 +131,14 @@ def at(estate: Estate, now: datetime) -> Estate:
 
 @contextmanager
 def alone(home: Path) -> Iterator[None]:
-    """Hold the home for one run that changes things; WriterBusy when another run holds it."""
+    """Hold the home for one run that changes things; WriterBusy when another run holds it.
+
+    Who holds it already may enter again: a command holds it around the flow that would hold it by itself.
+    """
+    home = home.resolve()
+    if home in _HELD.get():
+        yield
+        return
     home.mkdir(parents=True, exist_ok=True)
     fd = os.open(home / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -137,9 +147,16 @@ def alone(home: Path) -> Iterator[None]:
         except OSError:
             raise WriterBusy("another run is at work in this home", hint="wait for it, then run this again") from None
         sweep_tmp(home)
-        yield
+        entered = _HELD.set(_HELD.get() | {home})
+        try:
+            yield
+        finally:
+            _HELD.reset(entered)
     finally:
         os.close(fd)
+
+
+_HELD: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())  # homes that this run of ours holds
 
 
 def sweep_tmp(home: Path) -> None:

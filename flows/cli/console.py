@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fangxin.data.errors import FangxinError
+from fangxin.data.errors import FangxinError, told
 
 
 def say(text: str = "") -> None:
@@ -48,9 +48,7 @@ def guarded(work: Callable[[], int]) -> int:
     try:
         return work()
     except FangxinError as error:
-        warn(f"fangxin: {error.message}")
-        if error.hint:
-            warn(f"  what to do: {error.hint}")
+        warn("\n".join(told(error)))
         return error.exit_code
     except BrokenPipeError:  # the reader of our output went away: nothing is left to say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -59,16 +57,5 @@ def guarded(work: Callable[[], int]) -> int:
         warn("fangxin: interrupted; `fangxin resume` goes on")
         return 70
     except Exception as error:
-        # The text of a foreign error may quote a row: only where it happened is told.
-        place = _place(error)
-        warn(f"fangxin: a defect of ours: {type(error).__name__} at {place}; `fangxin resume` is safe")
+        warn("\n".join(told(error)))
         return FangxinError.exit_code
-
-
-def _place(error: BaseException) -> str:
-    last = error.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    if last is None:
-        return "?"
-    return f"{last.tb_frame.f_globals.get('__name__', '?')}:{last.tb_lineno}"

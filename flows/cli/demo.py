@@ -65,7 +65,7 @@ def demo(home: Path, *, people: int, seed: int) -> int:
 
     say("\n4. fangxin erase: locate, export, destroy keys, overwrite, validate, publish (Prefect runs the steps)")
     waking.join()
-    document = _carry_out(house, batch)
+    document = _carried_out(house, batch)
     _told(house, document)
 
     say("\n5. What a stranger checks (python verify.py, no part of fangxin needed)")
@@ -138,16 +138,11 @@ def _where(estate: Any, subjects: Path, leaving: dict[str, Any]) -> None:  # Any
             say(f"   shared: {s['rows']} row of {s['dataset']}/{s['collection']} with {s['others']} other person: kept")
 
 
-def _carry_out(house: Path, batch: str) -> dict[str, Any]:  # Any: JSON
+def _carried_out(house: Path, batch: str) -> dict[str, Any]:  # Any: JSON
+    from fangxin.flows.cli.erase import carried_out
     from fangxin.flows.deployed import run_erase
-    from fangxin.flows.erase import summary
 
-    receipts = {r["request_id"]: r["receipt_code"] for r in summary(house, batch)["requests"]}
-    seconds = run_erase(batch)
-    document = summary(house, batch)
-    for one in document["requests"]:
-        one["receipt_code"] = receipts[one["request_id"]]
-    return {**document, "seconds": seconds}
+    return carried_out(house, batch, run_erase)
 
 
 def _told(house: Path, document: dict[str, Any]) -> None:  # Any: JSON

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,21 +116,21 @@ def erase(
         if export is not None:
             options["export"] = str(export.resolve())
         batch = open_batch(estate, people, options=options)
-        return carry_out(home, batch, as_json=as_json)
+        from fangxin.flows.deployed import run_erase
+
+        return tell(carried_out(home, batch, run_erase), as_json=as_json)
 
 
-def carry_out(home: Path, batch: str, *, as_json: bool) -> int:
-    """Run a batch's flow under Prefect and answer; the receipt codes are read before their key dies."""
-    from fangxin.flows.deployed import run_erase
+def carried_out(home: Path, batch: str, run: Callable[[str], None]) -> dict[str, Any]:
+    """Run a batch to its end and say what became of it; the receipt codes are read before their key dies."""
     from fangxin.flows.erase import summary
 
     receipts = {r["request_id"]: r["receipt_code"] for r in summary(home, batch)["requests"]}
-    seconds = run_erase(batch)
+    run(batch)
     document = summary(home, batch)
     for one in document["requests"]:
         one["receipt_code"] = receipts[one["request_id"]]
-    document["seconds"] = seconds
-    return tell(document, as_json=as_json)
+    return document
 
 
 def tell(document: dict[str, Any], *, as_json: bool) -> int:
@@ -169,19 +169,12 @@ def tell(document: dict[str, Any], *, as_json: bool) -> int:
 
 def resume(home: Path, batch: str | None, *, as_json: bool) -> int:
     """Finish what is open, from the ledger; plain functions, no Prefect needed."""
-    from fangxin.flows.erase import journey, summary
+    from fangxin.flows.erase import journey
     from fangxin.flows.estate import open_estate
 
     waiting = [batch] if batch else list(open_estate(home).requests.unfinished())
-    done, code = [], 0
-    for one in waiting:
-        receipts = {r["request_id"]: r["receipt_code"] for r in summary(home, one)["requests"]}
-        journey(one)
-        document = summary(home, one)
-        for request in document["requests"]:
-            request["receipt_code"] = receipts[request["request_id"]]
-            code = max(code, 0 if request["outcome"].startswith("erased") else 1)
-        done.append(document)
+    done = [carried_out(home, one, journey) for one in waiting]
+    erased = all(r["outcome"].startswith("erased") for document in done for r in document["requests"])
 
     def words() -> None:
         if not done:
@@ -190,7 +183,7 @@ def resume(home: Path, batch: str | None, *, as_json: bool) -> int:
             tell(document, as_json=False)
 
     answer({"batches": done}, as_json=as_json, words=words)
-    return code
+    return 0 if erased else 1
 
 
 def _plan_only(estate: Any, people: Cohorts, *, as_json: bool) -> int:  # Any: an Estate, imported with the command
