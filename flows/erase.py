@@ -37,6 +37,7 @@ from fangxin.flows.estate import Estate, alone, estate_of
 from fangxin.flows.evidence import (
     APPROVED,
     EXPORTED,
+    KEYS_INTENDED,
     LOCATED,
     OPENED,
     RESIDUE,
@@ -51,7 +52,7 @@ from fangxin.flows.frames import each, pack, unpack
 from fangxin.flows.locate import locate as find
 from fangxin.flows.overwrite import overwrite as act
 from fangxin.flows.overwrite import read_erasures
-from fangxin.flows.plan import Plan, decide, join
+from fangxin.flows.plan import Plan, decide, join, orders
 from fangxin.flows.publish import Story, package, software, state_findings
 from fangxin.flows.publish import publish as issue
 from fangxin.flows.validate import Sight, findings, locate_again, look, needles
@@ -324,6 +325,9 @@ STEPS: tuple[Step, ...] = (
 )  # fmt: skip
 
 
+_BEFORE_DESTRUCTION = (locate, plant, baseline, export)
+
+
 def journey(batch_id: str, *, home: Path | None = None) -> None:
     """Run every step of a batch that is not done yet: what `resume` does, and what the flow does as tasks."""
     with alone(estate_of(batch_id, home).settings.home):
@@ -332,14 +336,14 @@ def journey(batch_id: str, *, home: Path | None = None) -> None:
 
 
 def run_step(step: Step, batch_id: str) -> None:
-    """Run one step; an approved batch that is refused before anything was touched is given up, its people forgotten.
+    """Run one step; an approved batch that is refused before anything is destroyed is given up, its people forgotten.
 
-    Only the two steps before the first change refuse a batch; a later step that is started too early just says so.
+    Later steps that are started too early just say so: nothing is given up once a key may be dead.
     """
     try:
         step(batch_id)
-    except (InputError, NotAllowed):
-        if step.__name__ in ("locate", "plant"):
+    except (InputError, NotAllowed, DoesNotHold):
+        if step in _BEFORE_DESTRUCTION:
             abandon(batch_id)
         raise
 
@@ -350,12 +354,22 @@ def due(estate: Estate) -> tuple[str, ...]:
 
 
 def abandon(batch_id: str) -> None:
-    """Give up an approved batch that has changed nothing yet: its keys die, its sealed columns are emptied."""
+    """Give up an approved batch that has destroyed nothing yet: the canary goes, its keys die, its seals are emptied."""
     estate, batch = _open(batch_id)
-    untouched = batch.state == "open" and estate.requests.note(batch.id, "planting") is None
-    if untouched and _is_approved(batch):
-        keys.close(estate, batch)
-        estate.requests.finish(batch.id, state="abandoned")
+    if batch.state != "open" or not _is_approved(batch) or estate.ledger.find([mark(batch, KEYS_INTENDED)]):
+        return
+    if estate.requests.note(batch.id, "planting") is not None:
+        one = estate.requests.requests(batch.id)[-1]
+        found = find(estate, Cohort((Subject(one.id, one.identities),)))
+        plan = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date())
+        work = orders(estate.catalog, plan, estate.stores, estate.states())
+        for store in estate.stores:
+            store.recover(batch=batch.id)
+            for _done in store.erase(work.get(store.name, []), batch=batch.id):
+                pass
+            store.forget(batch=batch.id)
+    keys.close(estate, batch)
+    estate.requests.finish(batch.id, state="abandoned")
 
 
 # ---------------------------------------------------------------- helpers

@@ -254,8 +254,8 @@ class _Walk:
         self._merges()
         # A pair of (row, field) may be found by several facts; keep each once, so that masks see every field.
         self.db.execute(
-            "INSERT INTO hit SELECT DISTINCT fresh.* FROM fresh ANTI JOIN hit USING (subject, collection, unit, position,"
-            " field, fact, text)"
+            "INSERT INTO hit SELECT DISTINCT fresh.* FROM fresh ANTI JOIN hit"
+            " USING (subject, collection, unit, position, field, fact)"
         )
 
     def _merges(self) -> None:
@@ -291,13 +291,14 @@ class _Walk:
         candidates = self.db.sql(
             """
             SELECT h.subject, e.kind, e.value,
-                   min(h.collection || chr(1) || h.unit || chr(1) || lpad(h.position::TEXT, 20, '0') || chr(1) || e.field)
-                     AS least,
+                   min(h.collection || chr(1) || h.unit || chr(1) || lpad(h.position::TEXT, 20, '0')
+                       || chr(1) || e.field) AS least,
                    max(h.confidence) AS confidence
             FROM hit h JOIN emitted e USING (collection, unit, position)
             JOIN guard g ON g.collection = e.collection AND g.field = e.field
             WHERE h.edge = 'owns' AND e.value IS NOT NULL AND e.kind <> '@start' AND h.confidence >= g.min_confidence
-              AND NOT EXISTS (SELECT 1 FROM fact f WHERE f.subject = h.subject AND f.kind = e.kind AND f.value = e.value)
+              AND NOT EXISTS (SELECT 1 FROM fact f
+                              WHERE f.subject = h.subject AND f.kind = e.kind AND f.value = e.value)
             GROUP BY ALL ORDER BY h.subject, e.kind, e.value
             """
         ).to_arrow_table()
@@ -427,7 +428,8 @@ class _Walk:
         ).to_arrow_table()
         facts = self.db.sql("SELECT subject, kind, value, hop FROM fact ORDER BY subject, kind, value").to_arrow_table()
         texts = self.db.sql(
-            "SELECT DISTINCT subject, collection, unit, position, field, text FROM hit WHERE text IS NOT NULL ORDER BY ALL"
+            "SELECT DISTINCT subject, collection, unit, position, field, text FROM hit"
+            " WHERE text IS NOT NULL ORDER BY ALL"
         ).to_arrow_table()
         starts = self.db.sql(
             "SELECT DISTINCT collection, unit, position, value AS start FROM emitted WHERE kind = '@start' ORDER BY ALL"

@@ -1,0 +1,75 @@
+"""Readiness: what must hold before anything is touched; the first thing that does not is an error that says what to do.
+
+* The catalog has no lint error, and every collection can be erased: reviewed, with a mode.
+* Every store can be opened and written, and holds what the catalog says.
+* What is to die with its key lies under a key already.
+* Where the operator requires overwriting, every unit lies on a medium that allows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from fangxin.data.catalog.lint import lint
+from fangxin.data.catalog.tree import Severity
+from fangxin.data.errors import CatalogError, NotAllowed
+from fangxin.data.vocabulary import Catalog, Collection, Mode, Store
+
+
+def check(catalog: Catalog, sources: Sequence[Path], stores: Sequence[Store], *, require: str | None) -> None:
+    """Raise CatalogError, NotAllowed or StoreUnavailable; changes nothing."""
+    wrong = [str(p) for p in lint(sources) if p.severity is Severity.ERROR]
+    if wrong:
+        raise CatalogError(wrong)
+    for dataset in catalog.datasets:
+        for collection in dataset.collections:
+            _erasable(collection, ours=dataset.ours)
+    for store in stores:
+        store.check(for_writing=True)
+    for store in stores:
+        for collection in store.collections:
+            _under_keys(store, collection)
+    if require == "overwrite":
+        _overwritable(stores)
+
+
+def _erasable(collection: Collection, *, ours: bool) -> None:
+    lacking = (
+        "it has no erasure block"
+        if not ours
+        else "it is not reviewed"
+        if not collection.reviewed
+        else "it has no mode"
+        if collection.mode is None
+        else ""
+    )
+    if lacking:
+        raise NotAllowed(
+            f"{collection.where or collection.address}: {collection.address} cannot be erased: {lacking}",
+            hint="finish the catalog: `fangxin catalog lint` says what is missing",
+        )
+
+
+def _under_keys(store: Store, collection: Collection) -> None:
+    stored = store.fields(collection)
+    for one in collection.fields:
+        if one.mode is Mode.CRYPTO_ERASE and one.name in stored.names:
+            if pa.types.is_large_binary(stored.field(one.name).type):
+                continue
+            raise NotAllowed(
+                f"{one.where or collection.address}: {collection.address}.{one.name} is to be erased by its key, but "
+                "stands in clear",
+                hint="run `fangxin protect` first",
+            )
+
+
+def _overwritable(stores: Sequence[Store]) -> None:
+    refused = [f"{s.name}: {unit}: {why}" for s in stores for unit, why in sorted(s.examine().items()) if why]
+    if refused:
+        raise NotAllowed(
+            f"--require overwrite: {len(refused)} units cannot be overwritten where they lie; first: {refused[0]}",
+            hint="move the store to an ext4 or xfs file system of its own, or run without --require",
+        )
