@@ -27,5 +27,8 @@ check: setup
 	$(B)/lint-imports
 	$(B)/python -m pytest -q -m "not slow"
 
+drill: setup
+	$(B)/python tests/journeys/worker_drill.py
+
 lock: .venv/bin/uv
 	$(B)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-header --no-annotate -q -o requirements.lock
