@@ -35,17 +35,30 @@ def locate(
     def words() -> None:
         for one in document["subjects"]:
             say(f"subject {one['ref']}")
-            table(
-                ("collection", "unit", "rows", "via"),
-                [(f"{t['dataset']}/{t['collection']}", t["unit"], t["rows"], t["via"][0]) for t in one["traces"]],
-            )
+            table(("collection", "edge", "units", "rows", "via"), _by_collection(one["traces"]))
             for s in one["shared"]:
                 say(f"shared: {s['dataset']}/{s['collection']}: {s['rows']} rows with {s['others']} others")
+            say()
         for halt in document["halts"]:
             say(f"subject {halt['ref']}: the walk halted at {halt['collection']}: {halt['guard']}")
 
     answer(document, as_json=as_json, words=words)
     return 4 if document["halts"] else 0
+
+
+def _by_collection(traces: Sequence[dict[str, Any]]) -> list[tuple[object, ...]]:  # Any: JSON
+    """Traces as a table for people: units and rows of each collection and edge, and the shortest path there."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for one in traces:
+        groups.setdefault((f"{one['dataset']}/{one['collection']}", one["edge"]), []).append(one)
+    return [
+        (*key, len(ones), sum(t["rows"] for t in ones), min((v for t in ones for v in t["via"]), key=_steps))
+        for key, ones in sorted(groups.items())
+    ]
+
+
+def _steps(path: str) -> tuple[int, str]:
+    return path.count(" > "), path
 
 
 def located(found: Any, people: Cohorts) -> dict[str, Any]:  # Any: a Closure; its module is heavy to import

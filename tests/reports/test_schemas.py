@@ -50,7 +50,7 @@ ANSWERS: dict[str, Any] = {
             {
                 "ref": "s-1", "identities": [{"kind": "phone_number", "source": "given"}],
                 "traces": [{"dataset": "lecard", "collection": "orders", "unit": "month=1/a.parquet", "rows": 3,
-                            "via": ["lecard/会员.手机号", "lecard/orders.member_id"]}],
+                            "edge": "owns", "via": ["lecard/会员.手机号", "lecard/orders.member_id"]}],
                 "shared": [{"dataset": "lecard", "collection": "地址", "rows": 1, "others": 1}],
             }
         ],

@@ -1,0 +1,234 @@
+"""What scripts rely on: every `--json` answer is what its schema says, and exit codes are those of the contract."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evidence.small_home import make_home
+from jsonschema import Draft202012Validator
+
+import fangxin.reports
+from fangxin.flows.cli.main import main
+
+SCHEMAS = Path(fangxin.reports.__file__).parent / "schemas"
+Document = dict[str, Any]  # Any: JSON
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A tiny LeCard estate, protected, with a rehearsal home beside it, and what the commands answered on the way."""
+
+    root: Path
+    answers: dict[str, Document]
+
+    @property
+    def catalog(self) -> str:
+        return str(self.root / "shop" / "catalog")
+
+    @property
+    def home(self) -> list[str]:
+        return ["--home", str(self.root / "house")]
+
+    def subjects(self, people: int) -> str:
+        lines = (self.root / "shop" / "leavers.csv").read_text("utf-8").splitlines()
+        path = self.root / f"first-{people}.csv"
+        path.write_text("\n".join(lines[: people + 1]) + "\n", "utf-8")
+        return str(path)
+
+    def phone(self) -> str:
+        with (self.root / "shop" / "leavers.csv").open(encoding="utf-8") as lines:
+            found = next(csv.DictReader(lines))["phone_number"]
+        path = self.root / "phone.txt"
+        path.write_text(found + "\n", "utf-8")
+        return str(path)
+
+
+def asked(*argv: str) -> tuple[int, Document, str]:
+    """Run a command in this process: exit code, its one JSON document, and what it said on stderr."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main([*argv, "--json"])
+    return code, json.loads(out.getvalue() or "{}"), err.getvalue()
+
+
+def refused(*argv: str) -> tuple[int, str]:
+    """Run a command that must not answer: exit code and what it said on stderr."""
+    code, document, said = asked(*argv)
+    assert document == {}
+    return code, said
+
+
+def conforms(name: str, document: Document) -> None:
+    schema = Draft202012Validator(json.loads((SCHEMAS / f"{name}.json").read_text("utf-8")))
+    assert [error.message for error in schema.iter_errors(document)] == []
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    root = tmp_path_factory.mktemp("answers")
+    before = dict(os.environ)
+    found = Shop(root, {})
+    for name, argv in {
+        "sample": ["sample", str(root / "shop"), "--people", "40"],
+        "init": ["init", str(root / "house"), "--rehearsal"],
+        "protect": ["protect", "--catalog", found.catalog, *found.home],
+        "protect again": ["protect", "--catalog", found.catalog, *found.home],
+    }.items():
+        code, found.answers[name], said = asked(*argv)
+        assert code == 0, said
+    yield found
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.parametrize("name", ["sample", "init", "protect"])
+def test_making_and_protecting_an_estate_answers_as_declared(shop: Shop, name: str) -> None:
+    conforms(name, shop.answers[name])
+
+
+def test_protecting_twice_changes_nothing_the_second_time(shop: Shop) -> None:
+    assert shop.answers["protect"]["stores"] != []
+    assert shop.answers["protect again"] == {"stores": []}
+
+
+def test_a_catalog_is_judged_with_place_and_severity(shop: Shop, tmp_path: Path) -> None:
+    code, document, _ = asked("catalog", "lint", shop.catalog)
+    conforms("catalog-lint", document)
+    assert (code, document["errors"]) == (0, 0)
+    wrong = tmp_path / "wrong.yml"
+    wrong.write_text("dataset:\n  - fides_key: shop\n    colections: []\n", "utf-8")
+    code, document, _ = asked("catalog", "lint", str(wrong))
+    conforms("catalog-lint", document)
+    assert code == 3
+    assert document["problems"][0]["where"].startswith(str(wrong) + ":")
+
+
+def test_locating_answers_with_counts_and_paths_and_never_a_value(shop: Shop) -> None:
+    subjects = shop.subjects(2)
+    code, document, _ = asked("locate", "--catalog", shop.catalog, "--subjects", subjects, *shop.home)
+    conforms("locate", document)
+    assert code == 0
+    assert len(document["subjects"]) == 2
+    assert all(one["traces"] for one in document["subjects"])
+    with Path(subjects).open(encoding="utf-8") as lines:
+        values = {value for row in csv.DictReader(lines) for value in row.values()}
+    assert not [value for value in values if value in json.dumps(document)]
+
+
+def test_erasing_without_approval_shows_the_plan_and_touches_nothing(shop: Shop) -> None:
+    stores = shop.root / "shop" / "stores"
+    before = {path: path.read_bytes() for path in stores.rglob("*") if path.is_file()}
+    code, document, said = asked("erase", "--catalog", shop.catalog, "--subjects", shop.subjects(1), *shop.home)
+    conforms("locate", document)
+    assert code == 4
+    assert "--yes" in said
+    assert {path: path.read_bytes() for path in stores.rglob("*") if path.is_file()} == before
+
+
+def test_the_vault_tells_its_keys_by_domain_and_what_its_root_holder_may_claim(shop: Shop) -> None:
+    code, document, _ = asked("keys", "status", *shop.home)
+    conforms("keys-status", document)
+    assert code == 0
+    assert document["keys"] == sum(one["keys"] for one in document["domains"]) > 0
+    assert [one["name"] for one in document["holders"]] == ["file"]
+
+
+def test_resuming_a_finished_home_finds_nothing_to_do(shop: Shop) -> None:
+    code, document, _ = asked("resume", *shop.home)
+    conforms("resume", document)
+    assert (code, document["batches"]) == (0, [])
+
+
+# ------------------------------------------------------------ exit codes of scan and verify
+
+
+def test_a_scan_that_finds_somebody_answers_1_with_places_and_without_the_value(shop: Shop) -> None:
+    stores, phone = str(shop.root / "shop" / "stores"), shop.phone()
+    code, document, said = asked("scan", stores, "--identity", f"phone_number=@{phone}", *shop.home)
+    conforms("scan", document)
+    assert code == 1
+    assert {Path(hit["path"]).name for hit in document["hits"]} >= {"wallet.db", "members.csv"}
+    assert Path(phone).read_text("utf-8").strip() not in json.dumps(document) + said
+
+
+def test_a_scan_that_finds_nobody_answers_0(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing about anybody", "utf-8")
+    (tmp_path / "phone").write_text("13900001111\n", "utf-8")
+    place, phone = str(tmp_path / "notes.txt"), str(tmp_path / "phone")
+    code, document, _ = asked("scan", place, "--identity", f"phone_number=@{phone}", *shop.home)
+    conforms("scan", document)
+    assert (code, document["hits"], document["files"]) == (0, [], 1)
+
+
+def test_a_scan_that_cannot_open_a_container_answers_2(shop: Shop, tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "cut.db")) as db:
+        db.execute("CREATE TABLE t (a)")
+        db.executemany("INSERT INTO t VALUES (?)", [("x" * 500,)] * 100)
+        db.commit()
+    whole = (tmp_path / "cut.db").read_bytes()
+    (tmp_path / "cut.db").write_bytes(whole[: len(whole) // 2 + 100])
+    (tmp_path / "phone").write_text("13900001111\n", "utf-8")
+    place, phone = str(tmp_path / "cut.db"), str(tmp_path / "phone")
+    code, document, _ = asked("scan", place, "--identity", f"phone_number=@{phone}", *shop.home)
+    conforms("scan", document)
+    assert code == 2
+    assert document["not_examinable"][0]["path"] == place
+
+
+@pytest.mark.parametrize(
+    ("argv", "what"),
+    [
+        (["scan", "there-is-none", "--identity", "phone_number=@nothing"], "no such file"),
+        (["scan", "."], "at least one identity"),
+        (["scan", ".", "--identity", "phone_number"], "KIND=@FILE"),
+        (["scan"], "command line"),
+        (["verify", "there-is-none"], "there is no such package"),
+        (["unknown-command"], "command line"),
+    ],
+    ids=["no such path", "no identity", "no value", "no path", "no package", "no such command"],
+)
+def test_wrong_usage_answers_3_and_says_what_was_expected(shop: Shop, argv: list[str], what: str) -> None:
+    code, said = refused(*argv)
+    assert code == 3
+    assert what in said
+
+
+def test_verify_answers_0_1_and_2_for_true_false_and_incomplete_evidence(shop: Shop, tmp_path: Path) -> None:
+    small = make_home(tmp_path)
+    package, trust = str(small.zip), str(small.trust)
+    answers = {}
+    answers["true"] = asked("verify", package, "--trust", trust, *shop.home)
+    answers["incomplete"] = asked("verify", package, *shop.home)
+    raw = bytearray(small.zip.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (tmp_path / "false.zip").write_bytes(raw)
+    answers["false"] = asked("verify", str(tmp_path / "false.zip"), "--trust", trust, *shop.home)
+    for _code, document, _said in answers.values():
+        conforms("verify", document)
+    assert {name: code for name, (code, _, _) in answers.items()} == {"true": 0, "incomplete": 2, "false": 1}
+    assert all(code == document["exit_code"] for code, document, _ in answers.values())
+
+
+def test_a_value_on_the_command_line_is_warned_about_outside_rehearsal_homes(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("", "utf-8")
+    plain = ["scan", str(tmp_path / "empty.txt"), "--identity", "phone_number=13900001111"]
+    assert "shell history" in asked(*plain, "--home", str(tmp_path / "no-home"))[2]
+    assert "shell history" not in asked(*plain, *shop.home)[2]
+
+
+def test_the_clock_moves_in_rehearsal_homes_only(shop: Shop, tmp_path: Path) -> None:
+    assert asked("init", str(tmp_path / "real"))[0] == 0
+    asking = ["locate", "--catalog", shop.catalog, "--subjects", shop.subjects(1), "--now", "2026-11-24T09:00:00+08:00"]
+    code, said = refused(*asking, "--home", str(tmp_path / "real"))
+    assert code == 4
+    assert "rehearsal" in said
