@@ -6,6 +6,7 @@ the person either. Its values are random and valid-looking, never a real person'
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Collection as Collection_
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from stdnum.cn import ric
 
 from fangxin.data.catalog.kinds import canonical, stored_forms
 from fangxin.data.keys.columns import protect_rows
-from fangxin.data.vocabulary import Collection, Field, Identity, IdentityFormat, Mode
+from fangxin.data.vocabulary import Catalog, Collection, Field, Identity, IdentityFormat, Mode
 from fangxin.flows.estate import Estate
 
 LONG_AGO = date(2000, 1, 3)  # before every retention period, so that no law keeps a canary
@@ -59,8 +60,25 @@ def canary_identities(kinds: frozenset[str], person_kind: str | None) -> tuple[I
     return tuple(found)
 
 
+def persona(catalog: Catalog, identities: tuple[Identity, ...]) -> tuple[Identity, ...]:
+    """The identities, and the canary's value of every reference: the same ones whenever they are asked for.
+
+    A planting that was killed goes on with rows that refer to those which stand already, and finds these even where
+    nothing leads to them yet.
+    """
+    known = {i.kind: i.value for i in identities}
+    seed = "".join(v for _k, v in sorted(known.items())).encode()
+    for collection in catalog.collections:
+        for one in collection.fields:
+            kind = _reference(one)
+            if kind is not None and one.identity is None and kind not in known:
+                digest = hashlib.blake2b(seed + kind.encode(), digest_size=8).digest()
+                known[kind] = str(870_000_000_000_000_000 + int.from_bytes(digest, "big") % 10**16)
+    return tuple(Identity(k, v) for k, v in known.items())
+
+
 def plant(estate: Estate, identities: tuple[Identity, ...], *, but: Collection_[str] = frozenset()) -> dict[str, int]:
-    """Plant one row in every collection that can be erased, but for those where it stands; return how many each."""
+    """Plant one row of a persona in every collection that can be erased, but for those where it stands already."""
     known = {i.kind: i.value for i in identities}
     planted = {}
     for collection in estate.catalog.collections:
@@ -106,14 +124,18 @@ def _text(collection: Collection, one: Field, known: dict[str, str]) -> str | No
     """What the canary's row holds in a field, as text; None leaves the field to the store."""
     if one.identity is not None:
         return stored_forms(one.identity, known[one.identity], one.identity_format, None)[-1 if _raw(one) else 0]
-    reference = next((k for k in (*one.matches, *one.emits) if k.startswith("ref:")), None)
+    reference = _reference(one)
     if reference is not None:
-        return known.setdefault(reference, str(870_000_000_000_000_000 + secrets.randbelow(10**16)))
+        return known[reference]
     if collection.retention is not None and one.name == collection.retention.start:
         return LONG_AGO.isoformat()
     if one.data_type == "text":
         return "canary " + " ".join(v for k, v in sorted(known.items()) if not k.startswith("ref:"))
     return f"canary {secrets.token_hex(6)}" if one.personal else None
+
+
+def _reference(one: Field) -> str | None:
+    return next((k for k in (*one.matches, *one.emits) if k.startswith("ref:")), None)
 
 
 def _raw(one: Field) -> bool:

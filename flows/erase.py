@@ -148,10 +148,11 @@ def plant(batch_id: str) -> None:
     one = estate.requests.requests(batch.id)[-1]
     estate.meter.step = "plant"
     cohort = Cohort((Subject(one.id, one.identities),))
-    standing = set(find(estate, cohort).traces["collection"].to_pylist())
     for store in estate.stores:
         store.recover(batch=batch.id)
-    planted = canaries.plant(estate, one.identities, but=standing)
+    persona = canaries.persona(estate.catalog, one.identities)
+    standing = set(find(estate, Cohort((Subject(one.id, persona),))).traces["collection"].to_pylist())
+    planted = canaries.plant(estate, persona, but=standing)
     found = find(estate, cohort)
     planted = {a: 1 for a in [*planted, *standing]}
     mine = _numbered(decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date()), one.number)
@@ -303,6 +304,7 @@ def publish(batch_id: str) -> None:
     estate, batch = _open(batch_id)
     if _done(estate, batch, "publish"):
         return
+    load_sources(estate, software().sha256)  # what certifies may be a newer version than what opened the batch
     story = _story(estate, batch)
     issued = issue(estate, story)
     path = package(estate, story, issued)
@@ -354,7 +356,7 @@ def due(estate: Estate) -> tuple[str, ...]:
 
 
 def abandon(batch_id: str) -> None:
-    """Give up an approved batch that has destroyed nothing yet: the canary goes, its keys die, its seals are emptied."""
+    """Give up an approved batch that has destroyed nothing yet: the canary goes, its keys die, its seals empty."""
     estate, batch = _open(batch_id)
     if batch.state != "open" or not _is_approved(batch) or estate.ledger.find([mark(batch, KEYS_INTENDED)]):
         return

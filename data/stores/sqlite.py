@@ -56,6 +56,8 @@ from fangxin.data.vocabulary import (
     Unit,
 )
 
+_PLANTING = "plant"  # the batch name under which plants leave records
+
 
 class SqliteStore:
     """Tables of SQLite databases; `url` is one file or a folder whose databases the collections' globs name."""
@@ -195,12 +197,14 @@ class SqliteStore:
             yield _erasure(done)
 
     def recover(self, *, batch: str) -> None:
-        """Finish or undo what a killed run left."""
+        """Finish or undo what a killed run left of this batch, and of planting."""
         self.pending.recover(batch=batch)
+        self.pending.recover(batch=_PLANTING)
 
     def forget(self, *, batch: str) -> None:
         """Drop the records of a batch whose outcomes are in the ledger."""
         self.pending.forget(batch=batch)
+        self.pending.forget(batch=_PLANTING)
 
     def plant(self, collection: Collection, row: Mapping[str, Any]) -> None:  # Any: a value of any column type
         """Insert one row into the first database of the collection; NOT NULL columns without a value are filled.
@@ -229,10 +233,10 @@ class SqliteStore:
             db.execute(f"INSERT INTO {table.sql} ({names}) VALUES ({marks})", tuple(values.values()))
             db.execute("COMMIT")
             if wal:
-                held = self.pending.hold(beside(path, "-wal"), batch="plant")
+                held = self.pending.hold(beside(path, "-wal"), batch=_PLANTING)
         if held is not None:
-            self.pending.discard(held, batch="plant")
-            self.pending.forget(batch="plant")
+            self.pending.discard(held, batch=_PLANTING)
+            self.pending.forget(batch=_PLANTING)
 
     # ------------------------------------------------------------ parts
 
