@@ -1,5 +1,5 @@
 # Everything a fresh machine with python3, venv and make needs.
-.PHONY: setup demo test check lock bench drill docs serve sabotage fuzz
+.PHONY: setup demo test check drill lock
 PY ?= python3
 B := .venv/bin
 
