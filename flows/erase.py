@@ -141,7 +141,8 @@ def plant(batch_id: str) -> None:
     if not _is_approved(batch):  # before the canary: without an approval nothing changes in any store
         raise NotAllowed("the plan is not approved", hint="--yes approves it in operator mode")
     people = _plan(estate, batch, "people")
-    if estate.requests.note(batch.id, "planting") is None:
+    interrupted = estate.requests.note(batch.id, "planting") is not None
+    if not interrupted:
         if _unpack_states(estate.requests.kept(batch, "states/located")) != estate.states():
             raise NotAllowed("a store changed after it was located", hint="stop its writers, then run this again")
         estate.requests.done(batch.id, "planting", at=estate.minute, note={})
@@ -151,7 +152,9 @@ def plant(batch_id: str) -> None:
     for store in estate.stores:
         store.recover(batch=batch.id)
     persona = canaries.persona(estate.catalog, one.identities)
-    standing = set(find(estate, Cohort((Subject(one.id, persona),))).traces["collection"].to_pylist())
+    standing: set[str] = set()
+    if interrupted:  # some rows may stand already: they are not planted twice
+        standing = set(find(estate, Cohort((Subject(one.id, persona),))).traces["collection"].to_pylist())
     planted = canaries.plant(estate, persona, but=standing)
     found = find(estate, cohort)
     planted = {a: 1 for a in [*planted, *standing]}
@@ -305,6 +308,7 @@ def publish(batch_id: str) -> None:
     if _done(estate, batch, "publish"):
         return
     load_sources(estate, software().sha256)  # what certifies may be a newer version than what opened the batch
+    load_sources(estate, software().sha256)  # a resumed batch may be finished by newer code than it began with
     story = _story(estate, batch)
     issued = issue(estate, story)
     path = package(estate, story, issued)

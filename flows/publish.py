@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,6 +142,7 @@ def state_findings(estate: Estate, batch: Batch, findings: pd.DataFrame, figures
     return digest
 
 
+@cache
 def software() -> Software:
     """Version, and SHA-256 over every source file of the four rooms, sorted by path."""
     root = Path(fangxin.__file__).resolve().parent

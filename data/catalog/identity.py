@@ -153,7 +153,7 @@ class _Walk:
             str(f.mask.constant) for c in catalog.collections for f in c.fields if f.mask.constant is not None
         }
         self.collections = {c.address: c for c in catalog.collections}
-        self.stopped = 0
+        self.stopped = self.reversed = 0
         self.halts: set[tuple[int, str, str]] = set()
         self.db = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
         self.db.execute("SET threads=2")
@@ -194,7 +194,7 @@ class _Walk:
         hop += 1
         self._ask(self._question(set(self.collections) - emitting, None), hop)
         shared = self._reverse()
-        return self._result(shared, hop)
+        return self._result(shared, hop + self.reversed)
 
     def _stops(self, kind: str, value: str) -> bool:
         """Whether a fact matches nothing: built-in stop values, the operator's list, and our own masks."""
@@ -359,6 +359,7 @@ class _Walk:
         ).to_arrow_table()
         if not used.num_rows:
             return []
+        self.reversed = 1  # one more pass over the stores
         kinds = sorted(set(used["kind"].to_pylist()))
         facts = (
             self.db.sql(
