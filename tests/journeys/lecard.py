@@ -1,4 +1,4 @@
-"""A LeCard estate with its home, for journeys: made once, copied for whoever changes it, erased from in this process."""
+"""A LeCard estate with its home: made once, copied for whoever changes it, erased from in this process."""
 
 from __future__ import annotations
 
