@@ -1,0 +1,208 @@
+"""Whatever is still there when validation looks stops publishing: no certificate, nothing issued in the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from journeys.lecard import LeCard, seed
+from journeys.witness import Leaving, Needles, expected, read, same
+
+from fangxin.checks.suites import erased
+from fangxin.data.errors import CatalogError, DoesNotHold, FangxinError, Incomplete
+from fangxin.data.keys.envelope import ref_of
+from fangxin.flows import erase as journeys
+
+ROLES = ("two_accounts", "mentioned")
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A journey that has done everything but validate; `before` is the estate as it was."""
+
+    lecard: LeCard
+    before: LeCard
+    batch: str
+
+    @property
+    def person(self) -> dict[str, list[int]]:
+        return self.lecard.cast["two_accounts"]
+
+
+@pytest.fixture(scope="module")
+def stopped(pristine: LeCard, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, LeCard, str]:
+    """Where the journey ran, a copy of all of it as it stood before validation, and the batch."""
+    root = tmp_path_factory.mktemp("waiting")
+    mine = pristine.copy(root / "lecard")
+    batch = mine.begin([seed(mine.cast[role]) for role in ROLES])
+    for step in journeys.STEPS[: journeys.STEPS.index(journeys.validate)]:
+        journeys.run_step(step, batch)
+    return mine.root, mine.copy(root / "frozen"), batch
+
+
+@pytest.fixture
+def waiting(stopped: tuple[Path, LeCard, str], pristine: LeCard) -> Waiting:
+    """The same moment for every test: a batch remembers where its catalog lies, so the place must be the same."""
+    place, frozen, batch = stopped
+    shutil.rmtree(place)
+    os.environ["FANGXIN_HOME"] = str(place / "home")
+    return Waiting(frozen.copy(place), pristine, batch)
+
+
+# ---------------------------------------------------------------- what may be left behind
+
+
+def an_old_file_of_theirs(waiting: Waiting) -> Path:
+    """A month of trades comes back from a backup."""
+    months = sorted((waiting.before.stores / "lake/transactions").rglob("*.parquet"))
+    name = months[0].relative_to(waiting.before.stores)
+    shutil.copy2(waiting.before.stores / name, waiting.lecard.stores / name)
+    return waiting.lecard.stores / name
+
+
+def a_row_of_theirs(waiting: Waiting) -> Path:
+    """Somebody still writes: a coupon for an account that is gone."""
+    wallet = waiting.lecard.stores / "wallet.db"
+    with closing(sqlite3.connect(wallet)) as db, db:
+        account = waiting.person["accounts"][1]
+        db.execute("INSERT INTO coupons VALUES (1, ?, '咖啡券', 500, '2027-01-01')", [account])
+    return wallet
+
+
+def a_file_that_nobody_catalogued(waiting: Waiting) -> Path:
+    """A note with their phone in a folder of a store."""
+    note = waiting.lecard.stores / "support" / "notes.txt"
+    note.write_text(f"call back {waiting.person['phones'][0]}\n")
+    return note
+
+
+def a_line_of_theirs_in_a_later_chat(waiting: Waiting) -> Path:
+    """A new unit that was not there when people were located."""
+    from gzip import compress
+
+    line = {"chat_id": 1, "account_id": 1, "at": "", "sender": "agent", "text": waiting.person["phones"][0]}
+    late = waiting.lecard.stores / "support" / "chats-2026-12.jsonl.gz"
+    late.write_bytes(compress(json.dumps(line).encode() + b"\n"))
+    return late
+
+
+LEFT_BEHIND = (
+    an_old_file_of_theirs,
+    a_row_of_theirs,
+    a_file_that_nobody_catalogued,
+    a_line_of_theirs_in_a_later_chat,
+)
+
+
+def _nothing_is_published(waiting: Waiting) -> None:
+    """Neither after the failure, nor when somebody tries the later steps directly."""
+    for step in (journeys.publish, journeys.close):
+        with pytest.raises(FangxinError) as refused:
+            step(waiting.batch)
+        assert refused.value.exit_code in (1, 2, 4)
+    estate = waiting.lecard.open()
+    issued = [entry["type"] for _index, entry in estate.ledger.entries()]
+    assert "certificate.issued" not in issued
+    assert "validated" not in issued
+    assert list((estate.settings.home / "certificates").iterdir()) == []
+    assert list((estate.settings.home / "dsse").iterdir()) == []
+    assert estate.requests.unfinished() == (waiting.batch,)
+
+
+@pytest.mark.parametrize("what", LEFT_BEHIND, ids=lambda f: f.__name__)
+def test_nothing_is_published_while_there_is(waiting: Waiting, what: Callable[[Waiting], Path]) -> None:
+    what(waiting)
+    with pytest.raises(DoesNotHold) as found:
+        journeys.run_step(journeys.validate, waiting.batch)
+    assert found.value.exit_code == 1
+    values = {phone: "phone" for phone in waiting.person["phones"]}
+    assert list(Needles(values).within(str(found.value).encode())) == []
+    _nothing_is_published(waiting)
+    assert "residue.found" in [entry["type"] for _index, entry in waiting.lecard.open().ledger.entries()]
+
+
+def test_when_the_cause_is_gone_the_same_batch_is_published(waiting: Waiting) -> None:
+    note = a_file_that_nobody_catalogued(waiting)
+    with pytest.raises(DoesNotHold):
+        journeys.journey(waiting.batch, home=waiting.lecard.home)
+    note.unlink()
+    journeys.journey(waiting.batch, home=waiting.lecard.home)
+    outcomes = [one["outcome"] for one in journeys.summary(waiting.lecard.home, waiting.batch)["requests"]]
+    assert outcomes == ["erased_with_retention"] * len(ROLES)
+    leaving = Leaving.of([waiting.lecard.cast[role] for role in ROLES])
+    assert same(expected(read(waiting.before.stores), leaving).after, read(waiting.lecard.stores)) == {}
+
+
+# ---------------------------------------------------------------- what may be wrong with the findings
+
+
+SPOILED: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], type[FangxinError]]] = {
+    "a missing collection": (lambda t: t[t["collection"] != "coupons"], DoesNotHold),
+    "a missing person": (lambda t: t[t["subject"] != 1], DoesNotHold),
+    "a null": (lambda t: t.astype({"ground": object}).assign(ground=None), DoesNotHold),
+    "a hit": (lambda t: t.assign(hits_after=1), DoesNotHold),
+    "an expectation that cannot be evaluated": (lambda t: t.drop(columns=["hits_after"]), Incomplete),
+}
+
+
+@pytest.mark.parametrize("what", SPOILED)
+def test_nothing_is_published_over_findings_with(waiting: Waiting, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table alone is spoiled on its way to the suite; the suite is the real one."""
+    spoil, error = SPOILED[what]
+    judge = erased.judge
+    monkeypatch.setattr(erased, "judge", lambda table, **known: judge(spoil(table), **known))
+    with pytest.raises(error):
+        journeys.run_step(journeys.validate, waiting.batch)
+    _nothing_is_published(waiting)
+
+
+# ---------------------------------------------------------------- a look that is blind beforehand
+
+
+def test_a_catalog_through_which_somebody_could_not_be_found_is_refused_before_a_batch_exists(lecard: LeCard) -> None:
+    """It forgot how coupons refer to accounts: nobody would be found there, the canary neither."""
+    reference = "{data_type: integer, references: [{dataset: wallet, field: accounts.account_id, direction: from}]}"
+    head, tail = lecard.catalog.read_text("utf-8").split("- name: coupons", 1)
+    lecard.catalog.write_text(f"{head}- name: coupons{tail.replace(reference, '{data_type: integer}', 1)}", "utf-8")
+    before = _digests(lecard.stores)
+    with pytest.raises(CatalogError, match="wallet/coupons") as refused:
+        lecard.begin([seed(lecard.cast["two_accounts"])])
+    assert refused.value.exit_code == 3
+    assert _digests(lecard.stores) == before
+    assert lecard.open().requests.unfinished() == ()
+
+
+def test_a_scan_that_does_not_see_the_canary_stops_the_run_before_anything_of_anybody_is_touched(
+    lecard: LeCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scan is given the person's forms and not the canary's: whatever it says afterwards would prove nothing."""
+    needles = journeys.needles
+    monkeypatch.setattr(journeys, "needles", lambda catalog, facts: needles(catalog, facts[facts["subject"] == 0]))
+    before, person = read(lecard.stores), lecard.cast["two_accounts"]
+    batch = lecard.begin([seed(person)])
+    with pytest.raises(DoesNotHold, match="the baseline is blind"):
+        journeys.journey(batch, home=lecard.home)
+    assert same(before, read(lecard.stores)) == {}  # the canary left again, too
+    estate = lecard.open()
+    assert estate.requests.unfinished() == ()
+    for account in person["accounts"]:
+        assert estate.tree.get(ref_of(estate.catalog.person_kind or "", str(account)), estate.tree.domain_code("kyc"))
+    types = {entry["type"] for _index, entry in estate.ledger.entries()}
+    assert not types & {"validated", "certificate.issued"}
+    assert list((lecard.home / "certificates").iterdir()) == []
+    values = {number: "phone" for number in person["phones"]} | {person["email"]: "email"}
+    assert Needles(values).below(lecard.home) == []
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
