@@ -6,15 +6,18 @@ there before and is not there after, and ends with the auditor's table.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sys
 import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fangxin.flows.cli.console import say, table
+from fangxin.data.errors import InputError
+from fangxin.flows.cli.console import answer, say, table
 
 NOW = "2026-11-24T09:00:00+08:00"  # rehearsal time: the sample's months end shortly before
 _ROLES = {
@@ -27,8 +30,17 @@ _ROLES = {
 }
 
 
-def demo(home: Path, *, people: int, seed: int) -> int:
+def demo(home: Path, *, people: int, seed: int, as_json: bool) -> int:
     """Run the whole main job in `home/demo`, which is made anew; exit code of the verifier."""
+    if not as_json:
+        return _demo(home, people=people, seed=seed)[0]
+    with contextlib.redirect_stdout(sys.stderr):  # the story goes where logs go
+        code, document = _demo(home, people=people, seed=seed)
+    answer(document, as_json=True, words=lambda: None)
+    return code
+
+
+def _demo(home: Path, *, people: int, seed: int) -> tuple[int, dict[str, Any]]:  # Any: JSON
     from fangxin.data.sample.lecard import sample
     from fangxin.flows.cli import home as commands
     from fangxin.flows.estate import make_home
@@ -76,14 +88,20 @@ def demo(home: Path, *, people: int, seed: int) -> int:
     say(f"package      {document['package']}")
     say(f"export       {root / 'export'}   (a new copy: delete it when you have seen it)")
     say(f"verify exit  {code}; {time.monotonic() - started:.0f} s in all")
-    return code
+    return code, {**document, "verify": code, "export": str(root / "export")}
 
 
 def _make_room(root: Path) -> None:
-    """Remove an earlier demo, and only that."""
+    """Remove an earlier demo, and only that; InputError when the folder is somebody else's."""
+    mark = root / ".fangxin-demo"
+    if root.exists() and any(root.iterdir()) and not mark.is_file():
+        raise InputError(
+            f"{root}: expected nothing or an earlier demo, found something else", hint="choose another --home"
+        )
     if root.exists():
         shutil.rmtree(root)
     root.mkdir(parents=True)
+    mark.write_text("made by `fangxin demo`, which may remove this folder\n", "utf-8")
 
 
 def _enter(house: Path) -> None:

@@ -61,11 +61,11 @@ def sample(folder: Path, *, people: int = 2000, seed: int = 7, home: Home = None
 
 
 @app.command
-def demo(*, people: int = 2000, seed: int = 7, home: Home = None) -> int:
+def demo(*, people: int = 2000, seed: int = 7, home: Home = None, json: Json = False) -> int:
     """Build the estate, erase some of its people through every step, verify, show where everything is."""
     from fangxin.flows.cli.demo import demo as work
 
-    return work(_home(home), people=people, seed=seed)
+    return work(_home(home), people=people, seed=seed, as_json=json)
 
 
 @catalog_app.command
