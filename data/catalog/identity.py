@@ -164,6 +164,7 @@ class _Walk:
             "CREATE TABLE hit(subject INT, collection TEXT, unit TEXT, position BIGINT, edge TEXT, hop INT,"
             " confidence DOUBLE, via TEXT, field TEXT, fact BIGINT, text TEXT);"
             "CREATE TABLE emitted(collection TEXT, unit TEXT, position BIGINT, field TEXT, kind TEXT, value TEXT);"
+            "CREATE TABLE apart(fact BIGINT);"
         )
         edges = [(c.address, f.name, edge_of(c, f), f.confidence) for c in catalog.collections for f in c.fields]
         _load(self.db, "edge_of", pa.table({k: list(v) for k, v in zip(_EDGE, zip(*edges, strict=True), strict=True)}))
@@ -222,8 +223,9 @@ class _Walk:
 
     def _question(self, among: set[str], hop: int | None) -> Question:
         """Facts of one hop (None: all) against every field of `among` that they can match."""
-        where = "" if hop is None else f"WHERE hop = {int(hop)}"
-        facts = self.db.sql(f"SELECT id, kind, value FROM fact {where} ORDER BY id").to_arrow_table()  # noqa: S608
+        where = "" if hop is None else f"AND hop = {int(hop)}"
+        known = f"SELECT id, kind, value FROM fact WHERE id NOT IN (SELECT fact FROM apart) {where} ORDER BY id"  # noqa: S608
+        facts = self.db.sql(known).to_arrow_table()
         kinds = tuple(sorted(set(facts.column("kind").to_pylist())))
         declared = self.catalog.kinds
         fields = {
@@ -259,10 +261,13 @@ class _Walk:
         )
 
     def _merges(self) -> None:
-        """Halt where an unverified identity leads to a second person row, unless the catalog says join."""
+        """Halt where an unverified identity leads to a second person row, unless the catalog says join.
+
+        Such an identity may be somebody else's by now, so it is kept apart: it leads nowhere, in no collection.
+        """
         rows = self.db.execute(
             """
-            SELECT DISTINCT n.subject, n.collection, g.merge
+            SELECT DISTINCT n.subject, n.collection, g.merge, n.fact
             FROM fresh n JOIN guard g ON g.collection = n.collection AND g.field = n.field
             JOIN fact f ON f.id = n.fact
             WHERE g.person AND n.edge = 'owns' AND f.hop > 0 AND g.merge <> 'join' AND NOT starts_with(f.kind, 'ref:')
@@ -273,18 +278,12 @@ class _Walk:
             ORDER BY ALL
             """
         ).fetchall()
-        for subject, collection, merge in rows:
+        for subject, collection, merge, fact in rows:
             if merge == "ask":
                 self.halts.add((subject, "merge", collection))
-            self.db.execute(
-                """
-                DELETE FROM fresh WHERE subject = ? AND collection = ? AND edge = 'owns'
-                  AND fact IN (SELECT id FROM fact WHERE hop > 0 AND NOT starts_with(kind, 'ref:'))
-                  AND NOT EXISTS (SELECT 1 FROM hit h WHERE h.subject = fresh.subject
-                       AND h.collection = fresh.collection AND h.unit = fresh.unit AND h.position = fresh.position)
-                """,
-                [subject, collection],
-            )
+            self.db.execute("INSERT INTO apart VALUES (?)", [fact])
+        if rows:
+            self.db.execute("DELETE FROM fresh WHERE fact IN (SELECT fact FROM apart)")
 
     def _grow(self, hop: int) -> int:
         """Turn what stands in the emitting columns of newly owned rows into facts; return how many are new."""
@@ -427,7 +426,10 @@ class _Walk:
             FROM hit GROUP BY subject, collection, unit, position ORDER BY subject, collection, unit, position
             """
         ).to_arrow_table()
-        facts = self.db.sql("SELECT subject, kind, value, hop FROM fact ORDER BY subject, kind, value").to_arrow_table()
+        facts = self.db.sql(
+            "SELECT subject, kind, value, hop FROM fact WHERE id NOT IN (SELECT fact FROM apart)"
+            " ORDER BY subject, kind, value"
+        ).to_arrow_table()
         texts = self.db.sql(
             "SELECT DISTINCT subject, collection, unit, position, field, text FROM hit"
             " WHERE text IS NOT NULL ORDER BY ALL"
