@@ -55,6 +55,7 @@ from fangxin.flows.overwrite import read_erasures
 from fangxin.flows.plan import Plan, decide, join, orders
 from fangxin.flows.publish import Story, package, software, state_findings
 from fangxin.flows.publish import publish as issue
+from fangxin.flows.relocate import Relocated
 from fangxin.flows.validate import Sight, findings, locate_again, look, needles
 from fangxin.reports.ledger.entries import band, commitment
 
@@ -246,7 +247,12 @@ def overwrite(batch_id: str) -> None:
     if estate.requests.note(batch.id, "destroy_keys") is None:
         raise NotAllowed("keys are destroyed before bytes", hint="run destroy_keys first")
     estate.meter.step = "overwrite"
-    done = act(estate, batch, plan, _unpack_states(estate.requests.kept(batch, "states")))
+
+    def changed(again: Relocated) -> None:
+        _keep_plan(estate, batch, "whole", again.plan)
+        estate.requests.keep(batch, "states", _pack_states(again.states))
+
+    done = act(estate, batch, plan, _unpack_states(estate.requests.kept(batch, "states")), changed=changed)
     total = sum(e.bytes_overwritten for es in done.values() for e in es)
     _finish(estate, batch, "overwrite", units=sum(len(e) for e in done.values()), bytes=total)
 
@@ -308,7 +314,6 @@ def publish(batch_id: str) -> None:
     if _done(estate, batch, "publish"):
         return
     load_sources(estate, software().sha256)  # what certifies may be a newer version than what opened the batch
-    load_sources(estate, software().sha256)  # a resumed batch may be finished by newer code than it began with
     story = _story(estate, batch)
     issued = issue(estate, story)
     path = package(estate, story, issued)
@@ -347,6 +352,7 @@ def run_step(step: Step, batch_id: str) -> None:
     Later steps that are started too early just say so: nothing is given up once a key may be dead.
     """
     try:
+        _end_giving_up(batch_id)
         step(batch_id)
     except (InputError, NotAllowed, DoesNotHold):
         if step in _BEFORE_DESTRUCTION:
@@ -364,8 +370,8 @@ def abandon(batch_id: str) -> None:
     estate, batch = _open(batch_id)
     if batch.state != "open" or not _is_approved(batch) or estate.ledger.find([mark(batch, KEYS_INTENDED)]):
         return
-    if estate.requests.note(batch.id, "planting") is not None:
-        one = estate.requests.requests(batch.id)[-1]
+    one = estate.requests.requests(batch.id)[-1]
+    if estate.requests.note(batch.id, "planting") is not None and one.identities:
         found = find(estate, Cohort((Subject(one.id, one.identities),)))
         plan = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date())
         work = orders(estate.catalog, plan, estate.stores, estate.states())
@@ -379,6 +385,15 @@ def abandon(batch_id: str) -> None:
 
 
 # ---------------------------------------------------------------- helpers
+
+
+def _end_giving_up(batch_id: str) -> None:
+    """Finish what a crash interrupted in `abandon`: its keys were about to die, or are dead already."""
+    estate, batch = _open(batch_id)
+    noted = {name: estate.requests.note(batch.id, name) for name in ("closing", "publish")}
+    if batch.state == "open" and noted["closing"] is not None and noted["publish"] is None:
+        keys.close(estate, batch)
+        estate.requests.finish(batch.id, state="abandoned")
 
 
 def _open(batch_id: str) -> tuple[Estate, Batch]:

@@ -1,36 +1,47 @@
 """Overwrite: every unit that held the cohort is rewritten without it and its old bytes are destroyed, store by store.
 
 Intent to the ledger, act, outcome. A unit that was finished before a crash is recognised by the store's own
-journal and reported again, not touched again.
+journal and reported again, not touched again. A unit that somebody else wrote since is located again first.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from fangxin.data.requests import Batch
-from fangxin.data.vocabulary import Destruction, Erasure, Method, Store, Unit
+from fangxin.data.vocabulary import Destruction, Erasure, Method, Store
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import STORES, mark, record
 from fangxin.flows.plan import Plan, orders
+from fangxin.flows.relocate import Relocated, States, foreign, relocate
 from fangxin.reports.ledger.entries import band
 
 
 def overwrite(
-    estate: Estate, batch: Batch, plan: Plan, states: Mapping[tuple[str, str], Unit]
+    estate: Estate, batch: Batch, plan: Plan, states: States, *, changed: Callable[[Relocated], None]
 ) -> dict[str, tuple[Erasure, ...]]:
-    """Carry out the plan in every store; idempotent. Returns the erasures per store name."""
+    """Carry out the plan in every store; idempotent. Returns the erasures per store name.
+
+    `changed` keeps the plan and the states of units that were located again, before they are touched.
+    """
     found = {}
-    work = orders(estate.catalog, plan, estate.stores, states)
     for number, store in enumerate(estate.stores):
         kept = estate.requests.kept(batch, f"erasures/{store.name}")
         if kept is None:
             store.recover(batch=batch.id)
-            done = _store(estate, batch, plan, store, number, work.get(store.name, []))
+            work = orders(estate.catalog, plan, [store], states).get(store.name, [])
+            written = foreign(store, work, batch=batch)
+            if written:
+                again = relocate(estate, plan, store, written, states)
+                changed(again)
+                plan, states = again.plan, again.states
+                work = orders(estate.catalog, plan, [store], states).get(store.name, [])
+                estate.meter.step = "overwrite"
+            done = _store(estate, batch, plan, store, number, work)
         else:
             done = read_erasures(kept)
             _outcome(estate, batch, store, number, done)
