@@ -239,9 +239,10 @@ class _Walk:
             " fact BIGINT, text TEXT)"
         )
         if question.fields and question.facts.num_rows:
-            for answer in self.probe(question):
-                _insert(self.db, "found", answer.hits)
-                _insert(self.db, "emitted", answer.emitted)
+            answers = list(self.probe(question))  # inserted at once: an insert costs more than the rows in it
+            if answers:
+                _insert(self.db, "found", pa.concat_tables([a.hits for a in answers]))
+                _insert(self.db, "emitted", pa.concat_tables([a.emitted for a in answers]))
         # A row is a new hit of a subject unless it was reached before; which fact reached it first is decided by order.
         self.db.execute(
             f"""

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pytest
 import yaml
 from journeys.lecard import LeCard, Person, seed
-from journeys.witness import Needles, read, same
+from journeys.witness import Leaving, Needles, expected, read, same
 
 from fangxin.data.catalog.identity import Answer, Closure, Question, closure
 from fangxin.data.errors import NotAllowed
@@ -242,27 +242,38 @@ def test_an_address_goes_with_the_last_who_live_there(pristine: LeCard) -> None:
 # ---------------------------------------------------------------- where a person has to look
 
 
-def test_a_number_that_was_given_to_somebody_else_stops_the_run_and_nothing_is_touched(lecard: LeCard) -> None:
+@pytest.fixture
+def reused(lecard: LeCard) -> LeCard:
     """The member list still has the leaver's old phone; today it is a stranger's."""
-    leaver, stranger = lecard.cast["nothing"], lecard.cast["housemate"]
+    (leaver,), stranger = lecard.cast["nothing"]["accounts"], lecard.cast["mentioned"]
     members = lecard.stores / "exports" / "members.csv"
     listed = list(csv.reader(io.StringIO(members.read_text("utf-8"))))
-    for line in listed:
-        if line[0] == str(leaver["accounts"][0]):
-            line[1] = stranger["phones"][0]
-    members.write_text("".join(",".join(line) + "\n" for line in listed), "utf-8")
-    before = read(lecard.stores)
+    changed = [[line[0], stranger["phones"][0], *line[2:]] if line[0] == str(leaver) else line for line in listed]
+    members.write_text("".join(",".join(line) + "\n" for line in changed), "utf-8")
+    return lecard
 
-    found = walk(lecard, seed(leaver))
+
+def test_a_number_that_is_somebody_elses_by_now_stops_the_run_and_nothing_is_touched(reused: LeCard) -> None:
+    leaver, before = reused.cast["nothing"], read(reused.stores)
+    found = walk(reused, seed(leaver))
     assert [(halt.guard, halt.collection) for halt in found.halts] == [("merge", "wallet/accounts")]
-    assert rows(found) == truth(leaver)  # nothing of the stranger's is among them
-    assert stranger["phones"][0] not in "".join(found.facts["value"].to_pylist())
-
     with pytest.raises(NotAllowed, match="a person to look") as refused:
-        lecard.erase([seed(leaver)])
+        reused.erase([seed(leaver)])
     assert refused.value.exit_code == 4
-    assert same(before, read(lecard.stores)) == {}
-    assert lecard.open().requests.unfinished() == ()
+    assert same(before, read(reused.stores)) == {}
+    assert reused.open().requests.unfinished() == ()
+
+
+def test_where_the_catalog_keeps_such_people_apart_the_leaver_goes_and_the_other_stays_whole(reused: LeCard) -> None:
+    """Also in member lists and audiences, which know the other by nothing but that number."""
+    text = reused.catalog.read_text("utf-8")
+    reused.catalog.write_text(text.replace("guards: {", "guards: {merge: apart, "), "utf-8")
+    leaver, before = reused.cast["nothing"], read(reused.stores)
+    found = walk(reused, seed(leaver))
+    assert found.halts == ()
+    assert rows(found) == truth(leaver)
+    reused.erase([seed(leaver)])
+    assert same(expected(before, Leaving.of([leaver])).after, read(reused.stores)) == {}
 
 
 def test_values_that_name_nobody_lead_to_nobody(lecard: LeCard) -> None:
