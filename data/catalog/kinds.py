@@ -33,6 +33,8 @@ DEVICE_KINDS = frozenset({"oaid", "idfa", "gaid"})
 
 _ZERO_WIDTH = re.compile("[\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff]")
 _SEPARATORS = re.compile(r"[\s()\u2010-\u2015\u2212.-]+")
+_BETWEEN_DIGITS = re.compile(r"[\s\u2010-\u2015/.-]+")
+_BETWEEN_ID_DIGITS = re.compile(r"[\s\u2010-\u2015-]+")
 _CN_MOBILE = re.compile(r"(?:\+86|0086|86|0)?(1[3-9][0-9]{9})")
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _HAN = "\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
@@ -182,8 +184,11 @@ def load_stop_list(path: Path) -> StopList:
 # ---------------------------------------------------------------- canonical forms
 
 
-def _clean(raw: str) -> str:
-    return _ZERO_WIDTH.sub("", unicodedata.normalize("NFKC", raw)).strip()
+def _clean(raw: str, separators: re.Pattern[str] | None = None) -> str:
+    """NFKC without invisible characters and separators; what meets when they go is composed, too."""
+    text = _ZERO_WIDTH.sub("", unicodedata.normalize("NFKC", raw))
+    text = separators.sub("", text) if separators else text
+    return unicodedata.normalize("NFKC", text).strip()
 
 
 def _exact(raw: str) -> str:
@@ -191,7 +196,7 @@ def _exact(raw: str) -> str:
 
 
 def _phone(raw: str) -> str:
-    text = _SEPARATORS.sub("", _clean(raw))
+    text = _clean(raw, _SEPARATORS)
     if mobile := _CN_MOBILE.fullmatch(text):
         return "+86" + mobile[1]
     if re.fullmatch(r"00[1-9][0-9]{6,14}", text):
@@ -211,7 +216,7 @@ def _email(raw: str) -> str:
 
 
 def _resident_id(raw: str) -> str:
-    text = re.sub(r"[\s\u2010-\u2015-]+", "", _clean(raw)).upper()
+    text = _clean(raw, _BETWEEN_ID_DIGITS).upper()
     if re.fullmatch(r"[0-9]{15}", text):
         text = f"{text[:6]}19{text[6:]}"
         return text + str(ric.calc_check_digit(text + "0"))
@@ -219,7 +224,7 @@ def _resident_id(raw: str) -> str:
 
 
 def _digits(raw: str) -> str:
-    return re.sub(r"[\s\u2010-\u2015/.-]+", "", _clean(raw))
+    return _clean(raw, _BETWEEN_DIGITS)
 
 
 def _device(raw: str) -> str:
