@@ -1,7 +1,7 @@
 """Readiness: what must hold before anything is touched; the first thing that does not is an error that says what to do.
 
 * The catalog has no lint error, and every collection can be erased: reviewed, with a mode.
-* Every store can be opened and written, and holds what the catalog says.
+* Every store can be opened and written, and holds what the catalog says; no collection is without a unit.
 * What is to die with its key lies under a key already.
 * Where the operator requires overwriting, every unit lies on a medium that allows it.
 """
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from fangxin.data.catalog.lint import lint
 from fangxin.data.catalog.tree import Severity
-from fangxin.data.errors import CatalogError, NotAllowed
+from fangxin.data.errors import CatalogError, NotAllowed, StoreUnavailable
 from fangxin.data.vocabulary import Catalog, Collection, Mode, Store
 
 
@@ -29,6 +29,9 @@ def check(catalog: Catalog, sources: Sequence[Path], stores: Sequence[Store], *,
             _erasable(collection, ours=dataset.ours)
     for store in stores:
         store.check(for_writing=True)
+    for store in stores:
+        for collection in store.collections:
+            _there(store, collection)
     for store in stores:
         for collection in store.collections:
             _under_keys(store, collection)
@@ -50,6 +53,16 @@ def _erasable(collection: Collection, *, ours: bool) -> None:
         raise NotAllowed(
             f"{collection.where or collection.address}: {collection.address} cannot be erased: {lacking}",
             hint="finish the catalog: `fangxin catalog lint` says what is missing",
+        )
+
+
+def _there(store: Store, collection: Collection) -> None:
+    """Where there is no unit no canary can be planted, so nobody could tell "nothing there" from "not looked"."""
+    if collection.mode is not Mode.KEEP and not store.units(collection):
+        raise StoreUnavailable(
+            f"{collection.where or collection.address}: {collection.address}: expected at least one unit below "
+            f"{store.name} that store.glob {collection.store.glob!r} names, found none",
+            hint="correct url or glob, or leave the collection out while it has no file",
         )
 
 
