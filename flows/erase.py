@@ -56,7 +56,7 @@ from fangxin.flows.plan import Plan, decide, join, orders
 from fangxin.flows.publish import Story, package, software, state_findings
 from fangxin.flows.publish import publish as issue
 from fangxin.flows.relocate import Relocated
-from fangxin.flows.validate import Sight, findings, locate_again, look, needles
+from fangxin.flows.validate import Sight, findings, locate_again, look, needles, unseen
 from fangxin.reports.ledger.entries import band, commitment
 
 if TYPE_CHECKING:
@@ -179,11 +179,11 @@ def baseline(batch_id: str) -> None:
     planted = json.loads(estate.requests.kept(batch, "planted") or b"{}")
     subjects = [r.number for r in estate.requests.requests(batch.id)]
     located = set(plan.fates.loc[plan.fates["subject"] == subjects[-1], "collection"])
-    blind = sorted(set(planted) - located)
-    unseen = sorted(set(subjects) - set(seen.hits["subject"]))
-    if blind or unseen:
+    blind = sorted((set(planted) - located) | set(unseen(estate.catalog, plan, seen, planted, subjects[-1])))
+    missed = sorted(set(subjects) - set(seen.hits["subject"]))
+    if blind or missed:
         raise DoesNotHold(
-            f"the baseline is blind: canary not located in {blind or 'no collection'}, {len(unseen)} subjects not seen",
+            f"the baseline is blind: no canary in {', '.join(blind) or 'no collection'}, {len(missed)} people not seen",
             hint="the catalog misses a reference or a store cannot be searched; nothing was touched",
         )
     named = seen.hits[seen.hits["container"].str.startswith("name")]

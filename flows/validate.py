@@ -21,7 +21,18 @@ import pyarrow as pa
 from fangxin.checks.residue.patterns import Needles, needles_for
 from fangxin.checks.residue.scan import Scan, scan
 from fangxin.data.catalog.identity import Question, searched
-from fangxin.data.vocabulary import FINDING, Catalog, Collection, Erasure, Identity, Method, Mode, Store
+from fangxin.data.vocabulary import (
+    FINDING,
+    Catalog,
+    Collection,
+    Erasure,
+    Field,
+    Identity,
+    IdentityFormat,
+    Method,
+    Mode,
+    Store,
+)
 from fangxin.flows.estate import Estate
 from fangxin.flows.frames import each, pack, tuples, unpack
 from fangxin.flows.locate import Look, facts_of
@@ -146,6 +157,24 @@ def sight(found: Scan, wanted: Needles, claims: Mapping[str, tuple[str, ...]]) -
         digest,
         claims,
     )
+
+
+def unseen(catalog: Catalog, plan: Plan, seen: Sight, planted: Mapping[str, int], canary: int) -> tuple[str, ...]:
+    """Collections whose canary the bytes did not show although a value of it stands there in clear: a blind scan."""
+    shown = {h.address for h in _attributed(seen, _known(catalog, plan)) if h.certain and h.subject == canary}
+    facts, _kinds = searchable(catalog, plan.facts)
+    kinds = set(facts["kind"])
+    clear = {
+        c.address
+        for c in catalog.collections
+        if any(set(f.matches) & kinds and f.mode is not Mode.CRYPTO_ERASE and _byte_form(f) for f in c.fields)
+    }
+    return tuple(sorted((set(planted) & clear) - shown))
+
+
+def _byte_form(one: Field) -> bool:
+    """Whether the scan knows the bytes of a value in this field: in clear, or hashed without a key."""
+    return one.identity_format is not IdentityFormat.HMAC
 
 
 @dataclass(frozen=True)
