@@ -12,6 +12,7 @@ from __future__ import annotations
 from prefect import flow
 
 from fangxin.flows import erase as journey
+from fangxin.flows.batch import Step
 from fangxin.flows.estate import alone, open_estate
 from fangxin.flows.runner import StepFailed, discreet, run, step
 from fangxin.flows.settings import home_from
@@ -94,13 +95,13 @@ def _erase(batch_id: str) -> None:
         step(_asked(one)).with_options(name=one.__name__)(batch_id)
 
 
-def _alone(one: journey.Step, batch_id: str) -> None:
+def _alone(one: Step, batch_id: str) -> None:
     """One step, with the home for itself."""
     with alone(home_from(None)):
         journey.run_step(one, batch_id)
 
 
-def _asked(one: journey.Step) -> journey.Step:
+def _asked(one: Step) -> Step:
     def work(batch_id: str) -> None:
         journey.run_step(one, batch_id)
 

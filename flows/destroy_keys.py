@@ -13,13 +13,24 @@ from fangxin.data.errors import NotAllowed
 from fangxin.data.keys.grant import Grant
 from fangxin.data.keys.receipt import Receipt
 from fangxin.data.requests import REQUEST_DOMAIN, Batch
+from fangxin.flows.batch import approved_plan, finish, is_done, opened
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import CLOSE_INTENDED, CLOSED, KEYS_DESTROYED, KEYS_INTENDED, mark, record
 from fangxin.flows.plan import Plan, domains, drops
 from fangxin.reports.ledger.entries import band
 
 
-def destroy_keys(estate: Estate, batch: Batch, plan: Plan) -> Mapping[str, Any]:
+def destroy_keys(batch_id: str) -> None:
+    """Destroy the cohort's keys under the approved plan."""
+    estate, batch = opened(batch_id)
+    if is_done(estate, batch, "destroy_keys"):
+        return
+    plan = approved_plan(estate, batch)
+    event = destroy(estate, batch, plan)
+    finish(estate, batch, "destroy_keys", event=dict(event))
+
+
+def destroy(estate: Estate, batch: Batch, plan: Plan) -> Mapping[str, Any]:
     """Destroy the cohort's keys under the approved plan; idempotent. Returns the receipt as the ledger's event."""
     codes = {name: estate.tree.domain_code(name) for name in domains(estate.catalog)}
     dying = drops(estate.catalog, plan, codes)
@@ -37,7 +48,7 @@ def destroy_keys(estate: Estate, batch: Batch, plan: Plan) -> Mapping[str, Any]:
     return receipt.event()
 
 
-def close(estate: Estate, batch: Batch) -> None:
+def forget(estate: Estate, batch: Batch) -> None:
     """Destroy the keys under which the cohort's identities lay, and empty the sealed columns. Nothing can follow.
 
     Tags need the batch's secret, which dies here: they are noted beforehand, so that a crash in between can finish.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,11 +19,42 @@ from fangxin.data.errors import InputError
 from fangxin.data.keys.columns import open_rows
 from fangxin.data.requests import Request
 from fangxin.data.vocabulary import Mode
+from fangxin.flows.batch import finish, is_done, opened, read_plan
 from fangxin.flows.estate import Estate
+from fangxin.flows.evidence import EXPORTED, mark, record
 from fangxin.flows.frames import each
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def export(batch_id: str) -> None:
+    """Hand over the located rows where the operator named a folder, and check that they are what was located."""
+    estate, batch = opened(batch_id)
+    if is_done(estate, batch, "export"):
+        return
+    told: dict[str, Any] = {}
+    if batch.options.get("export"):
+        from fangxin.checks.suites.exported import judge_export
+
+        estate.meter.step = "export"
+        to = Path(batch.options["export"])
+        requests = [r for r in estate.requests.requests(batch.id) if not r.canary]
+        table = hand_over(estate, read_plan(estate, batch, "people").fates, requests, to)
+        answer = judge_export(
+            by_collection(estate, table), collections=len(estate.catalog.collections), tmp=estate.settings.tmp
+        )
+        answer.require("the export")
+        hashes = seal_folders(to, requests, {r.id: r.receipt for r in requests})
+        record(estate, [{"type": "exported", "tag": mark(r, EXPORTED), "manifest": hashes[r.id]} for r in requests])
+        for one in requests:
+            mine = table[table["request"] == one.id]
+            told[one.id] = {
+                "manifest": hashes[one.id],
+                "rows": int(mine["rows_exported"].sum()),
+                "files": int(mine["files"].sum()),
+            }
+    finish(estate, batch, "export", exported=told)
 
 
 def check_folder(to: Path) -> None:
@@ -32,7 +63,7 @@ def check_folder(to: Path) -> None:
         raise InputError(f"{to}: expected a new or empty folder for the export, found something in it")
 
 
-def export(estate: Estate, fates: pd.DataFrame, requests: Sequence[Request], to: Path) -> pd.DataFrame:
+def hand_over(estate: Estate, fates: pd.DataFrame, requests: Sequence[Request], to: Path) -> pd.DataFrame:
     """Write every owned row of every request; return (request, collection, rows_located, rows_exported, files)."""
     import pandas as pd
     import pyarrow.parquet as pq
@@ -86,7 +117,7 @@ def by_collection(estate: Estate, table: pd.DataFrame) -> pd.DataFrame:
     return every.merge(sums, on="collection", how="left").fillna(0).astype(dict.fromkeys(columns, "int64"))
 
 
-def finish(to: Path, requests: Sequence[Request], receipts: Mapping[str, str]) -> dict[str, str]:
+def seal_folders(to: Path, requests: Sequence[Request], receipts: Mapping[str, str]) -> dict[str, str]:
     """Write manifest, readable index and receipt slip into every request's folder; return manifest hashes."""
     import hashlib
 

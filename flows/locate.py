@@ -8,21 +8,63 @@ operator named an identity that stands only under keys).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fangxin.data.catalog.identity import EMITTED, FACT, HIT, START, Answer, Closure, Question, closure
+from fangxin.data.catalog.identity import EMITTED, FACT, HIT, START, Answer, Closure, Question, Shared, closure
 from fangxin.data.catalog.matching import Matcher, emitted
+from fangxin.data.errors import InputError, NotAllowed
 from fangxin.data.keys.columns import open_rows
-from fangxin.data.vocabulary import Cohort, Collection, Field, Mode, Rows, Store
+from fangxin.data.requests import Request
+from fangxin.data.vocabulary import Cohort, Collection, Field, Mode, Rows, Store, Subject
+from fangxin.flows.batch import finish, is_done, keep_plan, opened, pack_states
 from fangxin.flows.estate import Estate
+from fangxin.flows.evidence import OPENED, VERIFIED, mark, record
+from fangxin.flows.frames import pack
+from fangxin.flows.plan import decide
+from fangxin.reports.ledger.entries import commitment
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def locate(estate: Estate, cohort: Cohort) -> Closure:
+def locate(batch_id: str) -> None:
+    """Find the people's rows and decide their fates; what was found is sealed, counts go to the ledger."""
+    estate, batch = opened(batch_id)
+    if is_done(estate, batch, "locate"):
+        return
+    estate.meter.step = "locate"
+    people = [r for r in estate.requests.requests(batch.id) if not r.canary]
+    record(estate, [_opened(estate, r) for r in people])
+    record(estate, [{"type": "request.verified", "tag": mark(r, VERIFIED), "level": "operator"} for r in people])
+    found = find(estate, Cohort(tuple(Subject(r.id, r.identities) for r in people)))
+    if found.halts:
+        first = found.halts[0]
+        raise NotAllowed(
+            f"subject {first.subject + 1}: the walk halted at {first.collection} ({first.guard}); "
+            f"{len({h.subject for h in found.halts})} subjects need a person to look",
+            hint="name both accounts in one line, raise the guard, or set guards.merge in the catalog",
+        )
+    nobody = sorted(set(range(len(people))) - set(found.traces["subject"].to_pylist()))
+    if nobody:
+        raise InputError(
+            f"subject {nobody[0] + 1}: nobody has these identities in any collection ({len(nobody)} such subjects)",
+            hint="check the line; leave it out if the person was erased before",
+        )
+    plan = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date())
+    _too_much(estate, found.shared)
+    keep_plan(estate, batch, "people", plan)
+    estate.requests.keep(batch, "shared", pack(_shared_frame(found.shared)))
+    estate.requests.keep(batch, "states/located", pack_states(estate.states()))
+    finish(estate, batch, "locate", rows=len(plan.fates), hops=found.hops, stopped=found.stopped, digest=found.digest)
+
+
+def find(estate: Estate, cohort: Cohort) -> Closure:
     """Find every row of the cohort in every collection of the catalog; counts openings under the step `locate`."""
     seeds = frozenset(i.kind for s in cohort.subjects for i in s.identities)
     return closure(estate.catalog, cohort, Look(estate, open_kinds=seeds))
@@ -184,3 +226,32 @@ def facts_of(subjects: pa.Table) -> pa.Table:
     """Facts of a closure (subject, kind, value, hop) as a question's facts (schema FACT); ids are row numbers."""
     n = subjects.num_rows
     return pa.table([pa.array(range(n), pa.int64()), subjects["kind"], subjects["value"]], schema=FACT)
+
+
+def _opened(estate: Estate, one: Request) -> dict[str, int | str]:
+    return {
+        "type": "request.opened",
+        "tag": mark(one, OPENED),
+        "commitment": commitment(one.secret, [(i.kind, i.value) for i in one.identities]),
+        "law": ",".join(sorted(n.removesuffix(".yaml") for n in estate.laws.digests)),
+        "promise": "operator",
+        "catalog": estate.catalog.digest,
+    }
+
+
+def _shared_frame(shared: Sequence[Shared]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame([asdict(s) for s in shared], columns=["subject", "collection", "rows", "others"])
+
+
+def _too_much(estate: Estate, shared: Sequence[Shared]) -> None:
+    """Rows of others that would go with `on_shared: erase` are collateral, and limited."""
+    for one in shared:
+        collection = estate.catalog.collection(one.collection)
+        limit = estate.catalog.guards(collection).max_collateral
+        if collection.on_shared == "erase" and one.rows > limit:
+            raise NotAllowed(
+                f"{one.collection}: {one.rows} rows used by {one.others} other people would go, {limit} are allowed",
+                hint="on_shared: unlink keeps them; guards.max_collateral allows more",
+            )

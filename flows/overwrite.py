@@ -12,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from fangxin.data.errors import NotAllowed
 from fangxin.data.requests import Batch
 from fangxin.data.vocabulary import Destruction, Erasure, Method, Store
+from fangxin.flows.batch import approved_plan, finish, is_done, keep_plan, opened, pack_states, unpack_states
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import STORES, mark, record
 from fangxin.flows.plan import Plan, orders
@@ -21,7 +23,26 @@ from fangxin.flows.relocate import Relocated, States, foreign, relocate
 from fangxin.reports.ledger.entries import band
 
 
-def overwrite(
+def overwrite(batch_id: str) -> None:
+    """Rewrite every unit without the cohort and destroy the old bytes."""
+    estate, batch = opened(batch_id)
+    if is_done(estate, batch, "overwrite"):
+        return
+    plan = approved_plan(estate, batch)
+    if estate.requests.note(batch.id, "destroy_keys") is None:
+        raise NotAllowed("keys are destroyed before bytes", hint="run destroy_keys first")
+    estate.meter.step = "overwrite"
+
+    def changed(again: Relocated) -> None:
+        keep_plan(estate, batch, "whole", again.plan)
+        estate.requests.keep(batch, "states", pack_states(again.states))
+
+    done = carry_out(estate, batch, plan, unpack_states(estate.requests.kept(batch, "states")), changed=changed)
+    total = sum(e.bytes_overwritten for es in done.values() for e in es)
+    finish(estate, batch, "overwrite", units=sum(len(e) for e in done.values()), bytes=total)
+
+
+def carry_out(
     estate: Estate, batch: Batch, plan: Plan, states: States, *, changed: Callable[[Relocated], None]
 ) -> dict[str, tuple[Erasure, ...]]:
     """Carry out the plan in every store; idempotent. Returns the erasures per store name.

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import fangxin
 from fangxin.data.errors import DoesNotHold
 from fangxin.data.requests import Batch, Request
+from fangxin.flows.batch import finish, is_done, opened, read_plan
 from fangxin.flows.estate import LAWS, SCHEMAS, Estate
-from fangxin.flows.evidence import ISSUED, VALIDATED, mark, record
-from fangxin.flows.frames import each, tuples
+from fangxin.flows.evidence import ISSUED, VALIDATED, load_sources, mark, record
+from fangxin.flows.findings import Sight, searchable
+from fangxin.flows.frames import each, tuples, unpack
 from fangxin.flows.plan import Plan
-from fangxin.flows.validate import Sight, searchable
 from fangxin.reports.certificate import (
     CertificateFacts,
     DeclaredCopy,
@@ -64,7 +65,19 @@ class Story:
     times: Mapping[str, str | None]
 
 
-def publish(estate: Estate, story: Story) -> dict[str, dict[str, str]]:
+def publish(batch_id: str) -> None:
+    """Issue the certificates and write the auditor's package."""
+    estate, batch = opened(batch_id)
+    if is_done(estate, batch, "publish"):
+        return
+    load_sources(estate, software().sha256)  # what certifies may be a newer version than what opened the batch
+    story = _story(estate, batch)
+    issued = issue(estate, story)
+    path = package(estate, story, issued)
+    finish(estate, batch, "publish", issued=issued, package=str(path))
+
+
+def issue(estate: Estate, story: Story) -> dict[str, dict[str, str]]:
     """Issue a certificate per person and write the package; idempotent. Returns paths per request id."""
     proof = _proof(estate, story)
     folder = estate.settings.home / "certificates"
@@ -153,6 +166,31 @@ def software() -> Software:
             running.update(f"{room}/{path.relative_to(folder)}\0".encode())
             running.update(hashlib.sha256(path.read_bytes()).digest())
     return Software(fangxin.__version__, running.hexdigest())
+
+
+def _story(estate: Estate, batch: Batch) -> Story:
+    steps = ("plant", "export", "destroy_keys", "overwrite", "validate")
+    notes = {s: estate.requests.note(batch.id, s) or {} for s in steps}
+    validated = estate.ledger.find([mark(batch, VALIDATED)])
+    index = next((str(i) for i, _e in validated.values()), None)
+    return Story(
+        batch=batch,
+        requests=estate.requests.requests(batch.id),
+        plan=read_plan(estate, batch, "whole"),
+        findings=unpack(estate.requests.kept(batch, "findings") or b"")[0],
+        after=Sight.unpack(estate.requests.kept(batch, "after") or b""),
+        keys=notes["destroy_keys"]["event"],
+        shared=unpack(estate.requests.kept(batch, "shared") or b"")[0],
+        exported=notes["export"].get("exported", {}),
+        times={
+            "received": batch.created,
+            "approved": notes["plant"].get("at"),
+            "keys_destroyed": notes["destroy_keys"].get("at"),
+            "overwritten": notes["overwrite"].get("at"),
+            "validated": notes["validate"].get("at"),
+            "proof_index": index,
+        },
+    )
 
 
 def _facts(estate: Estate, story: Story, one: Request, number: str, proof: LedgerProof) -> CertificateFacts:

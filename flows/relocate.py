@@ -16,7 +16,7 @@ from fangxin.data.requests import Batch
 from fangxin.data.vocabulary import Cohort, Erasure, Identity, Order, Store, Subject, Unit
 from fangxin.flows.estate import Estate
 from fangxin.flows.frames import each, tuples
-from fangxin.flows.locate import locate
+from fangxin.flows.locate import find
 from fangxin.flows.plan import Plan, decide
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def relocate(estate: Estate, plan: Plan, store: Store, changed: Sequence[str], s
         Subject(str(number), tuple(Identity(k, v) for k, v in tuples(rows, "kind", "value")))
         for number, rows in each(plan.facts, "subject")
     )
-    found = locate(estate, Cohort(people))
+    found = find(estate, Cohort(people))
     fresh = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date())
     old, new = (_inside(p.fates, mine, units) for p in (plan, fresh))
     _same_or_fewer(store, old, new)

@@ -135,11 +135,11 @@ def _where(estate: Any, subjects: Path, leaving: dict[str, Any]) -> None:  # Any
     """Print, per person, rows per collection and the shortest path that led there; no value is printed."""
     from fangxin.data.vocabulary import Cohort, Subject
     from fangxin.flows.cli.erase import located
-    from fangxin.flows.locate import locate
+    from fangxin.flows.locate import find
     from fangxin.flows.subjects import read_subjects
 
     people = read_subjects(str(subjects), estate.catalog)
-    found = locate(estate, Cohort(tuple(Subject(str(n), p) for n, p in enumerate(people))))
+    found = find(estate, Cohort(tuple(Subject(str(n), p) for n, p in enumerate(people))))
     document = located(found, people)
     for one, role in zip(document["subjects"], leaving, strict=True):
         say(f"\n   person {one['ref']}: {_ROLES[role]}")

@@ -24,7 +24,7 @@ def locate(
 ) -> int:
     """Show counts and paths per subject; no value is printed."""
     from fangxin.flows.estate import open_estate
-    from fangxin.flows.locate import locate as find
+    from fangxin.flows.locate import find
     from fangxin.flows.settings import clock, load
 
     estate = open_estate(home, catalog, clock(load(home), now))
@@ -200,7 +200,7 @@ def resume(home: Path, batch: str | None, *, as_json: bool) -> int:
 
 
 def _plan_only(estate: Any, people: Cohorts, *, as_json: bool) -> int:  # Any: an Estate, imported with the command
-    from fangxin.flows.locate import locate as find
+    from fangxin.flows.locate import find
 
     found = find(estate, Cohort(tuple(Subject(str(n), p) for n, p in enumerate(people))))
     answer(located(found, people), as_json=as_json, words=lambda: say(f"{found.traces.num_rows} rows were located"))

@@ -37,6 +37,7 @@ from fangxin.data.keys.columns import open_rows
 from fangxin.data.sample.lecard import sample
 from fangxin.data.vocabulary import Identity, Mode
 from fangxin.flows import erase
+from fangxin.flows.batch import Step
 from fangxin.flows.estate import Estate, make_home, open_estate
 from fangxin.flows.protect import protect
 
@@ -222,7 +223,7 @@ def journey(arena: Arena, doom: Doom | None = None, *, before: str = "", after: 
     return work
 
 
-def _told_apart(step: erase.Step, doom: Doom, before: str, after: str) -> erase.Step:
+def _told_apart(step: Step, doom: Doom, before: str, after: str) -> Step:
     def one(batch: str) -> None:
         doom.step = step.__name__
         if before == step.__name__:

@@ -20,6 +20,7 @@ from journeys.witness import Leaving, Needles, expected, read, same
 from fangxin.checks.suites import erased
 from fangxin.data.errors import CatalogError, DoesNotHold, FangxinError, Incomplete
 from fangxin.data.keys.envelope import ref_of
+from fangxin.flows import baseline
 from fangxin.flows import erase as journeys
 
 ROLES = ("two_accounts", "mentioned")
@@ -184,8 +185,8 @@ def test_a_scan_that_does_not_see_the_canary_stops_the_run_before_anything_of_an
     lecard: LeCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scan is given the person's forms and not the canary's: whatever it says afterwards would prove nothing."""
-    needles = journeys.needles
-    monkeypatch.setattr(journeys, "needles", lambda catalog, facts: needles(catalog, facts[facts["subject"] == 0]))
+    needles = baseline.needles
+    monkeypatch.setattr(baseline, "needles", lambda catalog, facts: needles(catalog, facts[facts["subject"] == 0]))
     before, person = read(lecard.stores), lecard.cast["two_accounts"]
     batch = lecard.begin([seed(person)])
     with pytest.raises(DoesNotHold, match="the baseline is blind"):

@@ -35,10 +35,10 @@ from fangxin.checks.residue.scan import scan, walk
 from fangxin.data.errors import InputError, NotAllowed
 from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows.estate import SCHEMAS
-from fangxin.flows.locate import locate
+from fangxin.flows.findings import needles
+from fangxin.flows.locate import find
 from fangxin.flows.plan import decide
 from fangxin.flows.settings import PREFECT, prepare_prefect
-from fangxin.flows.validate import needles
 
 ROOT = Path(__file__).resolve().parents[2]
 FANGXIN = Path(sys.executable).with_name("fangxin")
@@ -136,7 +136,7 @@ def leaving(pristine: LeCard) -> list[tuple[Identity, ...]]:
 @pytest.fixture(scope="module")
 def known(pristine: LeCard, leaving: list[tuple[Identity, ...]]) -> Known:
     estate = pristine.open()
-    found = locate(estate, Cohort(tuple(Subject(str(n), one) for n, one in enumerate(leaving))))
+    found = find(estate, Cohort(tuple(Subject(str(n), one) for n, one in enumerate(leaving))))
     facts = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date()).facts
     kinds = {*estate.catalog.kinds, "name"}
     return Known(needles(estate.catalog, facts), tuple(sorted(set(facts.loc[facts["kind"].isin(kinds), "value"]))))

@@ -1,0 +1,78 @@
+"""Baseline: the search that must find everybody, before the same search must find nobody.
+
+A scan that does not see the canary in a collection would not have seen the person either: the run stops here, and
+nothing was destroyed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from fangxin.data.errors import DoesNotHold, NotAllowed
+from fangxin.data.requests import Request
+from fangxin.flows.batch import finish, is_done, opened, read_plan
+from fangxin.flows.estate import Estate
+from fangxin.flows.evidence import APPROVED, LOCATED, RETAINED, mark, record
+from fangxin.flows.findings import look, needles, unseen
+from fangxin.flows.frames import each
+from fangxin.flows.plan import Plan
+from fangxin.reports.ledger.entries import band
+
+
+def baseline(batch_id: str) -> None:
+    """Search everything before anything is touched; a scan that does not see the canary stops the run here."""
+    estate, batch = opened(batch_id)
+    if is_done(estate, batch, "baseline"):
+        return
+    plan = read_plan(estate, batch, "whole")
+    estate.meter.step = "baseline"
+    seen = look(estate, needles(estate.catalog, plan.facts))
+    planted = json.loads(estate.requests.kept(batch, "planted") or b"{}")
+    subjects = [r.number for r in estate.requests.requests(batch.id)]
+    located = set(plan.fates.loc[plan.fates["subject"] == subjects[-1], "collection"])
+    blind = sorted((set(planted) - located) | set(unseen(estate.catalog, plan, seen, planted, subjects[-1])))
+    missed = sorted(set(subjects) - set(seen.hits["subject"]))
+    if blind or missed:
+        raise DoesNotHold(
+            f"the baseline is blind: no canary in {', '.join(blind) or 'no collection'}, {len(missed)} people not seen",
+            hint="the catalog misses a reference or a store cannot be searched; nothing was touched",
+        )
+    named = seen.hits[seen.hits["container"].str.startswith("name")]
+    if len(named):
+        raise NotAllowed(
+            f"{len(set(named['place']))} units carry an identity in their names, which no overwriting reaches",
+            hint="name units by numbers or random ids, then run this again",
+        )
+    estate.requests.keep(batch, "before", seen.pack())
+    digest = hashlib.sha256(seen.pack()).hexdigest()
+    people = [r for r in estate.requests.requests(batch.id) if not r.canary]
+    record(estate, [e for r in people for e in _planned(estate, plan, r, digest)])
+    finish(estate, batch, "baseline", digest=digest, bytes=seen.total, patterns=seen.patterns)
+
+
+def _planned(estate: Estate, plan: Plan, one: Request, digest: str) -> list[dict[str, int | str]]:
+    """What was located, approved and retained for one request, in bands."""
+    fates = plan.fates[plan.fates["subject"] == one.number]
+    counts = []
+    for store in estate.stores:
+        n = int(fates["collection"].isin([c.address for c in store.collections]).sum())
+        counts.append(f"{estate.store_id(store)}:{band(n)}")
+    approvals = hashlib.sha256(f"operator{plan.digest}".encode()).hexdigest()
+    entries: list[dict[str, int | str]] = [
+        {"type": "located", "tag": mark(one, LOCATED), "counts": ",".join(counts), "baseline": digest},
+        {"type": "approved", "tag": mark(one, APPROVED), "plan": plan.digest, "approvals": approvals},
+    ]
+    kept = fates[fates["fate"] == "retain"]
+    for place, (address, rule, rows) in enumerate(each(kept, "collection", "rule")):
+        retention = estate.catalog.collection(address).retention
+        entries.append(
+            {
+                "type": "retained",
+                "tag": mark(one, RETAINED + place),
+                "rule": rule,
+                "class": retention.record_class if retention else "",
+                "until": "officer" if "officer" in set(rows["until"]) else str(max(rows["until"]))[:7],
+            }
+        )
+    return entries

@@ -1,0 +1,59 @@
+"""Plant: one made-up person, the canary, goes into every collection, before anything is destroyed.
+
+Only where nobody wrote since the people were located, and only under an approval: the canary is the first thing
+that a run changes in a store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+
+from fangxin.data.errors import NotAllowed
+from fangxin.data.vocabulary import Cohort, Subject
+from fangxin.flows import canary as canaries
+from fangxin.flows.batch import finish, is_approved, is_done, keep_plan, opened, pack_states, read_plan, unpack_states
+from fangxin.flows.locate import find
+from fangxin.flows.plan import Plan, decide, join
+
+
+def plant(batch_id: str) -> None:
+    """Plant the canary where nobody wrote meanwhile, locate it, and approve the plan the operator said yes to."""
+    estate, batch = opened(batch_id)
+    if is_done(estate, batch, "plant"):
+        return
+    if not is_approved(batch):  # before the canary: without an approval nothing changes in any store
+        raise NotAllowed("the plan is not approved", hint="--yes approves it in operator mode")
+    people = read_plan(estate, batch, "people")
+    interrupted = estate.requests.note(batch.id, "planting") is not None
+    if not interrupted:
+        if unpack_states(estate.requests.kept(batch, "states/located")) != estate.states():
+            raise NotAllowed("a store changed after it was located", hint="stop its writers, then run this again")
+        estate.requests.done(batch.id, "planting", at=estate.minute, note={})
+    one = estate.requests.requests(batch.id)[-1]
+    estate.meter.step = "plant"
+    cohort = Cohort((Subject(one.id, one.identities),))
+    for store in estate.stores:
+        store.recover(batch=batch.id)
+    persona = canaries.persona(estate.catalog, one.identities)
+    standing: set[str] = set()
+    if interrupted:  # some rows may stand already: they are not planted twice
+        standing = set(find(estate, Cohort((Subject(one.id, persona),))).traces["collection"].to_pylist())
+    planted = canaries.plant(estate, persona, but=standing)
+    found = find(estate, cohort)
+    planted = {a: 1 for a in [*planted, *standing]}
+    mine = _numbered(decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date()), one.number)
+    digest = hashlib.sha256(f"{people.digest}{mine.digest}{batch.catalog}".encode()).hexdigest()
+    plan = join(people, mine, digest=digest)
+    keep_plan(estate, batch, "whole", plan)
+    estate.requests.keep(batch, "states", pack_states(estate.states()))
+    estate.requests.keep(batch, "planted", json.dumps(planted).encode())
+    finish(estate, batch, "plant", plan=digest, planted=len(planted))
+
+
+def _numbered(plan: Plan, number: int) -> Plan:
+    """The canary's plan with its own subject number."""
+    fates, texts, facts = (f.assign(subject=np.int32(number)) for f in (plan.fates, plan.texts, plan.facts))
+    return Plan(fates, texts, facts, plan.digest)
