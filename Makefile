@@ -1,5 +1,7 @@
 # Everything a fresh machine with python3, venv and make needs.
 .PHONY: setup demo test check drill lock
+# Containers often switch bytecode off; then every process compiles everything again.
+unexport PYTHONDONTWRITEBYTECODE
 PY ?= python3
 B := .venv/bin
 
@@ -8,7 +10,7 @@ B := .venv/bin
 	$(B)/pip install -q --disable-pip-version-check uv==0.13.8
 
 .venv/.ok: requirements.lock pyproject.toml | .venv/bin/uv
-	$(B)/uv pip install -q --python $(B)/python --require-hashes -r requirements.lock
+	$(B)/uv pip install -q --compile-bytecode --python $(B)/python --require-hashes -r requirements.lock
 	$(B)/uv pip install -q --python $(B)/python --no-build-isolation --no-deps -e .
 	touch $@
 
@@ -18,14 +20,14 @@ demo: setup
 	$(B)/fangxin demo
 
 test: setup
-	$(B)/python -m pytest
+	$(B)/python -m pytest -n 2 --dist loadfile
 
 check: setup
 	$(B)/ruff format --check .
 	$(B)/ruff check .
 	$(B)/mypy
 	$(B)/lint-imports
-	$(B)/python -m pytest -q -m "not slow"
+	$(B)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 drill: setup
 	$(B)/python tests/journeys/worker_drill.py

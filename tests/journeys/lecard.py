@@ -96,6 +96,14 @@ class LeCard:
         shutil.copytree(self.root, to, symlinks=True)
         return LeCard(to)
 
+    def short(self, to: Path) -> LeCard:
+        """A copy with the trades, events and chats of four months: every kind of store, few files."""
+        lecard = self.copy(to)
+        for unit in (*lecard.stores.glob("lake/*/month=*"), *lecard.stores.glob("support/*")):
+            if not any(month in unit.name for month in ("2023-07", "2026-08", "2026-09", "2026-10")):
+                shutil.rmtree(unit) if unit.is_dir() else unit.unlink()
+        return lecard
+
 
 def seed(person: Person) -> tuple[Identity, ...]:
     """A portrait's phone and e-mail, as a subject."""

@@ -12,7 +12,6 @@ import csv
 import json
 import os
 import re
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -145,15 +144,6 @@ def known(pristine: LeCard, leaving: list[tuple[Identity, ...]]) -> Known:
 # ---------------------------------------------------------------- the command
 
 
-def short(pristine: LeCard, to: Path) -> LeCard:
-    """A copy with the trades, events and chats of four months: every kind of store, few files."""
-    lecard = pristine.copy(to)
-    for unit in (*lecard.stores.glob("lake/*/month=*"), *lecard.stores.glob("support/*")):
-        if not any(month in unit.name for month in ("2023-07", "2026-08", "2026-09", "2026-10")):
-            shutil.rmtree(unit) if unit.is_dir() else unit.unlink()
-    return lecard
-
-
 def command(lecard: LeCard, prefect: Prefect, leaving: list[tuple[Identity, ...]], *more: str) -> subprocess.Popen[str]:
     """`fangxin erase` as an operator starts it; the people are in a file beside the home."""
     subjects = lecard.root / "people.csv"
@@ -190,7 +180,7 @@ def erased(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Erased:
     """The whole command once, with an export, so that both suites of Great Expectations speak as well."""
-    lecard = short(pristine, tmp_path_factory.mktemp("command") / "lecard")
+    lecard = pristine.short(tmp_path_factory.mktemp("command") / "lecard")
     child = command(lecard, prefect, leaving, "--export", str(lecard.root / "export"), "--json")
     stdout, stderr = child.communicate(timeout=180)
     return Erased(lecard, child.returncode, stdout, stderr)
@@ -262,7 +252,7 @@ def test_a_killed_run_leaves_nothing_behind_and_the_night_finishes_it(
     from fangxin.flows.erase import journey
     from fangxin.flows.runner import run
 
-    lecard = short(pristine, tmp_path / "lecard")
+    lecard = pristine.short(tmp_path / "lecard")
     nobody = lecard.begin([(Identity("phone_number", PHONE),)])  # refused by its first step, and holds up nobody
     child = command(lecard, prefect, leaving)
     database = lecard.home / "requests.db"
@@ -315,7 +305,7 @@ def test_flows_started_by_hand_change_nothing_without_an_approved_plan(
     from fangxin.flows import deployed
     from fangxin.flows.runner import run
 
-    lecard = short(pristine, tmp_path / "lecard")
+    lecard = pristine.short(tmp_path / "lecard")
     batch = lecard.begin(leaving, approved=False)
     run(deployed.locate, batch)
     estate = lecard.open()
