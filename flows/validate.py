@@ -14,7 +14,7 @@ from fangxin.data.requests import Batch
 from fangxin.flows.batch import approved_plan, finish, is_done, opened
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import RESIDUE, VALIDATED, mark, record
-from fangxin.flows.findings import Sight, findings, locate_again, look, needles
+from fangxin.flows.findings import Sight, account, findings, locate_again, look, needles
 from fangxin.flows.frames import pack
 from fangxin.flows.overwrite import read_erasures
 from fangxin.flows.publish import state_findings
@@ -34,6 +34,7 @@ def validate(batch_id: str) -> None:
     erasures = {
         s.name: read_erasures(estate.requests.kept(batch, f"erasures/{s.name}") or b"[]") for s in estate.stores
     }
+    account(plan, erasures)
     before = Sight.unpack(estate.requests.kept(batch, "before") or b"")
     estate.meter.step = "validate"
     after = look(estate, needles(estate.catalog, plan.facts))

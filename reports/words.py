@@ -116,6 +116,13 @@ _ALL = (
         "账本尚未经独立见证方联署;在此之前,运营方有可能对不同的人出示不同的历史。",
     ),
     Limit(
+        "own-traces",
+        "Our own files, Prefect's database among them, were searched as they stood at that moment; Prefect goes on "
+        "writing, opaque ids and states only.",
+        "我方自身的文件（包括 Prefect 的数据库）按搜索当时的状态接受检查；"
+        "Prefect 之后仍会写入，但只写不透明编号和状态。",
+    ),
+    Limit(
         "dates",
         "No time-stamping authority has confirmed the dates: they are the operator's word.",
         "日期未经第三方时间戳机构确认,以运营方陈述为准。",
