@@ -31,7 +31,7 @@ from fangxin.flows.batch import Step, is_approved, opened
 from fangxin.flows.close import close
 from fangxin.flows.destroy_keys import destroy_keys, forget
 from fangxin.flows.estate import Estate, alone, estate_of
-from fangxin.flows.evidence import KEYS_INTENDED, load_sources, mark
+from fangxin.flows.evidence import KEYS_INTENDED, confirm_vault, load_sources, mark
 from fangxin.flows.export import check_folder, export
 from fangxin.flows.locate import find, locate
 from fangxin.flows.overwrite import overwrite
@@ -76,6 +76,7 @@ def open_batch(estate: Estate, subjects: Sequence[Sequence[Identity]], *, option
             seen[one] = number
     if options.get("export"):
         check_folder(Path(options["export"]))
+    confirm_vault(estate)
     load_sources(estate, software().sha256)
     batch_id, _receipts = estate.requests.open(
         subjects,
@@ -89,7 +90,9 @@ def open_batch(estate: Estate, subjects: Sequence[Sequence[Identity]], *, option
 
 def journey(batch_id: str, *, home: Path | None = None) -> None:
     """Run every step of a batch that is not done yet: what `resume` does, and what the flow does as tasks."""
-    with alone(estate_of(batch_id, home).settings.home):
+    estate = estate_of(batch_id, home)
+    confirm_vault(estate)
+    with alone(estate.settings.home):
         for step in STEPS:
             run_step(step, batch_id)
 

@@ -9,10 +9,10 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -124,11 +124,6 @@ def estate_of(batch_id: str, home: Path | None = None) -> Estate:
     return Estate(settings, Path(options["catalog"]), now)
 
 
-def at(estate: Estate, now: datetime) -> Estate:
-    """The same estate at another time."""
-    return replace(estate, now=now)
-
-
 @contextmanager
 def alone(home: Path) -> Iterator[None]:
     """Hold the home for one run that changes things; WriterBusy when another run holds it.
@@ -182,8 +177,3 @@ def make_home(home: Path, *, rehearsal: bool, origin: str, now: datetime, capaci
     ledger.append([{"type": "key.committed", "time": minute(now), "root": root}])
     text = TEMPLATE.format(rehearsal=str(rehearsal).lower(), origin=origin, capacity=capacity)
     (home / "fangxin.toml").write_text(text, "utf-8")
-
-
-def chosen(stores: Sequence[Store], addresses: Sequence[str]) -> tuple[Store, ...]:
-    """The stores that hold any of these collections, in their order."""
-    return tuple(s for s in stores if any(c.address in addresses for c in s.collections))

@@ -33,6 +33,12 @@ def record(estate: Estate, entries: Sequence[Entry]) -> dict[str, int]:
     return found
 
 
+def confirm_vault(estate: Estate) -> None:
+    """Raise RollbackSuspected when the vault is older than the last destruction that the ledger knows."""
+    seen = [e["generation"] for _n, e in estate.ledger.entries() if e["type"] == "key.destroyed"]
+    estate.tree.confirm(max((int(g) for g in seen), default=0))
+
+
 def load_sources(estate: Estate, code: str) -> None:
     """Log the digest of every law file, and of our own code, before it is used for the first time."""
     known = {str(e.get("digest")) for _n, e in estate.ledger.entries() if e["type"] in ("law.loaded", "code.loaded")}

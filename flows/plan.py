@@ -59,10 +59,6 @@ class Plan:
     facts: pd.DataFrame = field(repr=False)
     digest: str
 
-    def rows(self) -> int:
-        """How many rows of how many people will change or go."""
-        return int(self.fates["fate"].isin(GOES).sum())
-
 
 def decide(catalog: Catalog, found: Closure, laws: Laws, facts: frozenset[str], today: date) -> Plan:
     """Give every traced row its fate; NotAllowed where the catalog asks a person to decide."""

@@ -8,7 +8,6 @@ whole value buffer. No loop over rows.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,8 +146,3 @@ def _indexes(at: pa.Array) -> tuple[Index, Index]:
 
 
 _NOTHING = Found(np.array([], np.int64), np.array([], np.int64))
-
-
-def kinds_searched(fields: Sequence[Field], declared: frozenset[str]) -> frozenset[str]:
-    """Every kind that some of these fields can be searched for."""
-    return frozenset(k for f in fields for k in (declared if f.data_type == "text" else f.matches))

@@ -1,4 +1,4 @@
-"""What the findings refuse to overlook: a store that did something else than the plan, a place that was not examined."""
+"""What the findings refuse to overlook: a store that did something else than the plan."""
 
 from __future__ import annotations
 
