@@ -20,6 +20,7 @@ from journeys.witness import Leaving, Needles, expected, read, same
 from fangxin.checks.suites import erased
 from fangxin.data.errors import CatalogError, DoesNotHold, FangxinError, Incomplete
 from fangxin.data.keys.envelope import ref_of
+from fangxin.data.keys.tree import RollbackSuspected
 from fangxin.flows import baseline
 from fangxin.flows import erase as journeys
 
@@ -206,3 +207,13 @@ def test_a_scan_that_does_not_see_the_canary_stops_the_run_before_anything_of_an
 def _digests(folder: Path) -> dict[str, str]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_vault_that_somebody_put_back_is_noticed_before_the_next_run(lecard: LeCard) -> None:
+    old = shutil.copytree(lecard.home / "keys", lecard.root / "keys before")
+    people = lecard.subjects()
+    lecard.erase(people[:1])
+    shutil.rmtree(lecard.home / "keys")
+    shutil.copytree(old, lecard.home / "keys")
+    with pytest.raises(RollbackSuspected, match="generation"):
+        lecard.begin(people[1:2])
