@@ -35,6 +35,7 @@ from fangxin.data.vocabulary import (
     Mode,
     Order,
     Ownership,
+    Positions,
     Redaction,
     Store,
     Unit,
@@ -44,8 +45,10 @@ from fangxin.flows.frames import each, tuples
 if TYPE_CHECKING:
     import pandas as pd
 
-REMAINS = ("retain", "keep", "shared", "mention")  # fates after which the row still holds the subject
-GOES = ("drop", "blank", "mask")
+REMAINS = ("retain", "keep", "shared", "mention", "uncertain")  # fates after which the row still holds the subject
+_DECIDED = ("fate", "until", "rule", "held")
+
+Emptied = dict[str, Positions]  # by field
 
 _GONE = (Mode.OVERWRITE, Mode.MASK, Mode.DELETE, Mode.CRYPTO_ERASE)
 
@@ -70,16 +73,18 @@ def decide(catalog: Catalog, found: Closure, laws: Laws, facts: frozenset[str], 
     for address, rows in each(traces, "collection"):
         collection = catalog.collection(address)
         decided = rows.copy()
-        decided["fate"], decided["until"], decided["rule"] = "", "", ""
-        decided.loc[rows["edge"] == "owns", "fate"] = _own(collection)
-        decided.loc[rows["edge"] == "joint", "fate"] = "blank"
-        decided.loc[rows["edge"] == "shares", "fate"] = _shared(collection)
+        decided["fate"], decided["until"], decided["rule"], decided["held"] = "uncertain", "", "", ""
+        decided.loc[_complete(collection, rows), "edge"] = "owns"
+        decided.loc[decided["edge"] == "owns", "fate"] = _own(collection)
+        decided.loc[decided["edge"] == "joint", "fate"] = "keep" if collection.mode is Mode.KEEP else "blank"
+        if (decided["edge"] == "shares").any():
+            decided.loc[decided["edge"] == "shares", "fate"] = _shared(collection)
         masks = [f.name for f in mentions(collection) if f.mode is Mode.MASK]
         hit = rows["fields"].map(lambda names, masks=masks: any(n in masks for n in names.split(",")))
         decided.loc[rows["edge"] == "mentions", "fate"] = "mention"
         decided.loc[(rows["edge"] == "mentions") & hit, "fate"] = "mask"
         pieces.append(_retained(collection, decided, starts, laws, facts, today))
-    columns = [*traces.columns, "fate", "until", "rule"]
+    columns = [*traces.columns, *_DECIDED]
     fates = pd.concat(pieces)[columns] if pieces else pd.DataFrame(columns=columns)
     fates = fates.sort_values(["subject", "collection", "unit", "position"], ignore_index=True)
     running = hashlib.sha256(catalog.digest.encode())
@@ -104,10 +109,9 @@ def orders(
 ) -> dict[str, list[Order]]:
     """The work per store and unit: every unit once, for the whole cohort. Untouched units get no order."""
     found: dict[str, list[Order]] = {}
-    acting = plan.fates[plan.fates["fate"].isin([*GOES, "retain"])]
     for store in stores:
         mine = [c.address for c in store.collections]
-        for unit, rows in each(acting[acting["collection"].isin(mine)], "unit"):
+        for unit, rows in each(plan.fates[plan.fates["collection"].isin(mine)], "unit"):
             changes = []
             for address, part in each(rows, "collection"):
                 change = _change(catalog.collection(address), part, plan.texts, unit)
@@ -121,13 +125,41 @@ def orders(
     return found
 
 
+def standing(catalog: Catalog, fates: pd.DataFrame) -> pd.DataFrame:
+    """What may still be found after the plan: one row per traced (row, field) that the plan leaves as it is.
+
+    Columns subject, collection, unit, position, field; sorted, without repetition. Exact: made of the very positions
+    that `orders` sends to the stores. A row that is dropped for anybody stands for nobody; a value that is blanked or
+    redacted for anybody is gone for all (every text found in it is redacted, whoever it names). What is left are
+    fields that a law, the catalog (keep, no mode) or other people need, primary keys, and mentions without a mask.
+    """
+    import pandas as pd
+
+    keys = ["subject", "collection", "unit", "position", "field"]
+    pieces = []
+    for address, mine in each(fates, "collection"):
+        for _unit, rows in each(mine, "unit"):
+            gone, emptied, redacted = _touched(catalog.collection(address), rows)
+            left = rows[~rows["position"].isin(gone)]
+            left = left.assign(field=left["fields"].str.split(",")).explode("field")
+            for changed in (emptied, redacted):
+                for name, positions in changed.items():
+                    left = left[(left["field"] != name) | ~left["position"].isin(positions)]
+            pieces.append(left[keys])
+    if not pieces:
+        return pd.DataFrame(columns=keys)
+    return pd.concat(pieces).drop_duplicates().sort_values(keys, ignore_index=True)
+
+
 def drops(catalog: Catalog, plan: Plan, codes: Mapping[str, int]) -> dict[bytes, frozenset[int]]:
     """Which keys die: for every key ref of the cohort, all catalogued domains but those of rows that a law retains."""
     kept: dict[int, set[int]] = {}
     retained = plan.fates[plan.fates["fate"] == "retain"]
-    for subject, address, _rows in each(retained, "subject", "collection"):
+    for subject, address, rows in each(retained, "subject", "collection"):
+        held = {name for classes in rows["held"].unique() for name in classes.split(",")}
         for one in catalog.collection(address).fields:
-            if one.retention is not None and one.mode is Mode.CRYPTO_ERASE and one.key_domain in codes:
+            needed = one.retention is not None and one.retention.record_class in held
+            if needed and one.mode is Mode.CRYPTO_ERASE and one.key_domain in codes:
                 kept.setdefault(subject, set()).add(codes[one.key_domain])
     people = plan.facts[plan.facts["kind"] == (catalog.person_kind or "")]
     found: dict[bytes, frozenset[int]] = {}
@@ -176,75 +208,129 @@ def _shared(collection: Collection) -> str:
     return "drop" if collection.on_shared == "erase" else "shared"
 
 
+def _complete(collection: Collection, rows: pd.DataFrame) -> pd.Series:
+    """Joint rows all of whose parties leave in this cohort: nobody is left to keep them for."""
+    parties = {f.party for f in collection.fields if f.party}
+    joint = rows["edge"] == "joint"
+    if not joint.any():
+        return joint
+    here = rows[joint].assign(party=rows.loc[joint, "fields"].str.split(",")).explode("party")
+    here["party"] = here["party"].map({f.name: f.party for f in collection.fields if f.party})
+    found = here.groupby(["unit", "position"])["party"].nunique()  # several subjects may each be one party
+    whole = found[found >= len(parties)].index
+    return joint & rows.set_index(["unit", "position"]).index.isin(whole)
+
+
 def _retained(
     collection: Collection, rows: pd.DataFrame, starts: pd.DataFrame, laws: Laws, facts: frozenset[str], today: date
 ) -> pd.DataFrame:
-    """Turn owned rows whose record class a law keeps into `retain` with date and rule."""
-    if collection.retention is None:
+    """Turn the subjects' rows of which a law keeps some class into `retain`: the latest day, its rule, the classes."""
+    wanted = [collection.retention, *(f.retention for f in collection.fields)]
+    retentions = [r for r in dict.fromkeys(wanted) if r is not None]
+    if not retentions:
         return rows
     mine = starts[starts["collection"] == collection.address]
     dated = rows.merge(mine, on=["collection", "unit", "position"], how="left")
-    decisions = {}
-    for text in dated["start"].dropna().unique():
-        decisions[text] = laws.decide(collection.retention, date.fromisoformat(text), facts=facts, today=today)
-    closed = today if collection.retention.start == "closed" else None
-    unknown = laws.decide(collection.retention, closed, facts=facts, today=today)
-    found = [decisions[t] if isinstance(t, str) else unknown for t in dated["start"]]
-    owned = (dated["fate"].isin(["drop", "blank"]) & (dated["edge"] == "owns")).to_numpy()
-    holds = np.array([d is not None for d in found]) & owned
-    fate = dated["fate"].to_numpy(dtype=object)
-    fate[holds] = "retain"
-    dated["fate"] = fate
-    dated["until"] = [
-        (d.day.isoformat() if d.day else "officer") if h and d else "" for d, h in zip(found, holds, strict=True)
-    ]
-    dated["rule"] = [d.rule if h and d else "" for d, h in zip(found, holds, strict=True)]
+    texts = [t if isinstance(t, str) else None for t in dated["start"]]
+    own = collection.retention.start if collection.retention is not None else ""
+    verdicts = {}
+    for text in dict.fromkeys(texts):
+        kept = []
+        for one in retentions:
+            day = today if one.start == "closed" else None
+            if text is not None and one.start == own:
+                day = date.fromisoformat(text)
+            until = laws.decide(one, day, facts=facts, today=today)
+            if until is not None:
+                kept.append((until.day.isoformat() if until.day else "officer", until.rule, one.record_class))
+        verdicts[text] = kept
+    mine_to_keep = (dated["fate"].isin(["drop", "blank"]) & dated["edge"].isin(["owns", "joint"])).to_numpy()
+    holds = mine_to_keep & np.array([bool(verdicts[t]) for t in texts], dtype=bool)
+    last = {t: max(v) if v else ("", "", "") for t, v in verdicts.items()}  # "officer" sorts after every day
+    held = {t: ",".join(sorted({k[2] for k in v})) for t, v in verdicts.items()}
+    found = {
+        "until": [last[t][0] for t in texts],
+        "rule": [last[t][1] for t in texts],
+        "held": [held[t] for t in texts],
+    }
+    dated["fate"] = np.where(holds, "retain", dated["fate"].to_numpy(dtype=object))
+    for name, values in found.items():
+        dated[name] = np.where(holds, np.array(values, dtype=object), "")
     return dated.drop(columns=["start"])
 
 
 def _change(collection: Collection, rows: pd.DataFrame, texts: pd.DataFrame, unit: str) -> Change | None:
-    gone = np.unique(rows.loc[rows["fate"] == "drop", "position"].to_numpy(np.int64))
-    rest = rows[~rows["position"].isin(gone)]
+    """What is done to one collection of one unit; None: nothing."""
+    gone, emptied, masked = _touched(collection, rows)
     blank: dict[str, Blank] = {}
     redact: dict[str, Redaction] = {}
-    emptied = rest.loc[(rest["fate"] == "blank") & (rest["edge"] == "owns"), "position"]
-    kept = rest.loc[rest["fate"] == "retain", "position"]
-    masked = rest.loc[rest["fate"] == "mask", "position"]
-    for one in collection.fields:
-        at = [emptied] if one.mode in _GONE and not one.primary_key else []
-        if one.mode in _GONE and one.retention is None and collection.retention is not None:
-            at.append(kept)
-        if one.party is not None and one.mode in _GONE:
-            at.append(
-                rest.loc[
-                    (rest["edge"] == "joint") & rest["fields"].map(lambda n, o=one: _party(collection, n, o)),
-                    "position",
-                ]
+    for name, positions in emptied.items():
+        one = collection.field(name)
+        blank[name] = Blank(positions, one.mask.constant if one.mode is Mode.MASK else None)
+    for name, positions in masked.items():
+        constant = collection.field(name).mask.constant
+        found = texts[
+            (texts["collection"] == collection.address)
+            & (texts["unit"] == unit)
+            & (texts["field"] == name)
+            & texts["position"].isin(positions)
+        ]
+        pairs = found[["position", "text"]].drop_duplicates().sort_values(["position", "text"])
+        if len(pairs):
+            redact[name] = Redaction(
+                pairs["position"].to_numpy(np.int64),
+                pa.array(pairs["text"].tolist(), pa.string()),
+                str(constant) if constant is not None else "***",
             )
-        if one in mentions(collection) and one.mode is Mode.MASK:
-            if one.data_type == "text":
-                found = texts[
-                    (texts["collection"] == collection.address)
-                    & (texts["unit"] == unit)
-                    & (texts["field"] == one.name)
-                    & texts["position"].isin(masked)
-                ]
-                if len(found):
-                    pairs = found[["position", "text"]].drop_duplicates().sort_values(["position", "text"])
-                    redact[one.name] = Redaction(
-                        pairs["position"].to_numpy(np.int64),
-                        pa.array(pairs["text"].tolist(), pa.string()),
-                        str(one.mask.constant) if one.mask.constant is not None else "***",
-                    )
-            else:
-                at.append(masked)
-        positions = np.unique(np.concatenate([p.to_numpy(np.int64) for p in at])) if at else np.array([], np.int64)
-        if len(positions):
-            blank[one.name] = Blank(positions, one.mask.constant if one.mode is Mode.MASK else None)
     if not len(gone) and not blank and not redact:
         return None
     return Change(collection, gone, blank, redact)
 
 
-def _party(collection: Collection, names: str, one: Field) -> bool:
-    return any(collection.field(n).party == one.party for n in names.split(",") if n)
+def _touched(collection: Collection, rows: pd.DataFrame) -> tuple[Positions, Emptied, Emptied]:
+    """For the rows of one unit: positions that go, and by field those whose value goes, and whose text is redacted.
+
+    A fate is a row's, but mentions are a field's: a masked mention that matched goes in every row that stays.
+    """
+    gone = np.unique(rows.loc[rows["fate"] == "drop", "position"].to_numpy(np.int64))
+    rest = rows[~rows["position"].isin(gone)]
+    owned = (rest["edge"] == "owns") & rest["fate"].isin(["blank", "retain"])
+    joint = (rest["edge"] == "joint") & rest["fate"].isin(["blank", "retain"])
+    retained = rest["fate"] == "retain"
+    named = rest["fields"].map(lambda names: frozenset(names.split(",")))
+    masks = [f for f in mentions(collection) if f.mode is Mode.MASK]
+    values = {f.name for f in masks if f.data_type != "text"}
+    # Who stands in one column of a contact stands in its other columns: the name beside the number goes with it.
+    mentioned = ((rest["edge"] != "uncertain") & named.map(lambda n: not values.isdisjoint(n))).astype(bool)
+    emptied: Emptied = {}
+    redacted: Emptied = {}
+    for one in collection.fields:
+        at = owned & ~owned
+        if one.mode in _GONE and not one.primary_key:
+            mine = joint & named.map(lambda n, o=one: _party(collection, n, o)).astype(bool)
+            at = (owned | mine) & (~retained | _outside(rest, one))
+        if one.name in values:
+            at = at | mentioned
+        positions = _positions(rest, at)
+        if len(positions):
+            emptied[one.name] = positions
+        if one in masks and one.name not in values:
+            listed = (rest["edge"] != "uncertain") & named.map(lambda n, o=one: o.name in n).astype(bool)
+            texts = np.setdiff1d(_positions(rest, listed), positions)
+            if len(texts):
+                redacted[one.name] = texts
+    return gone, emptied, redacted
+
+
+def _positions(rows: pd.DataFrame, at: pd.Series) -> Positions:
+    return np.unique(rows.loc[at, "position"].to_numpy(np.int64))
+
+
+def _outside(rows: pd.DataFrame, one: Field) -> pd.Series:
+    """Per row: whether no law that keeps the row needs this field."""
+    name = one.retention.record_class if one.retention is not None else ""
+    return rows["held"].map(lambda classes: name not in classes.split(",") if name else True).astype(bool)
+
+
+def _party(collection: Collection, names: frozenset[str], one: Field) -> bool:
+    return one.party is not None and any(collection.field(n).party == one.party for n in names if n)
