@@ -31,11 +31,12 @@ def baseline(batch_id: str) -> None:
     planted = json.loads(estate.requests.kept(batch, "planted") or b"{}")
     subjects = [r.number for r in estate.requests.requests(batch.id)]
     located = set(plan.fates.loc[plan.fates["subject"] == subjects[-1], "collection"])
-    blind = sorted((set(planted) - located) | set(unseen(estate.catalog, plan, seen, planted, subjects[-1])))
-    missed = sorted(set(subjects) - set(seen.hits["subject"]))
-    if blind or missed:
+    missed = unseen(estate.catalog, plan, seen)
+    blind = sorted((set(planted) - located) | {address for _subject, address in missed})
+    if blind:
+        people = len({subject for subject, _address in missed})
         raise DoesNotHold(
-            f"the baseline is blind: no canary in {', '.join(blind) or 'no collection'}, {len(missed)} people not seen",
+            f"the baseline is blind in {', '.join(blind)}: rows of {people} subjects (the canary may be one) not seen",
             hint="the catalog misses a reference or a store cannot be searched; nothing was touched",
         )
     named = seen.hits[seen.hits["container"].str.startswith("name")]

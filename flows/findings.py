@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from fangxin.checks.residue.patterns import Needles, needles_for
-from fangxin.checks.residue.scan import Scan, scan
+from fangxin.checks.residue.scan import Scan, scan, walk
 from fangxin.data.catalog.identity import Question, searched
 from fangxin.data.errors import DoesNotHold
 from fangxin.data.vocabulary import (
@@ -37,14 +37,13 @@ from fangxin.data.vocabulary import (
 from fangxin.flows.estate import Estate
 from fangxin.flows.frames import each, pack, tuples, unpack
 from fangxin.flows.locate import Look, facts_of
-from fangxin.flows.plan import REMAINS, Plan
+from fangxin.flows.plan import Plan, standing
 from fangxin.reports.verdict import Observation, failure, verdict_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 HOME = "home"
-_LIVE = f"{HOME}/prefect/"  # Prefect writes ids there while we read: searched as it stands, and a printed limit
 
 
 @dataclass(frozen=True)
@@ -115,12 +114,15 @@ def look(estate: Estate, wanted: Needles, *, workers: int = 2) -> Sight:
     """Search every file of every store, and of our own home, once."""
     files = [(f"{s.name}/{_inside(s.root, p)}", p) for s in estate.stores for p in s.files()]
     home = estate.settings.home
-    files += [
-        (f"{HOME}/{p.relative_to(home)}", p) for p in sorted(home.rglob("*")) if p.is_file() and not p.is_symlink()
-    ]
+    files += [(f"{HOME}/{_inside(home, p)}", p) for _name, p in walk([home])]
     for label, _path in files:
         estate.meter.open("scan", label)
     return sight(scan(files, wanted, workers=workers), wanted, _claims(estate, [label for label, _path in files]))
+
+
+def _live(place: str, reason: str) -> bool:
+    """Prefect writes ids into its own files while we read them: searched as they stand, and a printed limit."""
+    return place.startswith(f"{HOME}/prefect/") and reason == "changed while it was read"
 
 
 def _claims(estate: Estate, places: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -145,7 +147,8 @@ def sight(found: Scan, wanted: Needles, claims: Mapping[str, tuple[str, ...]]) -
     """Reduce a scan to what findings need."""
     hits = found.hits.to_pandas()
     keys = ["place", "container", "column", "subject", "identity"]
-    grouped = hits.groupby(keys, as_index=False, sort=True)["hits"].sum() if len(hits) else hits[[*keys, "hits"]]
+    # One occurrence of a value may match in several forms, but in each form only once: `most` bounds occurrences.
+    grouped = hits.groupby(keys, as_index=False, sort=True).agg(hits=("hits", "sum"), most=("hits", "max"))
     coverage = found.coverage.to_pandas().groupby("place")["bytes_read"].sum()
     code = Path(scan.__code__.co_filename).parent
     digest = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(code.glob("*.py")))).hexdigest()
@@ -161,17 +164,36 @@ def sight(found: Scan, wanted: Needles, claims: Mapping[str, tuple[str, ...]]) -
     )
 
 
-def unseen(catalog: Catalog, plan: Plan, seen: Sight, planted: Mapping[str, int], canary: int) -> tuple[str, ...]:
-    """Collections whose canary the bytes did not show although a value of it stands there in clear: a blind scan."""
-    shown = {h.address for h in _attributed(seen, _known(catalog, plan)) if h.certain and h.subject == canary}
+def sighted(catalog: Catalog, plan: Plan, seen: Sight) -> dict[tuple[int, str], int]:
+    """What the baseline saw, per subject and collection.
+
+    Where values stand that are searched by their bytes, only bytes count, and only where they can be nothing else
+    than that collection's; a collection that holds none is judged by record: its located rows count.
+    """
+    found = _sums(h for h in _attributed(seen, _known(catalog, plan)) if h.certain)
+    clear = _searched_by_bytes(catalog, plan)
+    for subject, address, rows in each(plan.fates, "subject", "collection"):
+        if address not in clear:
+            found[(subject, address)] = found.get((subject, address), 0) + len(rows)
+    return found
+
+
+def unseen(catalog: Catalog, plan: Plan, seen: Sight) -> tuple[tuple[int, str], ...]:
+    """Subjects and collections of which rows were located that the baseline did not see: there the scan is blind."""
+    shown = sighted(catalog, plan, seen)
+    owned = plan.fates[plan.fates["edge"].isin(["owns", "joint"])]
+    return tuple((s, a) for s, a, _rows in each(owned, "subject", "collection") if not shown.get((s, a)))
+
+
+def _searched_by_bytes(catalog: Catalog, plan: Plan) -> frozenset[str]:
+    """Collections with a field, not under keys, whose values the scan knows the bytes of."""
     facts, _kinds = searchable(catalog, plan.facts)
     kinds = set(facts["kind"])
-    clear = {
+    return frozenset(
         c.address
         for c in catalog.collections
         if any(set(f.matches) & kinds and f.mode is not Mode.CRYPTO_ERASE and _byte_form(f) for f in c.fields)
-    }
-    return tuple(sorted((set(planted) & clear) - shown))
+    )
 
 
 def _byte_form(one: Field) -> bool:
@@ -219,13 +241,13 @@ def findings(
 
     subjects = sorted(set(plan.facts["subject"]))
     people, canary = subjects[:-1], subjects[-1]
-    remaining = _remaining(estate.catalog, plan)
-    residual = _residual(remaining, again)
+    stands = standing(estate.catalog, plan.fates)
+    residual = _residual(stands, again)
     known = _known(estate.catalog, plan)
-    seen_before = _sums(h for h in _attributed(before, known) if h.certain)
+    seen_before = sighted(estate.catalog, plan, before)
     everything = list(_attributed(after, known))
     seen_after = _sums(everything)
-    explained = _sums(_explained(estate, everything, again))
+    explained = _sums(_explained(estate, everything, again, stands))
     rows = []
     for collection in estate.catalog.collections:
         store = estate.store_of(collection.address)
@@ -268,7 +290,7 @@ class _Collection:
             reason
             for seen in (before, after)
             for place, reason in seen.not_examinable
-            if collection.address in seen.claims.get(place, seen.claims[""]) and not place.startswith(_LIVE)
+            if collection.address in seen.claims.get(place, seen.claims[""]) and not _live(place, reason)
         ]
         self.canary_found = planted.get(collection.address, 0) > 0 and canary in self.fates
         self.scope = collection.because or "declared read-only" if collection.mode is Mode.KEEP else ""
@@ -285,7 +307,6 @@ class _Collection:
         fates = self.fates.get(subject)
         count = {} if fates is None else fates["fate"].value_counts().to_dict()
         owned = 0 if fates is None else int(fates["edge"].isin(["owns", "joint"]).sum())
-        located = 0 if fates is None else len(fates)
         kept = None if fates is None else fates[fates["fate"] == "retain"]
         key = (subject, self.collection.address)
         acted = count.get("drop", 0) + count.get("blank", 0) + count.get("mask", 0) + count.get("retain", 0)
@@ -304,8 +325,7 @@ class _Collection:
             "rows_shared": count.get("shared", 0),
             "rows_mentioned": count.get("mask", 0) + count.get("mention", 0),
             "rows_residual": residual.get(key, 0),
-            # Located rows are hits of the decoded look; byte hits come on top.
-            "baseline_hits": seen_before.get(key, 0) + located,
+            "baseline_hits": seen_before.get(key, 0),
             "hits_after": seen_after.get(key, 0) - explained.get(key, 0),
             "hits_explained": explained.get(key, 0),
             "units_expected": self.expected,
@@ -324,18 +344,13 @@ class _Collection:
         return row
 
 
-def _remaining(catalog: Catalog, plan: Plan) -> pd.DataFrame:
-    """The traced rows that the plan leaves standing, with a field that still matches."""
-    fates = plan.fates
-    gone = fates.loc[fates["fate"] == "drop", ["collection", "unit", "position"]].drop_duplicates()
-    kept = fates[fates["fate"].isin(REMAINS)].merge(gone, how="left", indicator=True)
-    return kept[kept["_merge"] == "left_only"].drop(columns="_merge")
+def _residual(stands: pd.DataFrame, again: Again) -> dict[tuple[int, str], int]:
+    """Values that stand beyond those that may: per subject and collection, counted unit by unit, field by field.
 
-
-def _residual(remaining: pd.DataFrame, again: Again) -> dict[tuple[int, str], int]:
-    """Rows that still hold a subject beyond those that may: per subject and collection, unit by unit."""
-    keys = ["subject", "collection", "unit"]
-    allowed = {tuple(k): len(rows) for *k, rows in each(remaining.drop_duplicates([*keys, "position"]), *keys)}
+    Positions move when a unit is rewritten, so rows are counted, not compared.
+    """
+    keys = ["subject", "collection", "unit", "field"]
+    allowed = {tuple(k): len(rows) for *k, rows in each(stands.drop_duplicates([*keys, "position"]), *keys)}
     over: dict[tuple[int, str], int] = {}
     for *key, rows in each(again.hits.drop_duplicates([*keys, "position"]), *keys):
         extra = len(rows) - allowed.get(tuple(key), 0)
@@ -355,7 +370,9 @@ class _Hit:
     column: str
     fact: tuple[str, str] = field(repr=False)
     hits: int
+    most: int  # of one form: no more occurrences than that
     certain: bool
+    foreign: bool  # in a table that no collection names
 
 
 def _known(catalog: Catalog, plan: Plan) -> list[tuple[str, str]]:
@@ -370,34 +387,43 @@ def _attributed(seen: Sight, known: Sequence[tuple[str, str]]) -> Iterator[_Hit]
     A decoded SQLite row names its table; the raw pages of a database, a journal, a sidecar or our own home do not
     name a collection: afterwards such hits count against every one of the place, before they count for none.
     """
-    columns = ("place", "container", "column", "subject", "identity", "hits")
-    for place, container, column, subject, identity, hits in tuples(seen.hits, *columns):
+    columns = ("place", "container", "column", "subject", "identity", "hits", "most")
+    for place, container, column, subject, identity, hits, most in tuples(seen.hits, *columns):
         addresses = seen.claims.get(place, seen.claims[""])
         table = _table(container)
-        if table is not None and len(addresses) > 1:
-            addresses = tuple(a for a in addresses if a.split("/", 1)[1] == table) or addresses
-        for address in addresses:
-            yield _Hit(subject, address, place, container, column, known[identity], hits, len(addresses) == 1)
+        own = tuple(a for a in addresses if a.split("/", 1)[1] == table)
+        foreign = table is not None and not own
+        for address in own or addresses:
+            certain = bool(own) or (len(addresses) == 1 and not foreign)
+            yield _Hit(subject, address, place, container, column, known[identity], hits, most, certain, foreign)
 
 
-def _explained(estate: Estate, seen: Iterable[_Hit], again: Again) -> Iterator[_Hit]:
-    """Hits afterwards that a remaining row explains: same unit, same value, and same column where one is known.
+def _explained(estate: Estate, seen: Iterable[_Hit], again: Again, stands: pd.DataFrame) -> Iterator[_Hit]:
+    """Hits afterwards that a row explains which the plan leaves standing: same unit, same field, same value.
 
-    Without a column only bytes in which whole rows lie can be explained: text, and the pages of a database. What
-    stands in free pages, footers, sidecars or names is never explained by a row.
+    Where the bytes do not name a field, only whole rows can be explained (text, and the pages of a database); in
+    text no more occurrences than such rows hold. What stands in a table nobody catalogued, in free pages, footers,
+    sidecars or names is never explained by a row.
     """
     names = {c.address: s.name for s in estate.stores for c in s.collections}
-    exact, loose = set(), set()
-    columns = ["collection", "unit", "field", "kind", "value"]
-    for collection, unit, name, kind, value in tuples(again.hits[columns].drop_duplicates(), *columns):
+    free = {(c.address, f.name) for c in estate.catalog.collections for f in c.fields if f.data_type == "text"}
+    keys = ["subject", "collection", "unit", "field"]
+    still = again.hits.merge(stands[keys].drop_duplicates(), on=keys)
+    exact: set[tuple[str, str, str, tuple[str, str]]] = set()
+    room: dict[tuple[str, tuple[str, str]], float] = {}
+    columns = ("collection", "unit", "field", "kind", "value")
+    for collection, unit, name, kind, value in tuples(still, *columns):
         place = f"{names[collection]}/{unit}"
-        exact.add((place, name, (kind, value)))
-        loose.add((place, (kind, value)))
+        exact.add((collection, place, name, (kind, value)))
+        more = float("inf") if (collection, name) in free else 1.0
+        room[(place, (kind, value))] = room.get((place, (kind, value)), 0.0) + more
     for hit in seen:
-        whole_rows = not hit.container.startswith("parquet") and hit.container not in ("sqlite:free", "name")
-        if (hit.place, hit.column, hit.fact) in exact or (
-            not hit.column and whole_rows and (hit.place, hit.fact) in loose
-        ):
+        if hit.foreign or hit.container in ("sqlite:free", "name"):
+            continue
+        pages = hit.container == "sqlite:page"
+        text = not hit.column and not pages and not hit.container.startswith("parquet")
+        left = room.get((hit.place, hit.fact), 0.0)
+        if (hit.address, hit.place, hit.column, hit.fact) in exact or (pages and left) or (text and hit.most <= left):
             yield hit
 
 
