@@ -49,6 +49,7 @@ HOLDS, FALSE, MISSING, NOT_APPLICABLE = "HOLDS", "FALSE", "MISSING", "NOT APPLIC
 
 Secret = tuple[bytes, list[list[str]]]  # the receipt secret, and the (kind, value) pairs it was used with
 _EMPTY = hashlib.sha256(b"").digest()
+_ANSWERS = "residue.answered:"  # before the tag of a `residue.found`, in the code of an exception
 _MANIFEST = "MANIFEST.sha256"
 _MOST_FILES, _MOST_BYTES, _MOST_MEMBER = 65_535, 2**32 - 1, 2**28
 
@@ -405,7 +406,7 @@ class _Case:
         laws: set[str] = set()
         loaded = clean = opened = False
         vault = ""
-        residues = 0
+        residues: set[str] = set()
         for index, entry in enumerate(self._known()):
             kind = entry["type"]
             if kind == "request.opened":
@@ -427,7 +428,7 @@ class _Case:
                 if "plan" in entry and entry["plan"] not in plans:
                     raise Wrong(f"entry {index}: the plan to be carried out was not approved before")
                 intents[index] = open_intents[index] = entry
-                residues = 0
+                residues = set()
             elif kind in ("key.destroyed", "store.overwritten", "store.rewritten"):
                 intent = intents.get(entry["intent"])
                 if intent is None:
@@ -438,7 +439,7 @@ class _Case:
                 if kind == "key.destroyed":
                     if entry["before"] != vault:
                         raise Wrong(f"entry {index}: keys destroyed under a root that was not the last one committed")
-                    if entry["after"] == vault:
+                    if entry["after"] == vault and entry["count"] != "0":  # 0: others had destroyed them meanwhile
                         raise Wrong(f"entry {index}: keys destroyed, but the root is the same")
                     vault = entry["after"]
             elif kind == "validated":
@@ -447,10 +448,14 @@ class _Case:
                     if intent["tag"] == entry["tag"]:
                         raise Wrong(f"entry {index}: validated while intent {at} had no outcome")
             elif kind == "residue.found":
-                residues += 1
+                residues.add(entry["tag"])
+            elif kind == "exception" and entry["code"].startswith(_ANSWERS):
+                if not clean:
+                    raise Wrong(f"entry {index}: a residue answered before any validation that found nothing")
+                residues.discard(entry["code"].removeprefix(_ANSWERS))
             elif kind == "certificate.issued":
                 if entry["verdict"] == "failed":
-                    residues = 0
+                    residues = set()
                 elif not clean:
                     raise Wrong(f"entry {index}: a certificate before any validation that found nothing")
                 if not opened:
@@ -460,7 +465,10 @@ class _Case:
                 f"{len(open_intents)} intent(s) without outcome, first entry {min(open_intents)}: work is due"
             )
         if residues:
-            raise Missing(f"{residues} residue(s) found without a new intent or a failed certificate: work is due")
+            raise Missing(
+                f"{len(residues)} residue(s) found without a new intent, a validation that answers them, or a failed "
+                "certificate: work is due"
+            )
         return f"{len(intents)} intent(s), each before its outcome; laws, plans and validations before their use"
 
     def statements(self) -> str:

@@ -6,11 +6,12 @@ either is handed from one step to the next but the batch id.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fangxin.data.errors import NotAllowed
 from fangxin.data.requests import Batch
@@ -19,13 +20,28 @@ from fangxin.flows.estate import Estate, estate_of
 from fangxin.flows.frames import pack, unpack
 from fangxin.flows.plan import Plan
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Step = Callable[[str], None]
 
 
 def opened(batch_id: str) -> tuple[Estate, Batch]:
-    """The estate as the batch was opened with, and the batch."""
+    """The estate as the batch was opened with, and the batch.
+
+    NotAllowed where catalog, laws or facts are no longer those it was opened under, while anything of it is due:
+    what a step no longer knows of, it would neither erase nor look into.
+    """
     estate = estate_of(batch_id)
-    return estate, estate.requests.batch(batch_id)
+    batch = estate.requests.batch(batch_id)
+    if batch.state == "open" and estate.requests.note(batch.id, "publish") is None:
+        _unchanged(estate, batch)
+    return estate, batch
+
+
+def grounds(estate: Estate) -> dict[str, Any]:
+    """What decides besides the catalog: digests of the laws, facts about the operator. For a batch's options."""
+    return {"laws": dict(estate.laws.digests), "facts": sorted(estate.settings.facts)}
 
 
 def is_done(estate: Estate, batch: Batch, step: str) -> bool:
@@ -46,15 +62,42 @@ def is_approved(batch: Batch) -> bool:
 
 
 def approved_plan(estate: Estate, batch: Batch) -> Plan:
-    """The plan, if its digest is the one that was approved; destructive steps go no other way."""
+    """The plan, if what lies sealed has the digest that was approved; destructive steps go no other way.
+
+    A plan whose units were located again (flows/relocate.py) has a digest of its own, noted as it was accepted.
+    """
     noted = estate.requests.note(batch.id, "plant")
-    body = estate.requests.kept(batch, "plan/whole")
-    if noted is None or body is None or not is_approved(batch):
+    if noted is None or not is_approved(batch):
         raise NotAllowed("no approved plan stands for this batch", hint="`fangxin erase … --yes` approves one")
-    plan = read_plan(estate, batch, "whole")
-    if plan.digest != noted["plan"]:
+    times = relocations(estate, batch)
+    again = estate.requests.note(batch.id, f"relocated/{times}") if times else None
+    plan = read_plan(estate, batch, f"relocated/{times}" if again else "whole")
+    if digest_of(batch.catalog, plan.fates, plan.texts) != (again or noted)["plan"]:
         raise NotAllowed("the plan is not the one that was approved", hint="locate again and have it approved")
     return plan
+
+
+def digest_of(catalog: str, fates: pd.DataFrame, texts: pd.DataFrame) -> str:
+    """SHA-256 over the catalog's digest, every fate and every text to be masked: what an approval is for."""
+    running = hashlib.sha256(catalog.encode())
+    for frame in (fates, texts):
+        running.update(hashlib.sha256(frame.to_csv(index=False).encode()).digest())
+    return running.hexdigest()
+
+
+def relocations(estate: Estate, batch: Batch) -> int:
+    """How many times units of this batch were located again."""
+    times = 0
+    while estate.requests.note(batch.id, f"relocated/{times + 1}") is not None:
+        times += 1
+    return times
+
+
+def keep_relocated(estate: Estate, batch: Batch, plan: Plan) -> None:
+    """Seal a plan that goes on in place of the last one; its note comes last, so that a crash leaves the old or it."""
+    name = f"relocated/{relocations(estate, batch) + 1}"
+    keep_plan(estate, batch, name, plan)
+    estate.requests.done(batch.id, name, at=estate.minute, note={"plan": plan.digest})
 
 
 def keep_plan(estate: Estate, batch: Batch, name: str, plan: Plan) -> None:
@@ -72,6 +115,16 @@ def read_plan(estate: Estate, batch: Batch, name: str) -> Plan:
         raise NotAllowed("this batch was not located yet", hint="fangxin resume")
     fates, texts, facts = (unpack(p or b"")[0] for p in parts[:3])
     return Plan(fates, texts, facts, (parts[3] or b"").decode())
+
+
+def _unchanged(estate: Estate, batch: Batch) -> None:
+    hint = "put it back as it was when the plan was approved, then `fangxin resume`"
+    if estate.catalog.digest != batch.catalog:
+        raise NotAllowed("the catalog is not the one this batch was opened under", hint=hint)
+    for name, now in grounds(estate).items():
+        if batch.options.get(name, now) != now:
+            what = "a law file" if name == "laws" else "facts in fangxin.toml"
+            raise NotAllowed(f"{what}: not as when this batch was opened", hint=hint)
 
 
 def pack_states(states: Mapping[tuple[str, str], Unit]) -> bytes:

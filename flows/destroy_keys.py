@@ -31,11 +31,16 @@ def destroy_keys(batch_id: str) -> None:
 
 
 def destroy(estate: Estate, batch: Batch, plan: Plan) -> Mapping[str, Any]:
-    """Destroy the cohort's keys under the approved plan; idempotent. Returns the receipt as the ledger's event."""
+    """Destroy the cohort's keys under the approved plan; idempotent. Returns the receipt as the ledger's event.
+
+    Where none of these keys lives, the vault stays as it is, and the ledger says nothing of a destruction.
+    """
     codes = {name: estate.tree.domain_code(name) for name in domains(estate.catalog)}
     dying = drops(estate.catalog, plan, codes)
-    grant = _grant(estate, batch, "grant", dying)
     intent, outcome = mark(batch, KEYS_INTENDED), mark(batch, KEYS_DESTROYED)
+    if not estate.ledger.find([intent]) and not _living(estate, dying):
+        return _nothing(estate)
+    grant = _grant(estate, batch, "grant", dying)
     entry = {"type": "erase.intended", "tag": intent, "store": "vault", "units": band(len(dying)), "plan": plan.digest}
     at = record(estate, [entry])[intent]
     try:
@@ -67,6 +72,29 @@ def forget(estate: Estate, batch: Batch) -> None:
         except NotAllowed:  # expired, or another batch came in between
             receipt = estate.tree.destroy(dying, grant=_new_grant(estate, batch, dying), now=estate.now)
         record(estate, [_destroyed(receipt, noted["outcome"], at)])
+
+
+def _living(estate: Estate, dying: Mapping[bytes, frozenset[int]]) -> bool:
+    """Whether any of these keys is there to be destroyed."""
+    for code in sorted(frozenset().union(*dying.values())):
+        with estate.tree.get_many([ref for ref, domains in dying.items() if code in domains], code) as keys:
+            if keys.found.any():
+                return True
+    return False
+
+
+def _nothing(estate: Estate) -> dict[str, Any]:
+    """What is told where no key had to die."""
+    generation, root = estate.tree.generation, estate.tree.commitment
+    return {
+        "keys_destroyed": 0,
+        "domains": [],
+        "generation_before": generation,
+        "generation_after": generation,
+        "commitment_before": root,
+        "commitment_after": root,
+        "holders": [],
+    }
 
 
 def _own(estate: Estate, batch: Batch) -> dict[bytes, frozenset[int]]:

@@ -27,18 +27,20 @@ from fangxin.data.requests import Requests
 from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows import canary as canaries
 from fangxin.flows.baseline import baseline
-from fangxin.flows.batch import Step, is_approved, opened
+from fangxin.flows.batch import Step, grounds, is_approved, opened
 from fangxin.flows.close import close
 from fangxin.flows.destroy_keys import destroy_keys, forget
 from fangxin.flows.estate import Estate, alone, estate_of
 from fangxin.flows.evidence import KEYS_INTENDED, confirm_vault, load_sources, mark
 from fangxin.flows.export import check_folder, export
+from fangxin.flows.frames import unpack
 from fangxin.flows.locate import find, locate
 from fangxin.flows.overwrite import overwrite
-from fangxin.flows.plan import decide, orders
+from fangxin.flows.plan import decide_canary, orders
 from fangxin.flows.plant import plant
 from fangxin.flows.publish import publish, software
 from fangxin.flows.validate import validate
+from fangxin.reports.certificate import collection_rows
 
 STEPS: tuple[Step, ...] = (
     locate,
@@ -75,14 +77,14 @@ def open_batch(estate: Estate, subjects: Sequence[Sequence[Identity]], *, option
                 )
             seen[one] = number
     if options.get("export"):
-        check_folder(Path(options["export"]))
+        check_folder(Path(options["export"]), home=estate.settings.home, roots=[s.root for s in estate.stores])
     confirm_vault(estate)
     load_sources(estate, software().sha256)
     batch_id, _receipts = estate.requests.open(
         subjects,
         canary=canaries.canary_identities(estate.catalog.kinds, estate.catalog.person_kind),
         catalog=estate.catalog.digest,
-        options={**options, "catalog": str(estate.catalog_path)},
+        options={**options, **grounds(estate), "catalog": str(estate.catalog_path)},
         now=estate.minute,
     )
     return batch_id
@@ -124,7 +126,7 @@ def abandon(batch_id: str) -> None:
     one = estate.requests.requests(batch.id)[-1]
     if estate.requests.note(batch.id, "planting") is not None and one.identities:
         found = find(estate, Cohort((Subject(one.id, one.identities),)))
-        plan = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date())
+        plan = decide_canary(estate.catalog, found)
         work = orders(estate.catalog, plan, estate.stores, estate.states())
         for store in estate.stores:
             store.recover(batch=batch.id)
@@ -137,7 +139,8 @@ def abandon(batch_id: str) -> None:
 
 def _end_giving_up(batch_id: str) -> None:
     """Finish what a crash interrupted in `abandon`: its keys were about to die, or are dead already."""
-    estate, batch = opened(batch_id)
+    estate = estate_of(batch_id)
+    batch = estate.requests.batch(batch_id)
     noted = {name: estate.requests.note(batch.id, name) for name in ("closing", "publish")}
     if batch.state == "open" and noted["closing"] is not None and noted["publish"] is None:
         forget(estate, batch)
@@ -151,20 +154,27 @@ def summary(home: Path, batch_id: str) -> dict[str, Any]:
 
 
 def _summary(estate: Estate, requests: Requests, batch_id: str) -> dict[str, Any]:
+    batch = requests.batch(batch_id)
     noted = requests.note(batch_id, "publish") or {}
+    kept = requests.kept(batch, "findings") if batch.state == "open" else None  # what a failed validation found
+    findings = None if kept is None else unpack(kept)[0]
     answers = []
     for one in requests.requests(batch_id):
         if one.canary:
             continue
         issued = noted.get("issued", {}).get(one.id)
-        document = json.loads(Path(issued["certificate"]).read_bytes()) if issued else {"collections": []}
+        verdicts: list[dict[str, Any]] = []
+        if issued:
+            verdicts = json.loads(Path(issued["certificate"]).read_bytes())["collections"]
+        elif findings is not None:
+            verdicts = collection_rows(findings, one.number)
         answers.append(
             {
                 "request_id": one.id,
                 "receipt_code": one.receipt,
                 "outcome": one.outcome or "failed",
                 "certificate": issued["certificate"] if issued else None,
-                "verdicts": [{**c, "not_examinable": _sentences(c["not_examinable"])} for c in document["collections"]],
+                "verdicts": [{**v, "not_examinable": _sentences(v["not_examinable"])} for v in verdicts],
             }
         )
     steps = [s.__name__ for s in STEPS if s is not close]

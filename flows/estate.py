@@ -168,7 +168,7 @@ def make_home(home: Path, *, rehearsal: bool, origin: str, now: datetime, capaci
 
     if (home / "fangxin.toml").exists():
         raise InputError(f"{home}: is a home of fangxin already", hint="choose another folder")
-    for folder in ("catalog", "certificates", "dsse", "exports", "reports", "tmp"):
+    for folder in ("catalog", "certificates", "dsse", "reports", "tmp"):
         (home / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
     with KeyTree.create(home / "keys", capacity=capacity) as tree:
         root = tree.commitment

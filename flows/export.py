@@ -42,7 +42,9 @@ def export(batch_id: str) -> None:
         requests = [r for r in estate.requests.requests(batch.id) if not r.canary]
         table = hand_over(estate, read_plan(estate, batch, "people").fates, requests, to)
         answer = judge_export(
-            by_collection(estate, table), collections=len(estate.catalog.collections), tmp=estate.settings.tmp
+            by_person(estate, table, requests),
+            collections=len(requests) * len(estate.catalog.collections),
+            tmp=estate.settings.tmp,
         )
         answer.require("the export")
         hashes = seal_folders(to, requests, {r.id: r.receipt for r in requests})
@@ -57,10 +59,21 @@ def export(batch_id: str) -> None:
     finish(estate, batch, "export", exported=told)
 
 
-def check_folder(to: Path) -> None:
-    """The export folder must be new or empty: nothing of somebody else's is ever mixed in or overwritten."""
+def check_folder(to: Path, *, home: Path, roots: Sequence[Path]) -> None:
+    """The export folder must be new or empty, and lie where nothing is searched: an export is meant to remain.
+
+    InputError for a folder with something in it, inside the home, or inside or above the root of a store, where
+    validation would find the people again.
+    """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise InputError(f"{to}: expected a new or empty folder for the export, found something in it")
+    hint = "name a folder elsewhere: validation searches there, and would find these people in their own export"
+    place = to.resolve()
+    if place.is_relative_to(home.resolve()) or home.resolve().is_relative_to(place):
+        raise InputError(f"{to}: expected a folder outside the home for the export", hint=hint)
+    for root in (one.resolve() for one in roots):
+        if place.is_relative_to(root) or root.is_relative_to(place):
+            raise InputError(f"{to}: expected a folder outside every store for the export", hint=hint)
 
 
 def hand_over(estate: Estate, fates: pd.DataFrame, requests: Sequence[Request], to: Path) -> pd.DataFrame:
@@ -107,14 +120,20 @@ def hand_over(estate: Estate, fates: pd.DataFrame, requests: Sequence[Request], 
     return pd.DataFrame(rows_out, columns=["request", "collection", "rows_located", "rows_exported", "files"])
 
 
-def by_collection(estate: Estate, table: pd.DataFrame) -> pd.DataFrame:
-    """The export's figures per collection of the catalog, zero where nobody has rows: what the suite judges."""
+def by_person(estate: Estate, table: pd.DataFrame, requests: Sequence[Request]) -> pd.DataFrame:
+    """The figures per request and collection of the catalog, zero where that person has no rows: what the suite judges.
+
+    Never sums over people: one's missing row must not be made up for by a row too many of somebody else. In the
+    suite's `collection` stands request/collection.
+    """
     import pandas as pd
 
     columns = ["rows_located", "rows_exported", "files"]
-    every = pd.DataFrame({"collection": [c.address for c in estate.catalog.collections]})
-    sums = table.groupby("collection", as_index=False)[columns].sum()
-    return every.merge(sums, on="collection", how="left").fillna(0).astype(dict.fromkeys(columns, "int64"))
+    pairs = [(r.id, c.address) for r in requests if not r.canary for c in estate.catalog.collections]
+    every = pd.DataFrame(pairs, columns=["request", "collection"])
+    joined = every.merge(table, on=["request", "collection"], how="outer")  # outer: what nobody expected is judged too
+    joined = joined.fillna(dict.fromkeys(columns, 0)).astype(dict.fromkeys(columns, "int64"))
+    return joined.assign(collection=joined["request"] + "/" + joined["collection"])[["collection", *columns]]
 
 
 def seal_folders(to: Path, requests: Sequence[Request], receipts: Mapping[str, str]) -> dict[str, str]:

@@ -15,9 +15,18 @@ from typing import Any
 from fangxin.data.errors import NotAllowed
 from fangxin.data.requests import Batch
 from fangxin.data.vocabulary import Destruction, Erasure, Method, Store
-from fangxin.flows.batch import approved_plan, finish, is_done, keep_plan, opened, pack_states, unpack_states
+from fangxin.flows.batch import (
+    approved_plan,
+    finish,
+    is_done,
+    keep_relocated,
+    opened,
+    pack_states,
+    relocations,
+    unpack_states,
+)
 from fangxin.flows.estate import Estate
-from fangxin.flows.evidence import STORES, mark, record
+from fangxin.flows.evidence import RELOCATED, STORES, mark, record
 from fangxin.flows.plan import Plan, orders
 from fangxin.flows.relocate import Relocated, States, foreign, relocate
 from fangxin.reports.ledger.entries import band
@@ -34,7 +43,8 @@ def overwrite(batch_id: str) -> None:
     estate.meter.step = "overwrite"
 
     def changed(again: Relocated) -> None:
-        keep_plan(estate, batch, "whole", again.plan)
+        record(estate, [_relocated(batch, relocations(estate, batch))])
+        keep_relocated(estate, batch, again.plan)
         estate.requests.keep(batch, "states", pack_states(again.states))
 
     done = carry_out(estate, batch, plan, unpack_states(estate.requests.kept(batch, "states")), changed=changed)
@@ -74,18 +84,24 @@ def carry_out(
 def _store(estate: Estate, batch: Batch, plan: Plan, store: Store, number: int, work: list[Any]) -> tuple[Erasure, ...]:
     """One store: intent, act, keep what was done, outcome. Any: Order, which the store alone reads."""
     intent = mark(batch, STORES + 2 * number)
-    entry = {
+    entry: dict[str, int | str] = {
         "type": "erase.intended",
         "tag": intent,
         "store": estate.store_id(store),
         "units": band(len(work)),
-        "plan": plan.digest,
     }
+    if not relocations(estate, batch):  # else the plan's digest is our own: nobody approved that one as such
+        entry["plan"] = plan.digest
     record(estate, [entry])
     done = tuple(store.erase(work, batch=batch.id))
     estate.requests.keep(batch, f"erasures/{store.name}", write_erasures(done))
     _outcome(estate, batch, store, number, done)
     return done
+
+
+def _relocated(batch: Batch, times: int) -> dict[str, int | str]:
+    """Units that others wrote were located again under the same approval: the ledger says that it happened."""
+    return {"type": "exception", "tag": mark(batch, RELOCATED + times), "code": "plan.relocated", "role": "overwrite"}
 
 
 def _outcome(estate: Estate, batch: Batch, store: Store, number: int, done: tuple[Erasure, ...]) -> None:

@@ -6,17 +6,27 @@ that a run changes in a store.
 
 from __future__ import annotations
 
-import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 
 from fangxin.data.errors import NotAllowed
 from fangxin.data.vocabulary import Cohort, Subject
 from fangxin.flows import canary as canaries
-from fangxin.flows.batch import finish, is_approved, is_done, keep_plan, opened, pack_states, read_plan, unpack_states
+from fangxin.flows.batch import (
+    digest_of,
+    finish,
+    is_approved,
+    is_done,
+    keep_plan,
+    opened,
+    pack_states,
+    read_plan,
+    unpack_states,
+)
 from fangxin.flows.locate import find
-from fangxin.flows.plan import Plan, decide, join
+from fangxin.flows.plan import Plan, decide_canary, join
 
 
 def plant(batch_id: str) -> None:
@@ -44,9 +54,10 @@ def plant(batch_id: str) -> None:
     planted = canaries.plant(estate, persona, but=standing)
     found = find(estate, cohort)
     planted = {a: 1 for a in [*planted, *standing]}
-    mine = _numbered(decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date()), one.number)
-    digest = hashlib.sha256(f"{people.digest}{mine.digest}{batch.catalog}".encode()).hexdigest()
-    plan = join(people, mine, digest=digest)
+    mine = _numbered(decide_canary(estate.catalog, found), one.number)
+    plan = join(people, mine, digest="")
+    digest = digest_of(batch.catalog, plan.fates, plan.texts)
+    plan = replace(plan, digest=digest)
     keep_plan(estate, batch, "whole", plan)
     estate.requests.keep(batch, "states", pack_states(estate.states()))
     estate.requests.keep(batch, "planted", json.dumps(planted).encode())

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import fangxin
 from fangxin.data.errors import DoesNotHold
 from fangxin.data.requests import Batch, Request
-from fangxin.flows.batch import finish, is_done, opened, read_plan
+from fangxin.flows.batch import approved_plan, finish, is_done, opened
 from fangxin.flows.estate import LAWS, SCHEMAS, Estate
 from fangxin.flows.evidence import ISSUED, VALIDATED, load_sources, mark, record
 from fangxin.flows.findings import Sight, searchable
@@ -176,7 +176,7 @@ def _story(estate: Estate, batch: Batch) -> Story:
     return Story(
         batch=batch,
         requests=estate.requests.requests(batch.id),
-        plan=read_plan(estate, batch, "whole"),
+        plan=approved_plan(estate, batch),
         findings=unpack(estate.requests.kept(batch, "findings") or b"")[0],
         after=Sight.unpack(estate.requests.kept(batch, "after") or b""),
         keys=notes["destroy_keys"]["event"],
@@ -185,7 +185,7 @@ def _story(estate: Estate, batch: Batch) -> Story:
         times={
             "received": batch.created,
             "approved": notes["plant"].get("at"),
-            "keys_destroyed": notes["destroy_keys"].get("at"),
+            "keys_destroyed": notes["destroy_keys"].get("at") if notes["destroy_keys"]["event"]["domains"] else None,
             "overwritten": notes["overwrite"].get("at"),
             "validated": notes["validate"].get("at"),
             "proof_index": index,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fangxin.data.errors import NotAllowed, UnitChanged
 from fangxin.data.requests import Batch
 from fangxin.data.vocabulary import Cohort, Erasure, Identity, Order, Store, Subject, Unit
+from fangxin.flows.batch import digest_of
 from fangxin.flows.estate import Estate
 from fangxin.flows.frames import each, tuples
 from fangxin.flows.locate import find
@@ -68,7 +69,9 @@ def relocate(estate: Estate, plan: Plan, store: Store, changed: Sequence[str], s
     _same_or_fewer(store, old, new)
     texts = [plan.texts.drop(_inside(plan.texts, mine, units).index), _inside(fresh.texts, mine, units)]
     fates = [plan.fates.drop(old.index), new]
-    joined = replace(plan, fates=pd.concat(fates, ignore_index=True), texts=pd.concat(texts, ignore_index=True))
+    rows, marks = pd.concat(fates, ignore_index=True), pd.concat(texts, ignore_index=True)
+    digest = digest_of(estate.catalog.digest, rows, marks)
+    joined = replace(plan, fates=rows, texts=marks, digest=digest)
     here = {(store.name, name): now[name] for name in units if name in now}
     gone = {(store.name, name) for name in units if name not in now}
     kept = {key: unit for key, unit in states.items() if key not in gone}

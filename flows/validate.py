@@ -13,8 +13,8 @@ from fangxin.data.errors import DoesNotHold
 from fangxin.data.requests import Batch
 from fangxin.flows.batch import approved_plan, finish, is_done, opened
 from fangxin.flows.estate import Estate
-from fangxin.flows.evidence import RESIDUE, VALIDATED, mark, record
-from fangxin.flows.findings import Sight, account, findings, locate_again, look, needles
+from fangxin.flows.evidence import ANSWERS, RESIDUES, ROUND, VALIDATED, mark, record
+from fangxin.flows.findings import Sight, account, findings, left, locate_again, look, needles
 from fangxin.flows.frames import pack
 from fangxin.flows.overwrite import read_erasures
 from fangxin.flows.publish import state_findings
@@ -52,9 +52,11 @@ def validate(batch_id: str) -> None:
     if len(bad):
         _residue(estate, batch, table)
         where = sorted({f"{d}/{c}" for d, c in zip(bad["dataset"], bad["collection"], strict=True)})
+        places = left(estate, plan, after, again) or ("rows that were located again",)
         raise DoesNotHold(
-            f"the findings do not hold: {len(bad)} failed in {', '.join(where)}",
-            hint="find what still writes or what the catalog misses, then `fangxin resume`",
+            f"the findings do not hold: {len(bad)} failed in {', '.join(where)}; left in {', '.join(places[:5])}"
+            + (f" and {len(places) - 5} more places" if len(places) > 5 else ""),
+            hint="stop what still writes, remove what is left there, then `fangxin resume`",
         )
     answer.require("the findings")
     figures = {"stores": len(estate.stores), "bytes": after.total, "patterns": after.patterns, "cohort": len(people)}
@@ -72,21 +74,48 @@ def validate(batch_id: str) -> None:
         "findings": digest,
     }
     record(estate, [entry])
+    _answer(estate, batch)
     finish(estate, batch, "validate", bytes=after.total)
 
 
 def _residue(estate: Estate, batch: Batch, table: pd.DataFrame) -> None:
-    """Log that something was found, by store; the next look decides again."""
-    bad = table[table["verdict"] == "FAILED"]
-    names = sorted(set(bad["store"]))
-    stores = [s for s in estate.stores if s.name in names]
-    tagged = [
-        {
-            "type": "residue.found",
-            "tag": mark(batch, RESIDUE + 256 * (n + 1)),
-            "store": estate.store_id(s),
-            "code": "hits",
-        }
-        for n, s in enumerate(stores)
-    ]
-    record(estate, tagged)
+    """Log that something was found, by store, once for every look; the next look decides again."""
+    names = set(table.loc[table["verdict"] == "FAILED", "store"])
+    at = _rounds(estate, batch)
+    found = {RESIDUES + at * ROUND + n: s for n, s in enumerate(estate.stores) if s.name in names}
+    record(
+        estate,
+        [
+            {"type": "residue.found", "tag": mark(batch, place), "store": estate.store_id(store), "code": "hits"}
+            for place, store in found.items()
+        ],
+    )
+    estate.requests.done(batch.id, f"residue/{at}", at=estate.minute, note={"stores": len(found)})
+
+
+def _answer(estate: Estate, batch: Batch) -> None:
+    """Log which residues the validation answers: tags are opaque, so an auditor could not pair them otherwise."""
+    rounds = range(_rounds(estate, batch) + 1)  # one more: a crash may have come before its note
+    places = [at * ROUND + n for at in rounds for n in range(len(estate.stores))]
+    tags = {mark(batch, RESIDUES + place): place for place in places}
+    known = estate.ledger.find(list(tags))
+    record(
+        estate,
+        [
+            {
+                "type": "exception",
+                "tag": mark(batch, ANSWERS + tags[one]),
+                "code": f"residue.answered:{one}",
+                "role": "validate",
+            }
+            for one in sorted(known, key=tags.__getitem__)
+        ],
+    )
+
+
+def _rounds(estate: Estate, batch: Batch) -> int:
+    """How many looks of this batch found something that should be gone."""
+    done = 0
+    while estate.requests.note(batch.id, f"residue/{done}") is not None:
+        done += 1
+    return done

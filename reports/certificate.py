@@ -188,7 +188,7 @@ class CertificateFacts:
 
 def certificate(facts: CertificateFacts) -> dict[str, Any]:  # Any: a JSON document
     """Build the certificate; raises DoesNotHold where the facts contradict each other, instead of printing them."""
-    rows = _rows(facts.findings, facts.subject)
+    rows = collection_rows(facts.findings, facts.subject)
     outcome = outcome_of(str(row["verdict"]) for row in rows)
     if outcome != FAILED:
         _explained(rows, facts.retained)
@@ -237,8 +237,8 @@ def outcome_of(verdicts: Iterable[str]) -> str:
     return ERASED_WITH_RETENTION if Verdict.RETAINED in seen else ERASED
 
 
-def _rows(findings: pd.DataFrame, subject: int) -> list[dict[str, Any]]:
-    """The subject's findings, sorted by address, as plain integers, strings and booleans."""
+def collection_rows(findings: pd.DataFrame, subject: int) -> list[dict[str, Any]]:
+    """One subject's findings, sorted by address, as plain integers, strings and booleans."""
     import pyarrow as pa
 
     if set(findings.columns) != set(FINDING.names):

@@ -1,6 +1,7 @@
-"""An export is complete only if it holds, collection by collection, the rows that locate counted.
+"""An export is complete only if it holds, person by person and collection by collection, the rows locate counted.
 
-The table has one row per collection of the catalog: `collection`, `rows_located`, `rows_exported`, `files`.
+The table has one row per request and collection of the catalog: `collection` (request/collection, unique),
+`rows_located`, `rows_exported`, `files`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ COLUMNS = ("collection", "rows_located", "rows_exported", "files")
 
 
 def judge_export(exported: pd.DataFrame, *, collections: int, tmp: Path) -> Answer:
-    """Judge the table of one export; `collections` comes from catalog or plan, not from the table.
+    """Judge the table of one export; `collections`, how many, comes from requests and catalog.
 
     Expecting 0 is allowed (nobody had anything to export); an empty table where some were expected is not.
     """

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fangxin.data.errors import InputError, NotAllowed
+from fangxin.data.errors import DoesNotHold, FangxinError, InputError, NotAllowed, told
 from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows.cli.console import answer, say, table, warn
 
@@ -131,19 +131,35 @@ def erase(
         batch = open_batch(estate, people, options=options)
         from fangxin.flows.deployed import run_erase
 
-        return tell(carried_out(home, batch, run_erase), as_json=as_json)
+        def failed(document: dict[str, Any]) -> None:
+            answer(document, as_json=as_json, words=lambda: None)
+
+        return tell(carried_out(home, batch, run_erase, failed=failed), as_json=as_json)
 
 
-def carried_out(home: Path, batch: str, run: Callable[[str], None]) -> dict[str, Any]:
-    """Run a batch to its end and say what became of it; the receipt codes are read before their key dies."""
+def carried_out(
+    home: Path, batch: str, run: Callable[[str], None], *, failed: Callable[[dict[str, Any]], None] = lambda _d: None
+) -> dict[str, Any]:
+    """Run a batch to its end and say what became of it; the receipt codes are read before their key dies.
+
+    Where the findings do not hold, `failed` is given the answer that is due, with them; the error goes on.
+    """
     from fangxin.flows.erase import summary
 
     receipts = {r["request_id"]: r["receipt_code"] for r in summary(home, batch)["requests"]}
-    run(batch)
-    document = summary(home, batch)
-    for one in document["requests"]:
-        one["receipt_code"] = receipts[one["request_id"]]
-    return document
+
+    def document() -> dict[str, Any]:
+        found = summary(home, batch)
+        for one in found["requests"]:
+            one["receipt_code"] = receipts[one["request_id"]]
+        return found
+
+    try:
+        run(batch)
+    except DoesNotHold:
+        failed(document())
+        raise
+    return document()
 
 
 def tell(document: dict[str, Any], *, as_json: bool) -> int:
@@ -181,22 +197,36 @@ def tell(document: dict[str, Any], *, as_json: bool) -> int:
 
 
 def resume(home: Path, batch: str | None, *, as_json: bool) -> int:
-    """Finish what is open, from the ledger; plain functions, no Prefect needed."""
+    """Finish what is open, from the ledger; plain functions, no Prefect needed.
+
+    One batch that fails does not hold up the others: every failure is told, and the highest exit code is returned.
+    """
     from fangxin.flows.erase import journey
     from fangxin.flows.estate import open_estate
 
     waiting = [batch] if batch else list(open_estate(home).requests.unfinished())
-    done = [carried_out(home, one, journey) for one in waiting]
-    erased = all(r["outcome"].startswith("erased") for document in done for r in document["requests"])
+    done: list[dict[str, Any]] = []
+    unproven: list[dict[str, Any]] = []
+    errors: list[FangxinError] = []
+    for one in waiting:
+        try:
+            done.append(carried_out(home, one, journey, failed=unproven.append))
+        except FangxinError as error:
+            errors.append(error)
 
     def words() -> None:
-        if not done:
+        if not waiting:
             say("nothing is open")
         for document in done:
             tell(document, as_json=False)
 
-    answer({"batches": done}, as_json=as_json, words=words)
-    return 0 if erased else 1
+    if done or unproven or not errors:
+        answer({"batches": done + unproven}, as_json=as_json, words=words)
+    for failure in errors:
+        warn("\n".join(told(failure)))
+    if errors:
+        return max(failure.exit_code for failure in errors)
+    return 0 if all(r["outcome"].startswith("erased") for document in done for r in document["requests"]) else 1
 
 
 def _plan_only(estate: Any, people: Cohorts, *, as_json: bool) -> int:  # Any: an Estate, imported with the command

@@ -1,0 +1,210 @@
+"""What was approved is what is carried out, on a house so small that every row can be counted by hand."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fangxin.checks import verify
+from fangxin.data.errors import DoesNotHold, InputError, NotAllowed
+from fangxin.data.vocabulary import Identity
+from fangxin.flows import batch as batches
+from fangxin.flows import erase
+from fangxin.flows.cli.main import main
+from fangxin.flows.estate import make_home, open_estate
+from fangxin.flows.export import by_person
+
+NOW = datetime(2026, 11, 24, 1, 0, tzinfo=UTC)
+THEIRS = "13900000005"
+DATABASE = """root: ../stores
+dataset:
+  - fides_key: w
+    name: w
+    erasure: {store: {kind: sqlite, url: w/w.db}, mode: delete, copies: []}
+    collections:
+      - name: accounts
+        erasure: {person: true}
+        fields:
+          - {name: id, data_categories: [user.unique_id], fides_meta: {primary_key: true, data_type: integer}}
+          - {name: phone, data_categories: [user.contact.phone_number], fides_meta: {identity: phone_number}}
+          - {name: name, data_categories: [user.name]}
+"""
+TEXT = """  - fides_key: t
+    name: t
+    erasure: {store: {kind: text, url: t/}, mode: delete, copies: []}
+    collections:
+      - name: members
+        erasure: {store: {glob: "m*.csv"}}
+        fields:
+          - {name: who}
+          - name: phone
+            data_categories: [user.contact.phone_number]
+            fides_meta: {identity: phone_number}
+"""
+
+
+@dataclass(frozen=True)
+class House:
+    """A database and a folder of CSV; no value lies under keys."""
+
+    root: Path
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    @property
+    def catalog(self) -> Path:
+        return self.root / "catalog" / "c.yml"
+
+    def begin(self, phone: str = THEIRS, **options: str) -> str:
+        estate = open_estate(self.home, self.catalog.parent, NOW)
+        asked = {"approved": True, "now": NOW.isoformat(), **options}
+        return erase.open_batch(estate, [[Identity("phone_number", phone)]], options=asked)
+
+    def until(self, step: batches.Step, batch: str) -> None:
+        for one in erase.STEPS[: erase.STEPS.index(step)]:
+            erase.run_step(one, batch)
+
+    def verified(self, batch: str) -> int:
+        package = erase.summary(self.home, batch)["package"]
+        return verify.exit_code(verify.verify(Path(package), trust=self.home / "keys"))
+
+    def entries(self) -> list[str]:
+        return [str(e["type"]) for _n, e in open_estate(self.home, self.catalog.parent, NOW).ledger.entries()]
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+    made = House(tmp_path)
+    for folder in ("stores/w", "stores/t", "catalog"):
+        (tmp_path / folder).mkdir(parents=True)
+    with closing(sqlite3.connect(tmp_path / "stores/w/w.db")) as db, db:
+        db.execute("CREATE TABLE accounts (id INTEGER PRIMARY KEY, phone TEXT, name TEXT)")
+        db.executemany("INSERT INTO accounts VALUES (?, ?, ?)", [(i, f"139{i:08d}", f"n{i}") for i in range(1, 40)])
+    rows = "".join(f"x{i},139{i:08d}\n" for i in range(1, 40))
+    (tmp_path / "stores/t/m.csv").write_text("who,phone\n" + rows)
+    made.catalog.write_text(DATABASE + TEXT)
+    make_home(made.home, rehearsal=True, origin="house.example/erasure", now=NOW, capacity=500)
+    monkeypatch.setenv("FANGXIN_HOME", str(made.home))
+    return made
+
+
+def test_without_any_key_nothing_is_said_of_destroyed_keys_and_the_package_verifies(house: House) -> None:
+    batch = house.begin()
+    house.until(erase.close, batch)
+    assert "key.destroyed" not in house.entries()
+    assert house.verified(batch) == 0
+    (request,) = erase.summary(house.home, batch)["requests"]
+    told = json.loads(Path(request["certificate"]).read_bytes())
+    assert request["outcome"] == "erased"
+    assert (told["keys"]["destroyed"], told["keys"]["domains"], told["times"]["keys_destroyed"]) == (0, [], None)
+
+
+def test_a_catalog_that_loses_a_store_after_the_approval_stops_every_step_until_it_is_put_back(house: House) -> None:
+    batch = house.begin()
+    house.until(erase.overwrite, batch)
+    house.catalog.write_text(DATABASE)
+    for step in erase.STEPS:
+        with pytest.raises(NotAllowed, match="the catalog is not the one"):
+            erase.run_step(step, batch)
+    assert THEIRS in (house.root / "stores/t/m.csv").read_text()
+    house.catalog.write_text(DATABASE + TEXT)
+    erase.journey(batch)
+    assert THEIRS not in (house.root / "stores/t/m.csv").read_text()
+    house.catalog.write_text(DATABASE)  # what is closed can be asked about, and resumed, whatever the catalog says
+    erase.journey(batch)
+    assert erase.summary(house.home, batch)["requests"][0]["outcome"] == "erased"
+
+
+def test_other_facts_about_the_operator_than_at_the_opening_stop_a_batch(house: House) -> None:
+    batch = house.begin()
+    settings = house.home / "fangxin.toml"
+    settings.write_text(settings.read_text().replace('facts = ["platform_operator"]', "facts = []"))
+    with pytest.raises(NotAllowed, match=r"facts in fangxin\.toml"):
+        erase.run_step(erase.locate, batch)
+
+
+def test_a_sealed_plan_that_is_not_the_approved_one_is_not_carried_out(house: House) -> None:
+    batch = house.begin()
+    house.until(erase.destroy_keys, batch)
+    estate, opened = batches.opened(batch)
+    plan = batches.read_plan(estate, opened, "whole")
+    more = pd.concat([plan.fates, plan.fates.tail(1).assign(position=7)], ignore_index=True)
+    batches.keep_plan(estate, opened, "whole", batches.Plan(more, plan.texts, plan.facts, plan.digest))
+    with pytest.raises(NotAllowed, match="not the one that was approved"):
+        erase.run_step(erase.destroy_keys, batch)
+    assert "erase.intended" not in house.entries()
+
+
+def test_units_written_after_the_approval_are_located_again_and_the_ledger_says_so(house: House) -> None:
+    batch = house.begin()
+    house.until(erase.overwrite, batch)
+    path = house.root / "stores/t/m.csv"
+    path.write_text(path.read_text() + "x99,13900000099\n")
+    erase.journey(batch)
+    assert "exception" in house.entries()
+    assert "x99" in path.read_text()
+    assert THEIRS not in path.read_text()
+    assert house.verified(batch) == 0
+
+
+def test_every_failed_look_is_logged_and_the_validation_that_holds_answers_them(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch = house.begin()
+    house.until(erase.validate, batch)
+    left = house.root / "stores/t/notes.txt"
+    left.write_text(f"call {THEIRS}\n")
+    for rounds in (1, 2):
+        with pytest.raises(DoesNotHold, match="the findings do not hold"):
+            erase.run_step(erase.validate, batch)
+        assert house.entries().count("residue.found") >= rounds
+    capsys.readouterr()
+    assert main(["resume", "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)["batches"]
+    (request,) = said[0]["requests"]
+    assert (request["outcome"], request["certificate"]) == ("failed", None)
+    assert "FAILED" in {v["verdict"] for v in request["verdicts"]}
+    left.unlink()
+    erase.journey(batch)
+    assert house.entries().count("exception") == house.entries().count("residue.found")
+    assert house.verified(batch) == 0
+
+
+def test_a_batch_that_fails_does_not_hold_up_the_next_one(house: House, capsys: pytest.CaptureFixture[str]) -> None:
+    failing, other = house.begin(), house.begin("13900000007")
+    house.until(erase.validate, failing)
+    (house.root / "stores/t/notes.txt").write_text(f"call {THEIRS}\n")
+    assert main(["resume"]) == 1
+    assert "the findings do not hold" in capsys.readouterr().err
+    assert erase.summary(house.home, other)["requests"][0]["outcome"] == "erased"
+    assert erase.summary(house.home, failing)["requests"][0]["outcome"] == "failed"
+
+
+def test_an_export_never_lies_where_validation_would_find_it(house: House) -> None:
+    for inside in ("home/exports/x", "stores/t/out", "stores/w/out", "."):
+        with pytest.raises(InputError):
+            house.begin(export=str(house.root / inside))
+    assert open_estate(house.home, house.catalog.parent, NOW).requests.unfinished() == ()
+
+
+def test_one_persons_missing_row_is_not_made_up_for_by_another_persons(house: House) -> None:
+    batch = house.begin()
+    estate, opened = batches.opened(batch)
+    requests = estate.requests.requests(opened.id)
+    (one,) = [r.id for r in requests if not r.canary]
+    table = pd.DataFrame(
+        [(one, "w/accounts", 2, 1, 1), ("r-other", "w/accounts", 1, 2, 1)],
+        columns=["request", "collection", "rows_located", "rows_exported", "files"],
+    )
+    judged = by_person(estate, table, requests)
+    assert set(judged["collection"]) == {f"{one}/w/accounts", f"{one}/t/members", "r-other/w/accounts"}
+    assert (judged["rows_located"] != judged["rows_exported"]).sum() == 2
