@@ -8,10 +8,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-
-import pyarrow as pa
 
 from fangxin.data.catalog.lint import lint
 from fangxin.data.catalog.tree import Severity
@@ -36,7 +34,7 @@ def check(catalog: Catalog, sources: Sequence[Path], stores: Sequence[Store], *,
         for collection in store.collections:
             _under_keys(store, collection)
     if require == "overwrite":
-        _overwritable(stores)
+        overwritable(stores)
 
 
 def _erasable(collection: Collection, *, ours: bool) -> None:
@@ -67,20 +65,24 @@ def _there(store: Store, collection: Collection) -> None:
 
 
 def _under_keys(store: Store, collection: Collection) -> None:
-    stored = store.fields(collection)
     for one in collection.fields:
-        if one.mode is Mode.CRYPTO_ERASE and one.name in stored.names:
-            if pa.types.is_large_binary(stored.field(one.name).type):
-                continue
+        if one.mode is Mode.CRYPTO_ERASE and (clear := store.clear(collection, (one.name,))):
             raise NotAllowed(
                 f"{one.where or collection.address}: {collection.address}.{one.name} is to be erased by its key, but "
-                "stands in clear",
+                f"stands in clear in {len(clear)} units; first: {clear[0]}",
                 hint="run `fangxin protect` first",
             )
 
 
-def _overwritable(stores: Sequence[Store]) -> None:
-    refused = [f"{s.name}: {unit}: {why}" for s in stores for unit, why in sorted(s.examine().items()) if why]
+def overwritable(stores: Sequence[Store], only: Mapping[str, Container[str]] | None = None) -> None:
+    """Raise NotAllowed if a unit lies on a medium that refuses overwriting; `only` names the units, per store."""
+    refused = [
+        f"{s.name}: {unit}: {why}"
+        for s in stores
+        if only is None or s.name in only
+        for unit, why in sorted(s.examine().items())
+        if why and (only is None or unit in only[s.name])
+    ]
     if refused:
         raise NotAllowed(
             f"--require overwrite: {len(refused)} units cannot be overwritten where they lie; first: {refused[0]}",

@@ -422,6 +422,10 @@ class Store(Protocol):
         """The Arrow schema of a collection as it is stored (protected columns are large_binary)."""
         ...
 
+    def clear(self, collection: Collection, names: Sequence[str]) -> tuple[str, ...]:
+        """The units in which a value of one of these fields stands in clear, sorted; looks at every unit."""
+        ...
+
     def scan(
         self, wanted: Mapping[str, Sequence[str]], units: Sequence[str] | None = None
     ) -> Iterator[tuple[str, Rows]]:
@@ -440,8 +444,8 @@ class Store(Protocol):
         """Carry out the orders; idempotent per batch; each unit is whole before and after. UnitChanged if foreign."""
         ...
 
-    def recover(self, *, batch: str) -> None:
-        """After a crash: finish or undo what a killed `erase` left, without touching live data."""
+    def recover(self, *, batch: str | None) -> None:
+        """After a crash: finish or undo what a killed run left (None: of any batch), without touching live data."""
         ...
 
     def forget(self, *, batch: str) -> None:

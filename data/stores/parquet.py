@@ -97,6 +97,15 @@ class ParquetStore:
             return self._schema(collection, unit)
         return pa.schema([])
 
+    def clear(self, collection: Collection, names: Sequence[str]) -> tuple[str, ...]:
+        """The units whose footer has one of these columns in another type than envelopes have."""
+        found = []
+        for unit in self.units(collection):
+            schema = self._schema(collection, unit)
+            if any(n in schema.names and not _under_keys(schema.field(n)) for n in names):
+                found.append(unit.name)
+        return tuple(found)
+
     def scan(
         self, wanted: Mapping[str, Sequence[str]], units: Sequence[str] | None = None
     ) -> Iterator[tuple[str, Rows]]:
@@ -131,8 +140,8 @@ class ParquetStore:
             done = settled.get(order.unit.name)
             yield done if done is not None else self._erase(order, batch)
 
-    def recover(self, *, batch: str) -> None:
-        """Finish or undo what a killed run left of this batch, and of planting."""
+    def recover(self, *, batch: str | None) -> None:
+        """Finish or undo what a killed run left of this batch (None: of any), and of planting."""
         self.pending.recover(batch=batch)
         self.pending.recover(batch=_PLANTING)
 
@@ -177,7 +186,7 @@ class ParquetStore:
         for collection, unit in claimed:
             schema = self._schema(collection, unit)
             _missing(collection, unit.name, fields[collection.address], schema)
-            stored = [n for n in fields[collection.address] if not _protected(schema.field(n))]
+            stored = [n for n in fields[collection.address] if not _under_keys(schema.field(n))]
             done = [n for n in stored if n in hive(unit.name, collection.store.partition)]
             if done:
                 raise unusable(
@@ -357,6 +366,10 @@ def _bare(column: pa.Field) -> pa.Field:
 
 def _protected(column: pa.Field) -> bool:
     return bool(column.metadata and b"fangxin.protected" in column.metadata)
+
+
+def _under_keys(column: pa.Field) -> bool:
+    return _protected(column) or bool(pa.types.is_large_binary(column.type))
 
 
 def _is_text(kind: pa.DataType) -> bool:

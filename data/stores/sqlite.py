@@ -115,6 +115,16 @@ class SqliteStore:
                         found[name] = column.field
         return pa.schema(list(found.values()))
 
+    def clear(self, collection: Collection, names: Sequence[str]) -> tuple[str, ...]:
+        """The databases whose table holds anything but blobs and nulls in one of these columns."""
+        found = []
+        for unit in self.units(collection):
+            with self._reading(unit, counted=False) as db:
+                table = self._table(db, unit, collection)
+            if table.plain([n for n in names if n in table.columns]):
+                found.append(unit.name)
+        return tuple(found)
+
     def scan(
         self, wanted: Mapping[str, Sequence[str]], units: Sequence[str] | None = None
     ) -> Iterator[tuple[str, Rows]]:
@@ -184,20 +194,21 @@ class SqliteStore:
             path = self.root / unit.name
             self.meter.open(self.name, unit.name)
             done = self.pending.outcome(path, batch=batch)
-            if done is None:
-                with self._live(path, batch) as work:
-                    tables = [(one, self._table(work.live, unit, one)) for one in here]
-                    plain = {one.address: table.plain(fields[one.address]) for one, table in tables}
-                    if not any(plain.values()):
-                        continue  # under keys already
-                    work.copy_out()
-                    for one, table in tables:
-                        work.turn(one, table, plain[one.address], turn)
-                    done = work.publish()
+            if done is not None:
+                yield _erasure(done)
+            with self._live(path, batch) as work:
+                tables = [(one, self._table(work.live, unit, one)) for one in here]
+                plain = {one.address: table.plain(fields[one.address]) for one, table in tables}
+                if not any(plain.values()):
+                    continue  # under keys already, and nobody has written since
+                work.copy_out()
+                for one, table in tables:
+                    work.turn(one, table, plain[one.address], turn)
+                done = work.publish()
             yield _erasure(done)
 
-    def recover(self, *, batch: str) -> None:
-        """Finish or undo what a killed run left of this batch, and of planting."""
+    def recover(self, *, batch: str | None) -> None:
+        """Finish or undo what a killed run left of this batch (None: of any), and of planting."""
         self.pending.recover(batch=batch)
         self.pending.recover(batch=_PLANTING)
 

@@ -113,6 +113,10 @@ class TextStore:
             return pa.schema([pa.field(n, _kind(collection, n, how)) for n in names])
         return pa.schema([])
 
+    def clear(self, collection: Collection, names: Sequence[str]) -> tuple[str, ...]:
+        """Every unit, if any field is asked for: text has no columns of bytes that could lie under keys."""
+        return tuple(unit.name for unit in self.units(collection)) if names else ()
+
     def scan(
         self, wanted: Mapping[str, Sequence[str]], units: Sequence[str] | None = None
     ) -> Iterator[tuple[str, Rows]]:
@@ -149,8 +153,8 @@ class TextStore:
             done = settled.get(order.unit.name)
             yield done if done is not None else self._erase(order, batch)
 
-    def recover(self, *, batch: str) -> None:
-        """Finish or undo what a killed run left of this batch, and of planting."""
+    def recover(self, *, batch: str | None) -> None:
+        """Finish or undo what a killed run left of this batch (None: of any), and of planting."""
         self.pending.recover(batch=batch)
         self.pending.recover(batch=_PLANTING)
 

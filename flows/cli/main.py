@@ -77,11 +77,17 @@ def lint(paths: list[Path] | None = None, /, *, home: Home = None, json: Json = 
 
 
 @app.command
-def protect(*, catalog: CatalogPath = None, home: Home = None, json: Json = False) -> int:
+def protect(
+    *,
+    catalog: CatalogPath = None,
+    require: Annotated[str | None, Parameter(name="--require", help="overwrite: refuse media that cannot.")] = None,
+    home: Home = None,
+    json: Json = False,
+) -> int:
     """Put sensitive fields under their subjects' keys and destroy the plaintext files; idempotent."""
     from fangxin.flows.cli.home import protect as work
 
-    return work(_home(home), catalog, as_json=json)
+    return work(_home(home), catalog, require=require, as_json=json)
 
 
 @app.command
