@@ -7,7 +7,7 @@ operator named an identity that stands only under keys).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -56,6 +56,7 @@ def locate(batch_id: str) -> None:
             f"subject {nobody[0] + 1}: nobody has these identities in any collection ({len(nobody)} such subjects)",
             hint="check the line; leave it out if the person was erased before",
         )
+    _too_unsure(found)
     plan = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date())
     _too_much(estate, found.shared)
     keep_plan(estate, batch, "people", plan)
@@ -75,7 +76,7 @@ class Look:
 
     def __init__(self, estate: Estate, *, open_kinds: frozenset[str] = frozenset()) -> None:
         self.estate, self.open_kinds = estate, open_kinds
-        self.schemas: dict[str, pa.Schema] = {}
+        self.clear: dict[tuple[str, str], frozenset[str]] = {}  # per crypto-erase field the units it stands clear in
 
     def __call__(self, question: Question) -> Iterator[Answer]:
         """Answer store by store, unit by unit."""
@@ -96,30 +97,37 @@ class Look:
 
     def _search(self, store: Store, address: str, names: Sequence[str], question: Question) -> _Search:
         collection = self.estate.catalog.collection(address)
-        if address not in self.schemas:
-            self.schemas[address] = store.fields(collection)
-        stored = self.schemas[address]
-        hidden = frozenset(n for n in stored.names if _hidden(collection, stored, n))
-        matchers = {}
+        crypto = {f.name for f in collection.fields if f.mode is Mode.CRYPTO_ERASE}
+        for name in crypto - {n for a, n in self.clear if a == address}:
+            self.clear[address, name] = frozenset(store.clear(collection, (name,)))
+        clear = {n: self.clear[address, n] for n in crypto}
+        shut, matchers = set(), {}  # columns whose values nobody asked to open
         for name in names:
             one = collection.field(name)
-            if name in hidden and not (set(one.matches) & self.open_kinds):
-                continue
+            if name in crypto and not (set(one.matches) & self.open_kinds):
+                shut.add(name)
+                if not clear[name]:
+                    continue
             if question.users:
                 one = replace(one, matches=(*one.matches, *one.emits))
             matcher = Matcher(one, question.facts, self.estate.catalog.kinds)
             if matcher:
                 matchers[name] = matcher
-        return _Search(collection, matchers, hidden, self.estate.catalog.person_kind)
+        return _Search(collection, matchers, clear, shut, self.estate.catalog.person_kind)
 
 
 class _Search:
     """One collection's share of a question: what to match, what to read of the rows found."""
 
     def __init__(
-        self, collection: Collection, matchers: Mapping[str, Matcher], hidden: frozenset[str], person: str | None
+        self,
+        collection: Collection,
+        matchers: Mapping[str, Matcher],
+        clear: Mapping[str, frozenset[str]],
+        shut: Set[str],
+        person: str | None,
     ) -> None:
-        self.collection, self.matchers, self.hidden = collection, matchers, hidden
+        self.collection, self.matchers, self.clear, self.shut = collection, matchers, clear, shut
         self.emitting: list[Field] = [f for f in collection.fields if f.emits]
         self.owner = next((f for f in collection.fields if person and person in (*f.matches, *f.emits)), None)
         self.start = collection.retention.start if collection.retention else ""
@@ -128,7 +136,7 @@ class _Search:
             wanted.append(self.start)
         if self.owner is not None:
             wanted.append(self.owner.name)
-        if hidden & set(wanted) and collection.primary_key is not None:
+        if clear.keys() & set(wanted) and collection.primary_key is not None:
             wanted.append(collection.primary_key.name)
         self.columns = tuple(dict.fromkeys(wanted))
 
@@ -136,7 +144,9 @@ class _Search:
         found: list[tuple[str, npt.NDArray[np.int64], npt.NDArray[np.int64], list[str] | None]] = []
         for name, matcher in self.matchers.items():
             column = rows.columns.column(name)
-            if name in self.hidden:
+            if self._hidden(rows, name):
+                if name in self.shut:
+                    continue
                 column = open_rows(estate.tree, estate.catalog, self.collection, name, rows.columns)
             match = matcher.find(column)
             if len(match.rows):
@@ -146,6 +156,17 @@ class _Search:
         hits = pa.concat_tables([self._hits(rows, *one) for one in found])
         owned = np.unique(np.concatenate([r for _n, r, _f, _t in found]))
         return Answer(hits, self._emitted(rows, owned, estate))
+
+    def _hidden(self, rows: Rows, name: str) -> bool:
+        """Whether a field's values lie under keys in this unit; NotAllowed where only some of them do."""
+        if name not in self.clear or not pa.types.is_large_binary(rows.columns.schema.field(name).type):
+            return False
+        if rows.unit in self.clear[name]:
+            raise NotAllowed(
+                f"{self.collection.address}.{name}: in {rows.unit} some values lie under keys and some in clear",
+                hint="run `fangxin protect` first",
+            )
+        return True
 
     def _hits(
         self,
@@ -174,7 +195,7 @@ class _Search:
         made = []
         for one in self.emitting:
             column = taken.column(one.name)
-            if one.name in self.hidden:
+            if self._hidden(rows, one.name):
                 column = open_rows(estate.tree, estate.catalog, self.collection, one.name, taken)
             for kind in one.emits:
                 made.append(self._values(rows.unit, positions, one.name, kind, emitted(kind, column)))
@@ -195,16 +216,6 @@ class _Search:
             schema=EMITTED,
         )
         return table.filter(pc.is_valid(table["value"]))
-
-
-def _hidden(collection: Collection, stored: pa.Schema, name: str) -> bool:
-    """Whether a field's values lie under keys in this store."""
-    declared = next((f for f in collection.fields if f.name == name), None)
-    return (
-        declared is not None
-        and declared.mode is Mode.CRYPTO_ERASE
-        and pa.types.is_large_binary(stored.field(name).type)
-    )
 
 
 def _same(text: str, n: int) -> pa.Array:
@@ -243,6 +254,18 @@ def _shared_frame(shared: Sequence[Shared]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame([asdict(s) for s in shared], columns=["subject", "collection", "rows", "others"])
+
+
+def _too_unsure(found: Closure) -> None:
+    """Rows reached with less confidence than their dataset demands may be somebody else's: a person looks first."""
+    unsure = found.traces.filter(pc.equal(found.traces["edge"], "uncertain"))
+    if unsure.num_rows:
+        counts = unsure.group_by("collection").aggregate([("position", "count")]).sort_by("collection").to_pylist()
+        named = ", ".join(f"{c['collection']}: {c['position_count']} rows" for c in counts)
+        raise NotAllowed(
+            f"{named}: reached with less confidence than guards.min_confidence demands; a person has to look",
+            hint="look at the path with `fangxin locate`; name the account if it is theirs, or correct the confidence",
+        )
 
 
 def _too_much(estate: Estate, shared: Sequence[Shared]) -> None:
