@@ -14,7 +14,7 @@ from fangxin.data.requests import Request
 from fangxin.flows.batch import finish, is_done, opened, read_plan
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import APPROVED, LOCATED, RETAINED, mark, record
-from fangxin.flows.findings import look, needles, unseen
+from fangxin.flows.findings import look, needles, strays, unseen
 from fangxin.flows.frames import each
 from fangxin.flows.plan import Plan
 from fangxin.reports.ledger.entries import band
@@ -34,9 +34,9 @@ def baseline(batch_id: str) -> None:
     missed = unseen(estate.catalog, plan, seen)
     blind = sorted((set(planted) - located) | {address for _subject, address in missed})
     if blind:
-        people = len({subject for subject, _address in missed})
         raise DoesNotHold(
-            f"the baseline is blind in {', '.join(blind)}: rows of {people} subjects (the canary may be one) not seen",
+            f"the baseline is blind in {', '.join(blind)}: rows of {len({s for s, _a in missed})} subjects (the canary "
+            "may be one) were located there and not seen",
             hint="the catalog misses a reference or a store cannot be searched; nothing was touched",
         )
     named = seen.hits[seen.hits["container"].str.startswith("name")]
@@ -44,6 +44,13 @@ def baseline(batch_id: str) -> None:
         raise NotAllowed(
             f"{len(set(named['place']))} units carry an identity in their names, which no overwriting reaches",
             hint="name units by numbers or random ids, then run this again",
+        )
+    outside = strays(estate, plan, seen)
+    if outside:
+        raise NotAllowed(
+            f"these people also stand where this run would leave them: {'; '.join(outside[:5])}"
+            + (f"; and {len(outside) - 5} more places" if len(outside) > 5 else ""),
+            hint="add it to the catalog, or remove it, then run this again; nothing was destroyed",
         )
     estate.requests.keep(batch, "before", seen.pack())
     digest = hashlib.sha256(seen.pack()).hexdigest()

@@ -37,13 +37,14 @@ from fangxin.data.vocabulary import (
 from fangxin.flows.estate import Estate
 from fangxin.flows.frames import each, pack, tuples, unpack
 from fangxin.flows.locate import Look, facts_of
-from fangxin.flows.plan import Plan, standing
+from fangxin.flows.plan import REMAINS, Plan, standing
 from fangxin.reports.verdict import Observation, failure, verdict_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 HOME = "home"
+_BLANKED = (Mode.OVERWRITE, Mode.MASK, Mode.DELETE, Mode.CRYPTO_ERASE)
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,57 @@ def _searched_by_bytes(catalog: Catalog, plan: Plan) -> frozenset[str]:
 def _byte_form(one: Field) -> bool:
     """Whether the scan knows the bytes of a value in this field: in clear, or hashed without a key."""
     return one.identity_format is not IdentityFormat.HMAC
+
+
+_OWN_FILES = ("-wal", "-journal", "-shm", ".crc", "_metadata")  # they go with their unit
+
+
+def strays(estate: Estate, plan: Plan, seen: Sight) -> tuple[str, ...]:
+    """Where the baseline sees people in places that nothing would clean: to be told before anything is destroyed.
+
+    Tables and files that no collection names; and, in units where rows of theirs stay, columns in which the catalog
+    does not expect such a value.
+    """
+    units = {f"{s.name}/{u.name}" for s in estate.stores for u in s.units()}
+    stay = {(s, a, u) for s, a, u, f in tuples(plan.fates, "subject", "collection", "unit", "fate") if f in REMAINS}
+    store_of = {c.address: s.name for s in estate.stores for c in s.collections}
+    declared = {
+        (c.address, f.name)
+        for c in estate.catalog.collections
+        for f in c.fields
+        if f.matches or f.data_type == "text" or (f.mode in _BLANKED and f.retention is None)
+    }
+    found = set()
+    for hit in _attributed(seen, _known(estate.catalog, plan)):
+        outside = hit.place not in units and not hit.place.startswith((f"{HOME}/",)) and not _own_file(hit.place)
+        if hit.foreign:
+            found.add(f"{hit.place}: table {_table(hit.container)}, which no collection names")
+        elif outside:
+            found.add(f"{hit.place}: a file that no collection names")
+        elif hit.certain and hit.column and (hit.address, hit.column) not in declared:
+            unit = hit.place.removeprefix(f"{store_of[hit.address]}/")
+            if (hit.subject, hit.address, unit) in stay:
+                found.add(f"{hit.address}.{hit.column}: rows of these people stay, and nothing empties this column")
+    return tuple(sorted(found))
+
+
+def left(estate: Estate, plan: Plan, after: Sight, again: Again) -> tuple[str, ...]:
+    """Places (and columns, where known) of the hits afterwards that nothing explains; no value is named."""
+    everything = list(_attributed(after, _known(estate.catalog, plan)))
+    explained = set(map(id, _explained(estate, everything, again, standing(estate.catalog, plan.fates))))
+    return tuple(
+        sorted(
+            {
+                f"{h.place} ({h.container}{f', {h.column}' if h.column else ''})"
+                for h in everything
+                if id(h) not in explained
+            }
+        )
+    )
+
+
+def _own_file(place: str) -> bool:
+    return place.endswith(_OWN_FILES) or ".fangxin-pending" in place
 
 
 @dataclass(frozen=True)
