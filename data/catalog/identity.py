@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from fangxin.data.catalog.kinds import is_stop, load_stop_list
 from fangxin.data.errors import NotAllowed
-from fangxin.data.vocabulary import TRACE, Catalog, Cohort, Collection, Field, Guards, Identity, Mode, Ownership
+from fangxin.data.vocabulary import TRACE, Catalog, Cohort, Collection, Field, Identity, Ownership
 
 if TYPE_CHECKING:
     import duckdb
@@ -262,20 +262,33 @@ class _Walk:
         )
 
     def _merges(self) -> None:
-        """Halt where an unverified identity leads to a second person row, unless the catalog says join.
+        """Halt where unverified identities lead to a second person row, unless the catalog says join.
 
-        Such an identity may be somebody else's by now, so it is kept apart: it leads nowhere, in no collection.
+        A row is vouched for by a verified identity or a reference; one row may be reached without either, if it is
+        the only one. Two that come in the same hop are both in doubt: nobody knows which was there first. Such an
+        identity may be somebody else's by now, so it is kept apart: it leads nowhere, in no collection.
         """
         rows = self.db.execute(
             """
-            SELECT DISTINCT n.subject, n.collection, g.merge, n.fact
-            FROM fresh n JOIN guard g ON g.collection = n.collection AND g.field = n.field
-            JOIN fact f ON f.id = n.fact
-            WHERE g.person AND n.edge = 'owns' AND f.hop > 0 AND g.merge <> 'join' AND NOT starts_with(f.kind, 'ref:')
-              AND NOT EXISTS (SELECT 1 FROM hit h WHERE h.subject = n.subject AND h.collection = n.collection
-                              AND h.unit = n.unit AND h.position = n.position)
-              AND EXISTS (SELECT 1 FROM hit h WHERE h.subject = n.subject AND h.collection = n.collection
-                          AND h.edge = 'owns')
+            WITH reached AS (
+              SELECT n.subject, n.collection, n.unit, n.position, n.fact, g.merge,
+                     f.hop = 0 OR g.merge = 'join' OR starts_with(f.kind, 'ref:') AS sure
+              FROM fresh n JOIN guard g ON g.collection = n.collection AND g.field = n.field
+              JOIN fact f ON f.id = n.fact
+              WHERE g.person AND n.edge = 'owns'
+                AND NOT EXISTS (SELECT 1 FROM hit h WHERE h.subject = n.subject AND h.collection = n.collection
+                                AND h.unit = n.unit AND h.position = n.position AND h.edge = 'owns')
+            ), one AS (
+              SELECT subject, collection, unit, position, bool_or(sure) AS sure FROM reached GROUP BY ALL
+            ), crowd AS (
+              SELECT subject, collection FROM (
+                SELECT subject, collection, unit, position FROM one
+                UNION SELECT subject, collection, unit, position FROM hit WHERE edge = 'owns'
+              ) GROUP BY ALL HAVING count(*) > 1
+            )
+            SELECT DISTINCT r.subject, r.collection, r.merge, r.fact
+            FROM reached r JOIN one USING (subject, collection, unit, position)
+            JOIN crowd USING (subject, collection) WHERE NOT one.sure
             ORDER BY ALL
             """
         ).fetchall()
@@ -328,8 +341,32 @@ class _Walk:
             FROM grown n ORDER BY n.subject, n.kind, n.value
             """  # noqa: S608 - both are ints
         )
+        self._in_common(hop)
         ((grown,),) = self.db.execute("SELECT count(*) FROM grown").fetchall()
         return int(grown)
+
+    def _in_common(self, hop: int) -> None:
+        """Halt where two subjects own one identity: they may be one person, or the identity may have changed hands.
+
+        `apart` keeps the unverified side from following it; where one side has followed it before, that is too late,
+        and a person has to look as well.
+        """
+        rows = self.db.execute(
+            """
+            SELECT n.id, n.subject, other.subject, other.hop, g.merge, min(o.collection)
+            FROM fact n JOIN fact other ON other.kind = n.kind AND other.value = n.value AND other.subject <> n.subject
+            JOIN grown o ON o.subject = n.subject AND o.kind = n.kind AND o.value = n.value
+            JOIN guard g ON g.collection = o.collection AND g.field = o.field
+            WHERE n.hop = ? AND NOT starts_with(n.kind, 'ref:') AND n.kind <> 'name' AND g.merge <> 'join'
+              AND other.id NOT IN (SELECT fact FROM apart)
+            GROUP BY ALL ORDER BY ALL
+            """,
+            [hop],
+        ).fetchall()
+        for fact, subject, other, since, merge, collection in rows:
+            if merge == "ask" or 0 < since < hop:
+                self.halts |= {(subject, "merge", collection), (other, "merge", collection)}
+            self.db.execute("INSERT INTO apart VALUES (?)", [fact])
 
     def _limits(self) -> None:
         """A subject whose hop yields too much emits nothing from it, and is halted for a person to look."""
@@ -418,8 +455,10 @@ class _Walk:
         traces = self.db.sql(
             """
             SELECT subject, collection, unit, position,
-                   CASE min(CASE edge WHEN 'owns' THEN 0 WHEN 'joint' THEN 1 WHEN 'shares' THEN 2 ELSE 3 END)
-                     WHEN 0 THEN 'owns' WHEN 1 THEN 'joint' WHEN 2 THEN 'shares' ELSE 'mentions' END AS edge,
+                   CASE WHEN max(confidence) < (SELECT min(min_confidence) FROM guard g
+                                                WHERE g.collection = hit.collection) THEN 'uncertain'
+                     ELSE CASE min(CASE edge WHEN 'owns' THEN 0 WHEN 'joint' THEN 1 WHEN 'shares' THEN 2 ELSE 3 END)
+                     WHEN 0 THEN 'owns' WHEN 1 THEN 'joint' WHEN 2 THEN 'shares' ELSE 'mentions' END END AS edge,
                    min(hop) AS hop, max(confidence) AS confidence,
                    min_by(via, (CASE edge WHEN 'owns' THEN 0 WHEN 'joint' THEN 1 WHEN 'shares' THEN 2 ELSE 3 END, hop,
                                 length(via), via)) AS via,
@@ -470,6 +509,3 @@ def _insert(db: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
 def seeds_of(facts: Sequence[Identity]) -> tuple[Identity, ...]:
     """Sorted, without repetition: the order in which identities were given never shows."""
     return tuple(sorted(set(facts)))
-
-
-__all__ = ["Answer", "Closure", "Guards", "Halt", "Mode", "Probe", "Question", "Shared", "closure", "seeds_of"]
