@@ -6,7 +6,11 @@ A fate per traced row:
 * `retain`  a law keeps it until a date (fields that the law does not need are blanked now);
 * `keep`    the catalog says keep, with a reason; `shared`  others use it too: kept, listed;
 * `mask`    a mention in somebody else's row: only the declared values change;
-* `mention` a mention that the catalog does not mask: kept, listed.
+* `mention` a mention that the catalog does not mask: kept, listed;
+* `uncertain` reached by too unsure a reference: listed, never changed.
+
+Two things are decided by field: a masked mention that matched goes in every row that stays, and in a row that a law
+keeps, what no kept record class (`held`) needs goes now.
 
 Where a row is located for several subjects, the strongest fate wins: a row that is dropped is gone for all.
 """
@@ -92,6 +96,20 @@ def decide(catalog: Catalog, found: Closure, laws: Laws, facts: frozenset[str], 
     return Plan(fates, found.texts.to_pandas(), found.facts.to_pandas(), running.hexdigest())
 
 
+def decide_canary(catalog: Catalog, found: Closure) -> Plan:
+    """Give the canary's own rows the fate `drop`, whatever modes and laws say: it is made up and leaves whole.
+
+    Its own is one row a collection, planted with everything known of it: where that row is owned, another that only
+    mentions one of its made-up values is a chance hit in somebody's data, and is not touched.
+    """
+    fates = found.traces.to_pandas().assign(fate="drop", until="", rule="", held="")
+    owned = fates["collection"].isin(fates.loc[fates["edge"] != "mentions", "collection"])
+    fates.loc[owned & (fates["edge"] == "mentions"), "fate"] = "mention"
+    running = hashlib.sha256(catalog.digest.encode())
+    running.update(fates.to_csv(index=False).encode())
+    return Plan(fates, found.texts.to_pandas(), found.facts.to_pandas(), running.hexdigest())
+
+
 def join(first: Plan, second: Plan, *, digest: str) -> Plan:
     """One plan of two (the people's and the canary's); subjects keep their numbers."""
     import pandas as pd
@@ -144,11 +162,12 @@ def standing(catalog: Catalog, fates: pd.DataFrame) -> pd.DataFrame:
             left = left.assign(field=left["fields"].str.split(",")).explode("field")
             for changed in (emptied, redacted):
                 for name, positions in changed.items():
-                    left = left[(left["field"] != name) | ~left["position"].isin(positions)]
+                    left = left.loc[(left["field"] != name) | ~left["position"].isin(positions)]
             pieces.append(left[keys])
     if not pieces:
         return pd.DataFrame(columns=keys)
-    return pd.concat(pieces).drop_duplicates().sort_values(keys, ignore_index=True)
+    found: pd.DataFrame = pd.concat(pieces).drop_duplicates().sort_values(keys, ignore_index=True)
+    return found
 
 
 def drops(catalog: Catalog, plan: Plan, codes: Mapping[str, int]) -> dict[bytes, frozenset[int]]:
@@ -301,7 +320,8 @@ def _touched(collection: Collection, rows: pd.DataFrame) -> tuple[Positions, Emp
     masks = [f for f in mentions(collection) if f.mode is Mode.MASK]
     values = {f.name for f in masks if f.data_type != "text"}
     # Who stands in one column of a contact stands in its other columns: the name beside the number goes with it.
-    mentioned = ((rest["edge"] != "uncertain") & named.map(lambda n: not values.isdisjoint(n))).astype(bool)
+    sure = rest["edge"] != "uncertain"
+    mentioned = sure & named.map(lambda n: not values.isdisjoint(n)).astype(bool)
     emptied: Emptied = {}
     redacted: Emptied = {}
     for one in collection.fields:
@@ -315,7 +335,7 @@ def _touched(collection: Collection, rows: pd.DataFrame) -> tuple[Positions, Emp
         if len(positions):
             emptied[one.name] = positions
         if one in masks and one.name not in values:
-            listed = (rest["edge"] != "uncertain") & named.map(lambda n, o=one: o.name in n).astype(bool)
+            listed = sure & named.map(lambda n, o=one: o.name in n).astype(bool)
             texts = np.setdiff1d(_positions(rest, listed), positions)
             if len(texts):
                 redacted[one.name] = texts
