@@ -168,6 +168,36 @@ def _keys(catalog: Catalog) -> Iterator[Finding]:
                 yield f.where, Severity.ERROR, text
 
 
+def _found_again(catalog: Catalog) -> Iterator[Finding]:
+    """Where the rows stay, what still identifies their person must not stay in them."""
+    for _dataset, one in _ours(catalog):
+        stays = one.mode in (Mode.OVERWRITE, Mode.MASK, Mode.CRYPTO_ERASE) and one.reviewed
+        if not stays or one.ownership not in (Ownership.SOLE, Ownership.JOINT):
+            continue
+        leads = catalog.kinds | {catalog.person_kind}
+        for f in one.fields:
+            if (f.primary_key or f.mode is Mode.KEEP) and leads & {*f.matches, *f.emits}:
+                text = (
+                    f'rows of {one.address} stay (mode {one.mode}) and so does "{f.name}", which leads to the person: '
+                    f"they would be found after the erase; use mode: delete{'' if f.primary_key else ', or mask it'}"
+                )
+                yield f.where, Severity.ERROR, text
+
+
+def _undated(catalog: Catalog) -> Iterator[Finding]:
+    """A row has one date: a field's own retention runs from it too, or from the closing of the account."""
+    for _dataset, one in _ours(catalog):
+        dated = one.retention.start if one.retention is not None else None
+        for f in _all(one.fields):
+            if f.retention is not None and f.retention.start not in ("closed", dated):
+                text = (
+                    f'the retention of "{f.name}" runs from "{f.retention.start}"; expected "closed", or the date from '
+                    f"which the retention of {one.address} runs ({dated or 'it has none'}); give {one.address} a "
+                    f"retention from {f.retention.start}"
+                )
+                yield f.where, Severity.ERROR, text
+
+
 def _record_classes(catalog: Catalog, laws: Laws) -> Iterator[Finding]:
     for _dataset, one in _ours(catalog):
         for retention, where in [(one.retention, one.where), *((f.retention, f.where) for f in _all(one.fields))]:
@@ -291,7 +321,8 @@ def _rings(edges: dict[str, set[str]]) -> list[list[str]]:
 
 
 _RULES: tuple[Callable[[Catalog], Iterator[Finding]], ...] = (
-    *(_unreachable, _inexact_identifiers, _joint_parties, _hash_secrets, _modes, _keys, _claims),
+    *(_unreachable, _inexact_identifiers, _joint_parties, _hash_secrets, _modes, _keys, _found_again),
+    *(_undated, _claims),
     *(_copies, _unreviewed, _circles),
 )
 

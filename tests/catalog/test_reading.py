@@ -27,7 +27,7 @@ def catalog(lecard: Path) -> Catalog:
 
 def test_the_nearest_setting_wins(catalog: Catalog) -> None:
     members, orders = catalog.collection("lecard/会员"), catalog.collection("lecard/订单")
-    assert (members.mode, members.key_domain) == (Mode.OVERWRITE, "profile")
+    assert (members.mode, members.key_domain) == (Mode.DELETE, "profile")
     number = members.field("身份证号")
     assert (number.mode, number.key_domain, number.sensitive) == (Mode.CRYPTO_ERASE, "kyc", True)
     assert number.retention == Retention("pipl", "kyc", "closed")
