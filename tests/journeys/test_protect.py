@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,6 +115,21 @@ def test_a_month_that_arrives_in_clear_is_seen_by_readiness_by_locate_and_by_pro
     assert [MONTHS[-1] in e.unit for es in done.values() for e in es] == [True]
     assert not _left(fresh, secrets)
     assert _values(fresh.open(), fresh) == truth
+
+
+def test_a_row_that_an_application_adds_in_clear_to_a_protected_table_is_seen_and_protected(fresh: LeCard) -> None:
+    protect(fresh.open())
+    with contextlib.closing(sqlite3.connect(fresh.stores / "wallet.db")) as db:
+        db.execute(
+            "UPDATE identities SET id_number = '11010119900307881X' WHERE rowid = (SELECT min(rowid) FROM identities)"
+        )
+        db.commit()
+    estate = fresh.open()
+    with pytest.raises(NotAllowed, match=r"id_number .* stands in clear in 1 units"):
+        readiness.check(estate.catalog, [fresh.catalog], estate.stores, require=None)
+    assert [e.unit for es in protect(fresh.open()).values() for e in es] == ["wallet.db"]
+    assert not _left(fresh, {b"11010119900307881X"})
+    assert "11010119900307881X" in _values(fresh.open(), fresh)["wallet/identities", "id_number", "wallet.db"]
 
 
 def test_where_overwriting_is_required_a_medium_that_refuses_stops_protect_before_anything_is_touched(
