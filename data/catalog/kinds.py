@@ -250,6 +250,7 @@ _RULES: dict[str, Callable[[str], str]] = {
     **dict.fromkeys(DEVICE_KINDS, _device),
 }
 
+SPELLED = frozenset(_RULES)  # kinds with spellings of their own; any other is exact text
 _NUMBERS = frozenset({"phone_number", "cn_resident_id", "bank_card", "imei"})
 _STOP_WORDS = frozenset(
     {"", "0", "-1", "unknown", "null", "nil", "none", "n/a", "na", "nan", "undefined", "anonymous"}

@@ -118,7 +118,7 @@ def erase(
     estate = open_estate(home, catalog, moment)
     people = _people(estate, identities, subjects)
     if not yes:
-        return _plan_only(estate, people, as_json=as_json)
+        return _plan_only(estate, people, require=require, as_json=as_json)
     prepare_prefect(home)
     from fangxin.flows.erase import open_batch
 
@@ -229,12 +229,44 @@ def resume(home: Path, batch: str | None, *, as_json: bool) -> int:
     return 0 if all(r["outcome"].startswith("erased") for document in done for r in document["requests"]) else 1
 
 
-def _plan_only(estate: Any, people: Cohorts, *, as_json: bool) -> int:  # Any: an Estate, imported with the command
+def _plan_only(estate: Any, people: Cohorts, *, require: str | None, as_json: bool) -> int:  # Any: an Estate
+    """Show what would happen to whose rows, and why nothing was touched."""
+    from fangxin.checks.readiness import check
+    from fangxin.flows.frames import each
     from fangxin.flows.locate import find
+    from fangxin.flows.plan import decide
 
+    check(estate.catalog, [estate.catalog_path], estate.stores, require=require)
     found = find(estate, Cohort(tuple(Subject(str(n), p) for n, p in enumerate(people))))
-    answer(located(found, people), as_json=as_json, words=lambda: say(f"{found.traces.num_rows} rows were located"))
+    plan = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date())
+    rows = [
+        {"ref": str(n + 1), **_address(a), "fate": fate, "rows": len(part), "until": str(max(part["until"]))}
+        for n, a, fate, part in each(plan.fates, "subject", "collection", "fate")
+    ]
+
+    def words() -> None:
+        header = ("person", "collection", "rows", "what happens", "until")
+        table(
+            header,
+            [(r["ref"], f"{r['dataset']}/{r['collection']}", r["rows"], _FATES[r["fate"]], r["until"]) for r in rows],
+        )
+        for n in sorted(set(range(len(people))) - set(plan.fates["subject"])):
+            say(f"person {n + 1}: nobody has these identities")
+
+    answer({**located(found, people), "plan": rows, "plan_digest": plan.digest}, as_json=as_json, words=words)
     raise NotAllowed("nothing was touched: the plan is not approved", hint="look at it, then add --yes")
+
+
+_FATES = {
+    "drop": "goes",
+    "blank": "is emptied",
+    "retain": "kept by law",
+    "keep": "kept, the catalog says why",
+    "shared": "kept, others use it too",
+    "mask": "somebody else's: the mention is masked",
+    "mention": "somebody else's: stays, listed",
+    "uncertain": "uncertain: a person must look",
+}
 
 
 def _people(estate: Any, identities: Sequence[str], subjects: str | None) -> Cohorts:  # Any: as above

@@ -13,7 +13,7 @@ def scan(paths: Sequence[Path], identities: Sequence[str], *, home: Path, as_jso
     from fangxin.checks.residue.patterns import needles_for
     from fangxin.checks.residue.scan import scan as search
     from fangxin.checks.residue.scan import walk
-    from fangxin.data.catalog.kinds import check
+    from fangxin.data.catalog.kinds import SPELLED, check
     from fangxin.data.errors import IdentityError, InputError
     from fangxin.data.vocabulary import Identity
     from fangxin.flows.settings import is_rehearsal
@@ -27,6 +27,11 @@ def scan(paths: Sequence[Path], identities: Sequence[str], *, home: Path, as_jso
         kind, values, plain = split_identity(one)
         if plain and not is_rehearsal(home):
             warn("an identity on the command line stays in shell history and the process list; use KIND=@FILE")
+        if kind not in SPELLED:
+            warn(
+                f"identity kind {kind!r} has no spellings of its own and is searched as it stands; "
+                f"those that do: {', '.join(sorted(SPELLED))}"
+            )
         found += [(0, Identity(kind, check(kind, v))) for v in values]
     if not found:
         raise IdentityError("expected at least one identity, found none", hint="--identity KIND=@FILE")
