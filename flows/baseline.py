@@ -16,7 +16,7 @@ from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import APPROVED, LOCATED, RETAINED, mark, record
 from fangxin.flows.findings import look, needles, strays, unseen
 from fangxin.flows.frames import each
-from fangxin.flows.plan import Plan
+from fangxin.flows.plan import Plan, held_classes
 from fangxin.reports.ledger.entries import band
 
 
@@ -72,14 +72,13 @@ def _planned(estate: Estate, plan: Plan, one: Request, digest: str) -> list[dict
         {"type": "approved", "tag": mark(one, APPROVED), "plan": plan.digest, "approvals": approvals},
     ]
     kept = fates[fates["fate"] == "retain"]
-    for place, (address, rule, rows) in enumerate(each(kept, "collection", "rule")):
-        retention = estate.catalog.collection(address).retention
+    for place, (_address, rule, rows) in enumerate(each(kept, "collection", "rule")):
         entries.append(
             {
                 "type": "retained",
                 "tag": mark(one, RETAINED + place),
                 "rule": rule,
-                "class": retention.record_class if retention else "",
+                "class": ",".join(sorted(held_classes(rows))),
                 "until": "officer" if "officer" in set(rows["until"]) else str(max(rows["until"]))[:7],
             }
         )

@@ -175,7 +175,7 @@ def drops(catalog: Catalog, plan: Plan, codes: Mapping[str, int]) -> dict[bytes,
     kept: dict[int, set[int]] = {}
     retained = plan.fates[plan.fates["fate"] == "retain"]
     for subject, address, rows in each(retained, "subject", "collection"):
-        held = {name for classes in rows["held"].unique() for name in classes.split(",")}
+        held = held_classes(rows)
         for one in catalog.collection(address).fields:
             needed = one.retention is not None and one.retention.record_class in held
             if needed and one.mode is Mode.CRYPTO_ERASE and one.key_domain in codes:
@@ -187,6 +187,11 @@ def drops(catalog: Catalog, plan: Plan, codes: Mapping[str, int]) -> dict[bytes,
         dying = frozenset(codes.values()) - kept.get(subject, set())
         found[ref] = found[ref] & dying if ref in found else dying
     return found
+
+
+def held_classes(rows: pd.DataFrame) -> frozenset[str]:
+    """The record classes for which a law keeps these rows: only their values and keys are needed."""
+    return frozenset(name for classes in rows["held"].unique() for name in classes.split(",") if name)
 
 
 def domains(catalog: Catalog) -> tuple[str, ...]:

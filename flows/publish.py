@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 import fangxin
 from fangxin.data.errors import DoesNotHold
 from fangxin.data.requests import Batch, Request
+from fangxin.data.vocabulary import Mode
 from fangxin.flows.batch import approved_plan, finish, is_done, opened
 from fangxin.flows.estate import LAWS, SCHEMAS, Estate
 from fangxin.flows.evidence import ISSUED, VALIDATED, load_sources, mark, record
 from fangxin.flows.findings import Sight, searchable
 from fangxin.flows.frames import each, tuples, unpack
-from fangxin.flows.plan import Plan
+from fangxin.flows.plan import Plan, held_classes
 from fangxin.reports.certificate import (
     CertificateFacts,
     DeclaredCopy,
@@ -237,8 +238,10 @@ def _keys(estate: Estate, story: Story, one: Request, fates: pd.DataFrame) -> Ke
     event = story.keys
     kept: dict[str, KeptKey] = {}
     for address, rows in each(fates[fates["fate"] == "retain"], "collection"):
+        held = held_classes(rows)
         for declared in estate.catalog.collection(address).fields:
-            if declared.retention is not None and declared.mode is not None and declared.mode.value == "crypto-erase":
+            needed = declared.retention is not None and declared.retention.record_class in held
+            if needed and declared.mode is Mode.CRYPTO_ERASE:
                 rule, until = ",".join(sorted(set(rows["rule"]))), str(max(rows["until"]))
                 kept[declared.key_domain] = KeptKey(declared.key_domain, rule, until)
     names = estate.tree.domain_names()
@@ -271,7 +274,7 @@ def _retained(estate: Estate, fates: pd.DataFrame) -> tuple[Retained, ...]:
             Retained(
                 collection.dataset,
                 collection.name,
-                collection.retention.record_class if collection.retention else "",
+                ",".join(sorted(held_classes(rows))),
                 rule,
                 len(rows),
                 str(max(rows["until"])),
