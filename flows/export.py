@@ -152,8 +152,10 @@ def seal_folders(to: Path, requests: Sequence[Request], receipts: Mapping[str, s
         (folder / "manifest.json").write_bytes(body)
         write_index(folder, listing)
         if one.id in receipts:
-            slip = f"{receipts[one.id]}\n{one.secret.hex()}\n"
-            (folder / "receipt-slip.txt").write_text(slip, "utf-8")
+            # The slip is what `verify --secret` reads: with it, and only with it, entries can be tied to the person.
+            lines = [one.secret.hex(), *(f"{i.kind}={i.value}" for i in one.identities)]
+            (folder / "receipt-slip.txt").write_text("\n".join(lines) + "\n", "utf-8")
+            (folder / "receipt-code.txt").write_text(f"{receipts[one.id]}\n", "utf-8")
         found[one.id] = hashlib.sha256(body).hexdigest()
     return found
 
