@@ -324,9 +324,7 @@ def _touched(collection: Collection, rows: pd.DataFrame) -> tuple[Positions, Emp
     named = rest["fields"].map(lambda names: frozenset(names.split(",")))
     masks = [f for f in mentions(collection) if f.mode is Mode.MASK]
     values = {f.name for f in masks if f.data_type != "text"}
-    # Who stands in one column of a contact stands in its other columns: the name beside the number goes with it.
     sure = rest["edge"] != "uncertain"
-    mentioned = sure & named.map(lambda n: not values.isdisjoint(n)).astype(bool)
     emptied: Emptied = {}
     redacted: Emptied = {}
     for one in collection.fields:
@@ -335,7 +333,8 @@ def _touched(collection: Collection, rows: pd.DataFrame) -> tuple[Positions, Emp
             mine = joint & named.map(lambda n, o=one: _party(collection, n, o)).astype(bool)
             at = (owned | mine) & (~retained | _outside(rest, one))
         if one.name in values:
-            at = at | mentioned
+            reasons = _mentioned_by(one, [f for f in masks if f.name in values])
+            at = at | (sure & named.map(lambda n, r=reasons: not r.isdisjoint(n)).astype(bool))
         positions = _positions(rest, at)
         if len(positions):
             emptied[one.name] = positions
@@ -345,6 +344,18 @@ def _touched(collection: Collection, rows: pd.DataFrame) -> tuple[Positions, Emp
             if len(texts):
                 redacted[one.name] = texts
     return gone, emptied, redacted
+
+
+def _mentioned_by(one: Field, masks: Sequence[Field]) -> frozenset[str]:
+    """The matched fields that say a value of `one` is the leaver's too.
+
+    An identity speaks for itself only: the other number in a row may be a stranger's. The name beside a number goes
+    with it where that number is the only one of its row, or where the catalog says that both are of one `party`.
+    """
+    if one.identity is not None:
+        return frozenset([one.name])
+    numbers = [f for f in masks if f.identity is not None and (one.party is None or f.party == one.party)]
+    return frozenset([one.name, *(f.name for f in numbers)]) if len(numbers) == 1 else frozenset([one.name])
 
 
 def _positions(rows: pd.DataFrame, at: pd.Series) -> Positions:

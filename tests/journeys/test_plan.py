@@ -12,9 +12,9 @@ import pytest
 from fangxin.data.catalog.dataset import read_catalog
 from fangxin.data.catalog.identity import EMITTED, HIT, Answer, Closure, Halt, Probe, Question, closure
 from fangxin.data.catalog.law import Laws
-from fangxin.data.vocabulary import TRACE, Catalog, Cohort, Identity, Subject
+from fangxin.data.vocabulary import TRACE, Catalog, Cohort, Field, Identity, Mask, Mode, Ownership, Subject
 from fangxin.flows.estate import LAWS
-from fangxin.flows.plan import Plan, _change, decide, decide_canary, drops, standing
+from fangxin.flows.plan import Plan, _change, _mentioned_by, decide, decide_canary, drops, standing
 
 TODAY = date(2026, 11, 24)
 FACTS = frozenset({"platform_operator"})
@@ -328,3 +328,21 @@ def test_a_row_reached_by_too_unsure_a_reference_is_listed_as_uncertain_and_lead
     assert edges[("s/people", 9)] == "uncertain"
     assert edges[("s/people", 1)] == "owns"
     assert "9" not in found.facts["value"].to_pylist()
+
+
+def test_the_other_number_of_a_call_is_a_strangers_and_stays() -> None:
+    masked = Mask(constant="***")
+    caller, callee, name = (
+        Field(n, identity=k, mode=Mode.MASK, mask=masked, ownership=Ownership.MENTION, party=p)
+        for n, k, p in (
+            ("caller", "phone_number", "from"),
+            ("callee", "phone_number", "to"),
+            ("caller_name", None, "from"),
+        )
+    )
+    fields = [caller, callee, name]
+    assert _mentioned_by(caller, fields) == {"caller"}
+    assert _mentioned_by(callee, fields) == {"callee"}
+    assert _mentioned_by(name, fields) == {"caller_name", "caller"}
+    alone = Field("note", mode=Mode.MASK, mask=masked, ownership=Ownership.MENTION)
+    assert _mentioned_by(alone, [caller, callee, alone]) == {"note"}
