@@ -54,7 +54,7 @@ def locate(batch_id: str) -> None:
     if nobody:
         raise InputError(
             f"subject {nobody[0] + 1}: nobody has these identities in any collection ({len(nobody)} such subjects)",
-            hint="check the line; leave it out if the person was erased before",
+            hint="check the line; leave it out if the person was erased before" + _half_done(estate, batch.id),
         )
     _too_unsure(found)
     plan = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date())
@@ -237,6 +237,12 @@ def facts_of(subjects: pa.Table) -> pa.Table:
     """Facts of a closure (subject, kind, value, hop) as a question's facts (schema FACT); ids are row numbers."""
     n = subjects.num_rows
     return pa.table([pa.array(range(n), pa.int64()), subjects["kind"], subjects["value"]], schema=FACT)
+
+
+def _half_done(estate: Estate, batch_id: str) -> str:
+    """A word about batches that were interrupted: their people may be gone already, without a certificate yet."""
+    waiting = [b for b in estate.requests.unfinished() if b != batch_id and estate.requests.note(b, "planting")]
+    return f"; batch {waiting[0]} was interrupted: `fangxin resume` finishes it" if waiting else ""
 
 
 def _opened(estate: Estate, one: Request) -> dict[str, int | str]:
