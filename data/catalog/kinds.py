@@ -127,7 +127,7 @@ def is_stop(kind: str, canonical: str) -> bool:
         return True  # 138****0000 stands for ten thousand people
     if kind in DEVICE_KINDS:
         return not word.strip("0-")
-    if kind in _NUMBERS:
+    if kind in NUMBERS:
         return len(set(re.sub(r"[^0-9a-z]", "", word.removeprefix("+86")))) == 1
     if kind == "email":
         return word.partition("@")[0] in _STOP_MAILBOXES
@@ -251,7 +251,7 @@ _RULES: dict[str, Callable[[str], str]] = {
 }
 
 SPELLED = frozenset(_RULES)  # kinds with spellings of their own; any other is exact text
-_NUMBERS = frozenset({"phone_number", "cn_resident_id", "bank_card", "imei"})
+NUMBERS = frozenset({"phone_number", "cn_resident_id", "bank_card", "imei"})  # compared by their digits
 _STOP_WORDS = frozenset(
     {"", "0", "-1", "unknown", "null", "nil", "none", "n/a", "na", "nan", "undefined", "anonymous"}
     | {"未知", "无", "空", "暂无", "匿名", "不详", "未填写", "\\n", "<null>", "(null)", "redacted", "deleted"}
