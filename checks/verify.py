@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import errno
 import hashlib
 import hmac
 import json
@@ -50,7 +51,7 @@ HOLDS, FALSE, MISSING, NOT_APPLICABLE = "HOLDS", "FALSE", "MISSING", "NOT APPLIC
 Secret = tuple[bytes, list[list[str]]]  # the receipt secret, and the (kind, value) pairs it was used with
 _EMPTY = hashlib.sha256(b"").digest()
 _ANSWERS = "residue.answered:"  # before the tag of a `residue.found`, in the code of an exception
-_MANIFEST = "MANIFEST.sha256"
+_MANIFEST, _SIGNED = "MANIFEST.sha256", "MANIFEST.dsse.json"
 _MOST_FILES, _MOST_BYTES, _MOST_MEMBER = 65_535, 2**32 - 1, 2**28
 
 
@@ -110,10 +111,10 @@ def verify(
 ) -> list[Check]:
     """Run every check over a package and return one row for each; Usage if the arguments make no sense."""
     package = Path(path)
-    if not package.exists():
-        raise Usage(f"{package}: there is no such package")
-    if trust is not None and not Path(trust).is_dir():
-        raise Usage(f"{trust}: --trust names a folder that holds log.vkey and evidence.pub.pem")
+    if not (stat.S_ISREG(_mode(package, "PACKAGE")) or stat.S_ISDIR(_mode(package, "PACKAGE"))):
+        raise Usage(f"PACKAGE: {_brief(package)}: neither a plain file nor a folder")
+    if trust is not None and not stat.S_ISDIR(_mode(trust, "--trust")):
+        raise Usage(f"--trust: {_brief(trust)}: not a folder; it names one with log.vkey and evidence.pub.pem")
     if trust is not None and Path(trust).resolve() == package.resolve():
         raise Usage("--trust is the package itself: its keys must come from somewhere else")
     case = _Case(
@@ -163,12 +164,43 @@ class _Parser(argparse.ArgumentParser):
 
 def _given(path: str | Path, option: str) -> bytes:
     try:
-        found = Path(path).read_bytes()
-    except OSError as error:
-        raise Usage(f"{option}: {path}: {error.strerror}") from None
-    if len(found) > 65_536:
-        raise Usage(f"{option}: {path}: larger than 64 KiB")
+        return _plain(path, 65_536)
+    except (OSError, ValueError) as error:
+        raise Usage(f"{option}: {_brief(path)}: {_why(error)}") from None
+
+
+def _mode(path: str | Path, option: str) -> int:
+    """Return the type and mode of what a path leads to; Usage if it leads nowhere."""
+    try:
+        return Path(path).stat().st_mode
+    except (OSError, ValueError) as error:
+        raise Usage(f"{option}: {_brief(path)}: {_why(error)}") from None
+
+
+def _plain(path: str | Path, most: int) -> bytes:
+    """Read a plain file; OSError or ValueError for pipes, devices, folders and more than `most` bytes. Never waits."""
+    if not stat.S_ISREG(Path(path).stat().st_mode):  # before it is opened: to open a device may already do something
+        raise OSError(errno.EINVAL, "not a plain file")
+    plainly = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # neither is everywhere
+    with os.fdopen(os.open(path, plainly), "rb") as file:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError(errno.EINVAL, "not a plain file")
+        if about.st_size > most:
+            raise OSError(errno.EFBIG, f"larger than {most} bytes")
+        found = file.read(about.st_size + 1)
+    if len(found) != about.st_size:
+        raise OSError(errno.EIO, "not as long as it says, or written to meanwhile")
     return found
+
+
+def _why(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or "not a path"
+
+
+def _brief(path: str | Path) -> str:
+    text = str(path)
+    return ascii(text)[1:-1] if len(text) <= 200 else f"a path of {len(text)} characters"
 
 
 # ---------------------------------------------------------------- the checks
@@ -186,6 +218,7 @@ class _Case:
         self._tree: Tree | None = None
         self._lines: list[bytes] = []
         self._entries: list[dict[str, Any]] | None = None
+        self._laws: dict[str, str] = {}  # the law digests that certificates name, and which certificate does
 
     def checks(self) -> list[tuple[str, Callable[[], str]]]:
         """Return the checks in the order in which they build on each other."""
@@ -194,6 +227,7 @@ class _Case:
             ("manifest", self.manifest),
             ("coverage", self.coverage),
             ("trust", self.trust),
+            ("signed", self.signed),
             ("policy", self.policy),
             ("checkpoint", self.checkpoint),
             ("witnesses", self.witnesses),
@@ -214,20 +248,19 @@ class _Case:
 
     def container(self) -> str:
         """The package is the very zip our writer makes, or a folder of plain files with safe names."""
-        if self._path.is_dir():
-            self._files = dict(_folder(self._path))
-            return f"a folder of {len(self._files)} plain files"
         try:
-            size = self._path.stat().st_size
-            if size > _MOST_BYTES:
+            if self._path.is_dir():
+                self._files = dict(_folder(self._path))
+                return f"a folder of {len(self._files)} plain files"
+            if self._path.stat().st_size > _MOST_BYTES:
                 raise Wrong("zip: larger than 4 GiB")
-            self._files = dict(_unzip(self._path.read_bytes()))
-        except OSError as error:
-            raise Missing(f"the package cannot be read: {error.strerror}") from None
+            self._files = dict(_unzip(_plain(self._path, _MOST_BYTES)))
+        except (OSError, ValueError) as error:
+            raise Missing(f"the package cannot be read: {_why(error)}") from None
         return f"a stored zip of {len(self._files)} files, byte for byte as its writer makes it"
 
     def manifest(self) -> str:
-        """Every file is listed, none is extra, and all hashes are equal."""
+        """Every file but the manifest and its signature is listed, none is extra, and all hashes are equal."""
         raw = self._read(_MANIFEST)
         listed: dict[str, str] = {}
         for line in _lines(raw, _MANIFEST):
@@ -237,7 +270,7 @@ class _Case:
             listed[_safe(match[2].decode())] = match[1].decode()
         if raw != b"".join(f"{listed[name]}  {name}\n".encode() for name in sorted(listed)):
             raise Wrong(f"{_MANIFEST}: names are not sorted or come twice")
-        present = set(self._names()) - {_MANIFEST}
+        present = set(self._names()) - {_MANIFEST, _SIGNED}
         for name in sorted(present - listed.keys()):
             raise Wrong(f"{name}: in the package, but not in the manifest")
         for name in sorted(listed.keys() - present):
@@ -253,7 +286,7 @@ class _Case:
             r"README\.(zh|en)\.md|verify\.(py|sh)|log\.vkey|evidence\.pub\.pem|policy\.json|checkpoint|"
             r"checkpoints/(0|[1-9][0-9]*)|tile/(entries|[0-9]{1,2})/[x0-9./p]+|dsse/[0-9a-f]{64}\.json|"
             r"proofs/[^/]+\.tlog-proof|certificates/[^/]+\.(json|html)|law/[^/]+|schemas/[^/]+\.json|"
-            rf"code-digests\.txt|{re.escape(_MANIFEST)}"
+            rf"code-digests\.txt|{re.escape(_MANIFEST)}|{re.escape(_SIGNED)}"
         )
         for name in self._names():
             if known.fullmatch(name) is None:
@@ -264,8 +297,8 @@ class _Case:
 
     def trust(self) -> str:
         """The keys are those that the auditor brought, not merely those in the package."""
-        own_vkey, own_pem = self._read("log.vkey"), self._read("evidence.pub.pem")
         if self._trust is None:
+            own_vkey, own_pem = self._read("log.vkey"), self._read("evidence.pub.pem")
             self._vkey, self._evidence = _vkey_file(own_vkey, "log.vkey"), _pem_key(own_pem, "evidence.pub.pem")
             raise Missing(
                 f"no --trust; the package's own keys were used, compare with the ones you got elsewhere: log key "
@@ -274,15 +307,38 @@ class _Case:
         brought: dict[str, bytes] = {}
         for name in ("log.vkey", "evidence.pub.pem"):
             try:
-                brought[name] = (self._trust / name).read_bytes()
-            except OSError:
+                brought[name] = _plain(self._trust / name, 65_536)
+            except FileNotFoundError:
                 raise Missing(f"--trust: {name} is not in that folder") from None
+            except (OSError, ValueError) as error:
+                raise Missing(f"--trust: {name}: {_why(error)}") from None
         self._vkey = _vkey_file(brought["log.vkey"], "--trust log.vkey")
         self._evidence = _pem_key(brought["evidence.pub.pem"], "--trust evidence.pub.pem")
-        for name, own in (("log.vkey", own_vkey), ("evidence.pub.pem", own_pem)):
-            if own != brought[name]:
+        for name, key in brought.items():
+            if self._read(name) != key:
                 raise Wrong(f"{name}: the package's key is not the trusted one")
         return f"the keys are the trusted ones; origin {self._vkey.name}"
+
+    def signed(self) -> str:
+        """The evidence key signed this very manifest, hence every file in it and the absence of any other."""
+        names = self._names()
+        for name in (_MANIFEST, _SIGNED):
+            if name not in names:
+                raise Wrong(f"{name}: not in the package, so nothing says that these files belong together")
+        raw, manifest, key = self._read(_SIGNED), self._read(_MANIFEST), self._evidence_key()
+        statement = parse_statement(raw, key, _SIGNED)
+        signatures = strict_json(raw, _SIGNED)["signatures"]
+        if [one["keyid"] for one in signatures] != [hashlib.sha256(key.public_bytes_raw()).hexdigest()]:
+            raise Wrong(f"{_SIGNED}: expected one signature, under the ID of the evidence key")
+        if statement["predicateType"] != f"https://{self._log_key().name.partition('/')[0]}/package/v1":
+            raise Wrong(f"{_SIGNED}: a statement of another kind, or of another origin")
+        digest = hashlib.sha256(manifest).hexdigest()
+        if statement["subject"] != [{"name": _MANIFEST, "digest": {"sha256": digest}}]:
+            raise Wrong(f"{_MANIFEST}: not the one that was signed: a file was changed, added or left out")
+        count = len(_lines(manifest, _MANIFEST))
+        if statement["predicate"].get("files") != count:
+            raise Wrong(f"{_SIGNED}: signed for another number of files than {count}")
+        return f"the evidence key signed this list of {count} files"
 
     def policy(self) -> str:
         """The policy is readable and speaks of the same origin."""
@@ -505,6 +561,7 @@ class _Case:
             raise Skip("no certificate in the package")
         issued = [(index, one) for index, one in enumerate(known) if one["type"] == "certificate.issued"]
         stems = sorted({name.rpartition(".")[0] for name in names})
+        proved: dict[str, set[int]] = {}  # receipt -> the entries that it may be for
         for stem in stems:
             name = f"{stem}.json"
             raw = self._read(name)
@@ -518,9 +575,20 @@ class _Case:
             index, entry = next((i, one) for i, one in logged if one["html"] == page)
             certificate = strict_json(raw, name)
             _certificate(certificate, name)
+            if certificate["number"] != stem.removeprefix("certificates/"):  # hence no certificate comes twice
+                raise Wrong(f"{name}: its file name is not its number")
+            proved[f"proofs/{certificate['number']}.tlog-proof"] = {i for i, one in logged if one["html"] == page}
             if certificate["outcome"] != entry["verdict"]:
                 raise Wrong(f"{name}: says {certificate['outcome']}, the ledger {entry['verdict']}")
             self._certified(certificate, name, index)
+            proof = certificate["evidence"]["proof"]
+            if not proof.startswith("c2sp.org/"):
+                file = proof if proof.startswith("proofs/") else f"proofs/{proof}"
+                proved.setdefault(file, set()).add(certificate["evidence"]["validated"])
+            self._laws.update({one["sha256"]: name for one in _listed(certificate.get("law", []))})
+        for name in self._names():
+            if name.startswith("proofs/") and self._receipt(self._read(name), name) not in proved.get(name, ()):
+                raise Wrong(f"{name}: a receipt that is not of the certificate of that name, nor named by one")
         return f"{len(stems)} certificate(s), logged in both forms, figures agree"
 
     def _certified(self, certificate: dict[str, Any], name: str, issued: int) -> None:
@@ -553,7 +621,7 @@ class _Case:
             raise Wrong(f"{name}: names a catalog that no request was opened under")
         for key, kind in (("law", "law.loaded"), ("software", "code.loaded")):
             named = certificate.get(key, [])
-            for one in named if isinstance(named, list) else [named]:
+            for one in _listed(named):
                 digest = one.get("sha256") if isinstance(one, dict) else None
                 if digest not in [loaded["digest"] for loaded in before if loaded["type"] == kind]:
                     raise Wrong(f"{name}: {key} with a SHA-256 that is in no {kind} before it")
@@ -571,12 +639,20 @@ class _Case:
             raise Wrong(f"{name}: keys destroyed between roots of which the ledger knows nothing")
 
     def law(self) -> str:
-        """Every law file is one that the ledger says was loaded."""
+        """Every law file is one that the ledger says was loaded, and those that certificates name are here."""
         loaded = {one["digest"] for one in self._known() if one["type"] == "law.loaded"}
         names = [name for name in self._names() if name.startswith("law/")]
+        here: set[str] = set()
         for name in names:
-            if hashlib.sha256(self._read(name)).hexdigest() not in loaded:
+            digest = hashlib.sha256(self._read(name)).hexdigest()
+            if digest not in loaded:
                 raise Wrong(f"{name}: its SHA-256 is in no law.loaded")
+            if digest in here:
+                raise Wrong(f"{name}: the same law under two names")
+            here.add(digest)
+        for digest, name in self._laws.items():
+            if digest not in here:
+                raise Missing(f"{name}: names a law whose file is not in the package")
         if not names:
             raise Skip("no law file in the package")
         return f"{len(names)} law file(s), each logged before use"
@@ -625,9 +701,9 @@ class _Case:
         if isinstance(found, bytes):
             return found
         try:
-            return found.read_bytes()
-        except OSError as error:
-            raise Missing(f"{name}: {error.strerror}") from None
+            return _plain(found, _MOST_MEMBER)
+        except (OSError, ValueError) as error:
+            raise Missing(f"{name}: {_why(error)}") from None
 
     def _log_key(self) -> VKey:
         if self._vkey is None:
@@ -749,6 +825,10 @@ def _collection(one: dict[str, Any], where: str) -> None:
             raise Wrong(f"{where}: RETAINED, but something unexplained remains")
     elif verdict in ("FAILED", "OUT_OF_SCOPE") and not (isinstance(one.get("reason"), str) and one["reason"]):
         raise Wrong(f"{where}: {verdict} without a reason")
+
+
+def _listed(named: Any) -> list[Any]:
+    return named if isinstance(named, list) else [named]
 
 
 def _count(value: object) -> bool:

@@ -94,6 +94,7 @@ class Requests:
     def __init__(self, path: Path, tree: KeyTree) -> None:
         self.path, self.tree = path, tree
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)  # before SQLite makes it for everybody to read; its side files take the same mode
         with self._write() as db:
             db.executescript(_SCHEMA)
 

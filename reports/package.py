@@ -3,8 +3,9 @@
 Deterministic: names sorted, stored, time 1980-01-01, mode 0644, no extra fields, no folders, no links. The verifier
 derives every header again and compares, so that no byte of the file goes unchecked.
 
-* `MANIFEST.sha256` lists every other file; its own digest is logged as `package.published`, hence covered by the
-  next checkpoint.
+* `MANIFEST.sha256` lists every other file with its SHA-256.
+* `MANIFEST.dsse.json` is the evidence key's statement about that manifest; it is the one file which the manifest does
+  not list. Without it anybody could change a file and write the manifest again.
 * No private key, no receipt secret and no identity is ever a member: statements and certificates hold none.
 """
 
@@ -22,10 +23,10 @@ from pathlib import Path
 from fangxin.data.errors import DoesNotHold, InputError
 from fangxin.reports.ledger.keys import SigningKeys
 from fangxin.reports.ledger.log import Ledger
-from fangxin.reports.ledger.statement import canonical
+from fangxin.reports.ledger.statement import canonical, sign
 from fangxin.reports.ledger.tiles import sync_folder
 
-MANIFEST = "MANIFEST.sha256"
+MANIFEST, SIGNED = "MANIFEST.sha256", "MANIFEST.dsse.json"
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*", re.ASCII)
 _LOCAL, _CENTRAL, _END = struct.Struct("<IHHHHHIIIHH"), struct.Struct("<IHHHHHHIIIHHHHHII"), struct.Struct("<IHHHHIIH")
 _MOST_FILES, _MOST_BYTES, _MOST_MEMBER = 65_535, 2**32 - 1, 2**28
@@ -118,9 +119,28 @@ def _members(
         lines.append(f"{digest}  {name}\n")
     manifest = "".join(lines).encode()
     members[MANIFEST] = _fixed(manifest)
+    members[SIGNED] = _fixed(_signed(manifest, len(lines), ledger.origin, keys))
     if len(members) > _MOST_FILES:
         raise InputError(f"package: {len(members)} files, a zip of ours holds {_MOST_FILES}", hint="split the period")
     return {name: members[name] for name in sorted(members)}, hashlib.sha256(manifest).hexdigest()
+
+
+def _signed(manifest: bytes, count: int, origin: str, keys: SigningKeys) -> bytes:
+    """Return the evidence key's statement about a manifest, whose subject is the manifest alone.
+
+    The nonce is derived, so that the same home gives the same bytes: the digest of a manifest, which lists keys and
+    signatures, can be guessed by nobody who does not hold the package.
+    """
+    digest = hashlib.sha256(manifest).hexdigest()
+    return sign(
+        keys=keys,
+        predicate_type=f"https://{origin.partition('/')[0]}/package/v1",
+        subjects={MANIFEST: digest},
+        predicate={
+            "files": count,
+            "nonce": hashlib.sha256(f"fangxin/package/nonce/1 {digest}".encode()).hexdigest()[:32],
+        },
+    )
 
 
 def _policy(origin: str, more: Mapping[str, object]) -> dict[str, object]:

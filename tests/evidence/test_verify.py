@@ -6,6 +6,7 @@ import ast
 import base64
 import hashlib
 import json
+import os
 import random
 import re
 import shutil
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any  # JSON documents
 
 import pytest
-from evidence.small_home import SECRET, SELECTORS, Home, begin, certificate, entry, erase, issue, sha, start
+from evidence.small_home import ORIGIN, SECRET, SELECTORS, Home, begin, certificate, entry, erase, issue, sha, start
 
 from fangxin.checks import verify
 from fangxin.data.errors import InputError
@@ -32,8 +33,9 @@ def rows(checks: list[verify.Check]) -> dict[str, verify.Check]:
 
 def zipped(path: Path, files: dict[str, bytes]) -> Path:
     """Write these files as a package whose manifest and headers are right: only the content may be a lie."""
-    lines = [f"{sha(files[name])}  {name}\n" for name in sorted(files) if name != package.MANIFEST]
-    whole = files | {package.MANIFEST: "".join(lines).encode()}
+    own = (package.MANIFEST, package.SIGNED)
+    lines = [f"{sha(files[name])}  {name}\n" for name in sorted(files) if name not in own]
+    whole = files | ({package.MANIFEST: "".join(lines).encode()} if package.MANIFEST in files else {})
     package._write_zip(path, {name: package._fixed(whole[name]) for name in sorted(whole)})
     return path
 
@@ -146,6 +148,23 @@ def test_wrong_usage_is_its_own_answer(shared: Home, argv: list[str], capsys: py
     assert capsys.readouterr().err.startswith("verify: ")
 
 
+@pytest.mark.parametrize("odd", ["fifo", "device", "long", "null", "folder", "endless"])
+def test_what_is_no_plain_file_is_wrong_usage_and_nobody_waits_for_it(
+    shared: Home, tmp_path: Path, odd: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    paths = {"fifo": f"{tmp_path}/fifo", "device": "/dev/null", "long": "x" * 5000, "null": "a\0b"}
+    path = {**paths, "folder": str(tmp_path), "endless": "/dev/zero"}[odd]
+    zip_, trust = str(shared.zip), ["--trust", str(shared.trust)]
+    lines = [[zip_, *trust, "--since", path], [zip_, *trust, "--secret", path]]
+    lines += [] if odd == "folder" else [[path, *trust], [zip_, "--trust", path]]
+    for argv in lines:
+        assert verify.main(argv) == 3
+        said = capsys.readouterr().err
+        assert said.startswith("verify: ")
+        assert len(said) < 400
+
+
 # ------------------------------------------------------------ one flipped byte
 
 
@@ -186,15 +205,10 @@ def test_nothing_cut_doubled_moved_or_added_goes_unnoticed(shared: Home, tmp_pat
         assert "verifier itself" not in verify.table(checks)
 
 
-# Prose and programs: only the manifest speaks for them, and a liar can write the manifest again.
-_PROSE = re.compile(r"README\..*|verify\.(py|sh)|MANIFEST\.sha256")
-
-
-def test_with_the_manifest_made_right_again_no_change_of_evidence_passes(shared: Home, tmp_path: Path) -> None:
+def test_with_the_manifest_made_right_again_no_change_of_any_file_passes(shared: Home, tmp_path: Path) -> None:
     files = contents(shared.zip)
     chance = random.Random(3)
-    names = [name for name in sorted(files) if not _PROSE.fullmatch(name)]
-    harmless = set()
+    names = [name for name in sorted(files) if name != package.MANIFEST]
     for round_ in range(300):
         name = names[round_ % len(names)]
         content = files[name]
@@ -213,14 +227,85 @@ def test_with_the_manifest_made_right_again_no_change_of_evidence_passes(shared:
             continue
         checks = verify.verify(zipped(tmp_path / "x.zip", files | {name: new}), trust=shared.trust)
         assert "verifier itself" not in verify.table(checks)
-        if verify.exit_code(checks) == 0:
-            harmless.add(name)
-    assert harmless <= {"policy.json"}  # its wording is the operator's; origin and quorum are held
+        assert (verify.exit_code(checks), rows(checks)["signed"].result) == (1, verify.FALSE), name
     for name in names:
         without = {key: value for key, value in files.items() if key != name}
-        code = verify.exit_code(verify.verify(zipped(tmp_path / "x.zip", without), trust=shared.trust))
-        optional = name.startswith(("dsse/", "law/")) or name == "proofs/C-1.tlog-proof"  # held apart is allowed
-        assert (code == 0) == optional, name
+        checks = verify.verify(zipped(tmp_path / "x.zip", without), trust=shared.trust)
+        assert (verify.exit_code(checks), rows(checks)["signed"].result) == (1, verify.FALSE), name
+
+
+def _drop(files: dict[str, bytes], start: str) -> dict[str, bytes]:
+    return {name: content for name, content in files.items() if not name.startswith(start)}
+
+
+def _swap(files: dict[str, bytes], one: str, other: str) -> dict[str, bytes]:
+    return files | {one: files[other], other: files[one]}
+
+
+def _renamed(files: dict[str, bytes], number: str, *, keep: bool = False) -> dict[str, bytes]:
+    same = {f"certificates/{number}.{end}": files[f"certificates/C-1.{end}"] for end in ("json", "html")}
+    return (files if keep else _drop(files, "certificates/")) | same
+
+
+FORGERIES: dict[str, tuple[Callable[[dict[str, bytes]], dict[str, bytes]], str]] = {
+    "another verify.py": (lambda files: files | {"verify.py": b"raise SystemExit(0)\n"}, "signed"),
+    "another README": (lambda files: files | {"README.en.md": b"All data was erased.\n"}, "signed"),
+    "a schema more": (lambda files: files | {"schemas/claim.json": b"{}"}, "signed"),
+    "no certificate": (lambda files: _drop(files, "certificates/"), "signed"),
+    "no statement": (lambda files: _drop(files, "dsse/"), "signed"),
+    "no law": (lambda files: _drop(files, "law/"), "signed"),
+    "no manifest and no signature": (lambda files: _drop(files, "MANIFEST"), "signed"),
+    "no signature": (lambda files: _drop(files, "MANIFEST.dsse"), "signed"),
+    "a certificate under another number": (lambda files: _renamed(files, "C-2"), "certificates"),
+    "a certificate under two numbers": (lambda files: _renamed(files, "C-2", keep=True), "certificates"),
+    "a certificate's page and text exchanged": (
+        lambda files: _swap(files, "certificates/C-1.json", "certificates/C-1.html"),
+        "certificates",
+    ),
+    "receipts exchanged": (
+        lambda files: _swap(files, "proofs/C-1.tlog-proof", "proofs/validated.tlog-proof"),
+        "certificates",
+    ),
+    "a receipt under two names": (
+        lambda files: files | {"proofs/C-2.tlog-proof": files["proofs/C-1.tlog-proof"]},
+        "certificates",
+    ),
+    "a law under two names": (lambda files: files | {"law/eu.yaml": files["law/cn.yaml"]}, "law"),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_what_was_replaced_dropped_exchanged_or_added_is_false_though_the_manifest_was_written_again(
+    shared: Home, tmp_path: Path, forgery: str
+) -> None:
+    forge, by = FORGERIES[forgery]
+    checks = verify.verify(zipped(tmp_path / "x.zip", forge(contents(shared.zip))), trust=shared.trust)
+    assert verify.exit_code(checks) == 1
+    assert {rows(checks)["signed"].result, rows(checks)[by].result} == {verify.FALSE}
+
+
+@pytest.mark.parametrize("lie", ["another kind", "another subject", "another count", "two signatures", "other ID"])
+def test_only_the_statement_about_this_very_manifest_signs_a_package(home: Home, tmp_path: Path, lie: str) -> None:
+    files = contents(home.zip)
+    host = ORIGIN.split("/")[0]
+    kind = "erasure" if lie == "another kind" else "package"
+    name = "policy.json" if lie == "another subject" else package.MANIFEST
+    count = len(files) - 2 + (lie == "another count")
+    envelope = json.loads(
+        statement.sign(
+            keys=home.keys,
+            predicate_type=f"https://{host}/{kind}/v1",
+            subjects={name: sha(files[package.MANIFEST])},
+            predicate={"files": count},
+        )
+    )
+    if lie == "two signatures":
+        envelope["signatures"] *= 2
+    elif lie == "other ID":
+        envelope["signatures"][0]["keyid"] = "0" * 64
+    raw = statement.canonical(envelope, "statement")
+    checks = verify.verify(zipped(tmp_path / "x.zip", files | {package.SIGNED: raw}), trust=home.trust)
+    assert [one.name for one in checks if one.result == verify.FALSE] == ["signed"]
 
 
 def test_a_package_signed_again_with_other_keys_never_passes(shared: Home, tmp_path: Path) -> None:
@@ -490,7 +575,9 @@ def test_a_certificate_that_was_logged_but_contradicts_itself_is_false(
     if lie:
         CERTIFICATE_LIES[lie](document)
     paths = issue(folder, ledger, document)
-    proofs = {"validated.tlog-proof": ledger.receipt(validated), "first.tlog-proof": ledger.receipt(0)}
+    proofs = {"validated.tlog-proof": ledger.receipt(validated)}
+    if lie == "a proof for another entry":
+        proofs["first.tlog-proof"] = ledger.receipt(0)
     package.write_package(folder / "x.zip", ledger=ledger, keys=keys, certificates=paths, proofs=proofs)
     found = rows(verify.verify(folder / "x.zip"))["certificates"]
     missing = lie == "a proof that is not there"

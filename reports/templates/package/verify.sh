@@ -1,7 +1,8 @@
 #!/bin/sh
 # Checks hashes and signatures of an unpacked package with sha256sum and openssl (3.0 or later) alone.
 # Usage: sh verify.sh TRUSTED_FOLDER   (log.vkey and evidence.pub.pem from outside), inside the package's folder.
-# It does not rebuild the tree and does not read what the entries say: verify.py does.
+# It does not notice files that the manifest does not list, does not rebuild the tree and does not read what the
+# entries say: verify.py does.
 set -eu
 trusted=${1:?usage: sh verify.sh TRUSTED_FOLDER}
 work=$(mktemp -d)
@@ -24,9 +25,9 @@ line=$(sed -n '5,$p' checkpoint | grep -F -- "— $name " | head -n 1)
 printf '%s' "${line##* }" | openssl base64 -d -A | tail -c 64 > "$work/sig"
 openssl pkeyutl -verify -pubin -inkey "$work/log.pub.pem" -rawin -in "$work/body" -sigfile "$work/sig"
 
-echo "3. the evidence key signed every statement"
-for file in dsse/*.json; do
-  [ -e "$file" ] || continue
+echo "3. the evidence key signed the manifest and every statement"
+for file in dsse/*.json MANIFEST.dsse.json; do
+  [ "$file" = "dsse/*.json" ] && continue
   sed 's/^{"payload":"\([^"]*\)".*/\1/' "$file" | openssl base64 -d -A > "$work/payload"
   sed 's/.*"sig":"\([^"]*\)".*/\1/' "$file" | openssl base64 -d -A > "$work/sig"
   { printf 'DSSEv1 28 application/vnd.in-toto+json %s ' "$(wc -c < "$work/payload" | tr -d ' ')"; cat "$work/payload"; } \
@@ -34,4 +35,9 @@ for file in dsse/*.json; do
   openssl pkeyutl -verify -pubin -inkey "$trusted/evidence.pub.pem" -rawin -in "$work/signed" -sigfile "$work/sig" \
     > "$work/said" || { echo "$file: false signature" >&2; exit 1; }
 done
+# the payload that was read last is the manifest's
+digest=$(sha256sum < MANIFEST.sha256 | cut -d " " -f 1)
+grep -qF "\"subject\":[{\"digest\":{\"sha256\":\"$digest\"},\"name\":\"MANIFEST.sha256\"}]" "$work/payload" \
+  && grep -qF "\"predicateType\":\"https://${name%%/*}/package/v1\"" "$work/payload" \
+  || { echo "MANIFEST.sha256: not the one that was signed" >&2; exit 1; }
 echo "Hashes and signatures hold. For the tree, the order of entries and the figures run verify.py."
