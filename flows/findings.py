@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HOME = "home"
+_SHORTEST = 8  # bytes; shorter values are not searched as such: they would hit by chance (checks/residue/patterns.py)
 _BLANKED = (Mode.OVERWRITE, Mode.MASK, Mode.DELETE, Mode.CRYPTO_ERASE)
 
 
@@ -168,13 +169,24 @@ def sight(found: Scan, wanted: Needles, claims: Mapping[str, tuple[str, ...]]) -
 def sighted(catalog: Catalog, plan: Plan, seen: Sight) -> dict[tuple[int, str], int]:
     """What the baseline saw, per subject and collection.
 
-    Where values stand that are searched by their bytes, only bytes count, and only where they can be nothing else
-    than that collection's; a collection that holds none is judged by record: its located rows count.
+    Where a row was located by a value that is searched by its bytes, only bytes count, and only where they can be
+    nothing else than that collection's; rows located by other values (short numbers, names of things, values under
+    keys) are judged by record: they count themselves.
     """
     found = _sums(h for h in _attributed(seen, _known(catalog, plan)) if h.certain)
-    clear = _searched_by_bytes(catalog, plan)
+    facts, _kinds = searchable(catalog, plan.facts)
+    long = {(s, k) for s, k, v in tuples(facts, "subject", "kind", "value") if len(v.encode()) >= _SHORTEST}
     for subject, address, rows in each(plan.fates, "subject", "collection"):
-        if address not in clear:
+        collection = catalog.collection(address)
+        matched = {name for names in rows["fields"].unique() for name in names.split(",")}
+        fields = (f for f in collection.fields if f.name in matched)
+        by_bytes = any(
+            (subject, kind) in long
+            for f in fields
+            if f.mode is not Mode.CRYPTO_ERASE and _byte_form(f)
+            for kind in (catalog.kinds if f.data_type == "text" else f.matches)
+        )
+        if not by_bytes:
             found[(subject, address)] = found.get((subject, address), 0) + len(rows)
     return found
 
@@ -184,17 +196,6 @@ def unseen(catalog: Catalog, plan: Plan, seen: Sight) -> tuple[tuple[int, str], 
     shown = sighted(catalog, plan, seen)
     owned = plan.fates[plan.fates["edge"].isin(["owns", "joint"])]
     return tuple((s, a) for s, a, _rows in each(owned, "subject", "collection") if not shown.get((s, a)))
-
-
-def _searched_by_bytes(catalog: Catalog, plan: Plan) -> frozenset[str]:
-    """Collections with a field, not under keys, whose values the scan knows the bytes of."""
-    facts, _kinds = searchable(catalog, plan.facts)
-    kinds = set(facts["kind"])
-    return frozenset(
-        c.address
-        for c in catalog.collections
-        if any(set(f.matches) & kinds and f.mode is not Mode.CRYPTO_ERASE and _byte_form(f) for f in c.fields)
-    )
 
 
 def _byte_form(one: Field) -> bool:
