@@ -13,8 +13,9 @@ Python loop runs over rows. A cohort is the subjects handled in one pass: every 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -310,11 +311,38 @@ class Blank:
 
 @dataclass(frozen=True)
 class Redaction:
-    """Text to replace inside values of one field: at positions[i], every occurrence of texts[i] becomes `filler`."""
+    """Text to replace inside values of one field: at positions[i], texts[i], standing alone, becomes `filler`."""
 
     positions: Positions
     texts: pa.StringArray = field(repr=False)
     filler: str = "***"
+
+
+def redacted(value: str, texts: Iterable[str], filler: str) -> str:
+    """The value with every text replaced where it stands alone: `139…` inside `77139…` is somebody else's number.
+
+    A text that begins (ends) with an ASCII letter or digit has none directly before (after) it; the longest goes first.
+    """
+    words = sorted({text for text in texts if text}, key=lambda text: (-len(text), text))
+    if not words:
+        return value
+    edges = ("(?<![0-9A-Za-z])", "(?![0-9A-Za-z])")
+    alone = (
+        (edges[0] if _LETTER.match(word[0]) else "") + re.escape(word) + (edges[1] if _LETTER.match(word[-1]) else "")
+        for word in words
+    )
+    return re.sub("|".join(alone), lambda _found: filler, value)
+
+
+def by_position(redaction: Redaction) -> dict[int, list[str]]:
+    """The texts to be replaced at each position; a loop over the few values that change."""
+    found: dict[int, list[str]] = {}
+    for position, text in zip(redaction.positions.tolist(), redaction.texts.to_pylist(), strict=True):
+        found.setdefault(position, []).append(text or "")
+    return found
+
+
+_LETTER = re.compile("[0-9A-Za-z]")
 
 
 @dataclass(frozen=True)
@@ -438,6 +466,13 @@ class Store(Protocol):
 
     def examine(self) -> Mapping[str, str]:
         """Per unit: "" where its bytes can be overwritten, else the reason why the medium refuses. Changes nothing."""
+        ...
+
+    def rehearse(self, orders: Sequence[Order]) -> None:
+        """Try the orders on what is private to us, before anything is destroyed; units changed since are left out.
+
+        NotAllowed where they cannot be carried out: the table, what stands against it, what to do.
+        """
         ...
 
     def erase(self, orders: Sequence[Order], *, batch: str) -> Iterator[Erasure]:

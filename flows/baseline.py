@@ -11,17 +11,20 @@ import json
 
 from fangxin.data.errors import DoesNotHold, NotAllowed
 from fangxin.data.requests import Request
-from fangxin.flows.batch import finish, is_done, opened, read_plan
+from fangxin.flows.batch import finish, is_done, opened, read_plan, unpack_states
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import APPROVED, LOCATED, RETAINED, mark, record
 from fangxin.flows.findings import look, needles, strays, unseen
 from fangxin.flows.frames import each
-from fangxin.flows.plan import Plan, held_classes
+from fangxin.flows.plan import Plan, held_classes, orders
 from fangxin.reports.ledger.entries import band
 
 
 def baseline(batch_id: str) -> None:
-    """Search everything before anything is touched; a scan that does not see the canary stops the run here."""
+    """Search everything before anything is touched; a scan that does not see the canary stops the run here.
+
+    At its end every rewriting is rehearsed: what a store would refuse after keys are dead, it refuses now.
+    """
     estate, batch = opened(batch_id)
     if is_done(estate, batch, "baseline"):
         return
@@ -52,6 +55,11 @@ def baseline(batch_id: str) -> None:
             + (f"; and {len(outside) - 5} more places" if len(outside) > 5 else ""),
             hint="add it to the catalog, or remove it, then run this again; nothing was destroyed",
         )
+    estate.meter.step = "rehearse"
+    states = unpack_states(estate.requests.kept(batch, "states"))
+    for name, work in orders(estate.catalog, plan, estate.stores, states).items():
+        next(store for store in estate.stores if store.name == name).rehearse(work)
+    estate.meter.step = "baseline"
     estate.requests.keep(batch, "before", seen.pack())
     digest = hashlib.sha256(seen.pack()).hexdigest()
     people = [r for r in estate.requests.requests(batch.id) if not r.canary]

@@ -130,6 +130,14 @@ class ParquetStore:
         """Per unit "" where its bytes can be overwritten, else the reason why the medium refuses."""
         return self._folder.examine()
 
+    def rehearse(self, orders: Sequence[Order]) -> None:
+        """Refuse orders that cannot be carried out; `erase` builds files of rows and has no rules to break."""
+        there = set(self.units())
+        for order in orders:
+            if order.unit in there:
+                self.meter.open(self.name, order.unit.name)
+                self._possible(order)
+
     def erase(self, orders: Sequence[Order], *, batch: str) -> Iterator[Erasure]:
         """Build every unit afresh from the rows that stay and destroy the old inode; all orders are checked first."""
         settled = self._folder.settle(orders, batch=batch)

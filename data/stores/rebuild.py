@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fangxin.data.stores.files import Built, together, unusable
-from fangxin.data.vocabulary import Blank, Positions, Redaction
+from fangxin.data.vocabulary import Blank, Positions, Redaction, by_position, redacted
 
 PROTECTED = {b"fangxin.protected": b"1"}
 _TRUSTED = frozenset({b"ARROW:schema", b"pandas", b"geo"})
@@ -330,12 +330,12 @@ def _redacted(column: pa.ChunkedArray, start: int, redaction: Redaction) -> pa.C
     here = (redaction.positions >= start) & (redaction.positions < start + len(column))
     if not here.any():
         return column
-    at = redaction.positions[here] - start
-    distinct = np.unique(at)
+    distinct = np.unique(redaction.positions[here] - start)
     values = dict(zip(distinct.tolist(), column.take(pa.array(distinct)).to_pylist(), strict=True))
-    for position, text in zip(at.tolist(), redaction.texts.filter(pa.array(here)).to_pylist(), strict=True):
-        if values[position] is not None and text:
-            values[position] = values[position].replace(text, redaction.filler)
+    texts = by_position(redaction)
+    for position, value in values.items():
+        if value is not None:
+            values[position] = redacted(value, texts[position + start], redaction.filler)
     flags = np.zeros(len(column), dtype=np.bool_)
     flags[distinct] = True
     return pc.replace_with_mask(column, pa.array(flags), pa.array(list(values.values()), column.type))

@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from fangxin.data.errors import StoreUnavailable
 from fangxin.data.stores.files import unusable
+from fangxin.data.vocabulary import redacted
 
 CHUNK = 4 << 20
 LONGEST = 64 << 20  # bytes of one record; more is an unclosed quote, not a record
@@ -307,9 +308,7 @@ def _exchanged(value: Any, exchange: Exchange) -> Any:  # Any: a value as JSON h
     if exchange.texts is None:
         return exchange.filler
     if isinstance(value, str):
-        for text in exchange.texts:
-            value = value.replace(text, exchange.mark)
-        return value
+        return redacted(value, exchange.texts, exchange.mark)
     if isinstance(value, list):
         return [_exchanged(one, exchange) for one in value]
     if isinstance(value, dict):

@@ -23,7 +23,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fangxin.data.errors import UnitChanged
+from fangxin.data.errors import DoesNotHold, NotAllowed, UnitChanged
 from fangxin.data.medium import Done, Pending, why_not
 from fangxin.data.stores.sqlite_rewrite import Work
 from fangxin.data.stores.sqlite_tables import (
@@ -34,9 +34,12 @@ from fangxin.data.stores.sqlite_tables import (
     begin_writing,
     beside,
     bindable,
+    broken,
     connect,
+    forgetful,
     look,
     plain_database,
+    quietly,
     quoted,
     remember,
     state,
@@ -57,6 +60,7 @@ from fangxin.data.vocabulary import (
 )
 
 _PLANTING = "plant"  # the batch name under which plants leave records
+_REHEARSING = "rehearse"  # and rehearsals
 
 
 class SqliteStore:
@@ -91,6 +95,8 @@ class SqliteStore:
             with self._reading(unit) as db:
                 if for_writing and db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
                     raise unavailable(unit.name, "a sound database", "damaged pages", "restore it from a backup")
+                if for_writing:
+                    forgetful(db, unit.name)
                 for one in self._collections(unit.name):
                     table = self._table(db, unit, one)
                     for field in one.fields:
@@ -167,6 +173,49 @@ class SqliteStore:
 
     # ------------------------------------------------------------ what is done
 
+    def rehearse(self, orders: Sequence[Order]) -> None:
+        """Carry the orders out in private copies, up to publishing, and destroy those: constraints speak up now.
+
+        The live database is only read. A unit that somebody wrote since it was located is left out: it is located
+        again later.
+        """
+        self.pending.recover(batch=_REHEARSING)
+        try:
+            for order in orders:
+                path = self.root / order.unit.name
+                if not path.exists() or state(path, self.root) != order.unit:
+                    continue
+                plain_database(path, order.unit.name, for_writing=True)
+                self.meter.open(self.name, order.unit.name)
+                self._rehearse(order, Work(self.pending, path, _REHEARSING))
+        finally:
+            self.pending.forget(batch=_REHEARSING)
+
+    def _rehearse(self, order: Order, work: Work) -> None:
+        unit, table = order.unit.name, ""
+        nothing = "nothing was destroyed; choose another mask in the catalog, or change the table"
+        try:
+            with asking(unit):
+                try:
+                    work.look_on()
+                    work.copy_out()
+                    for change in order.changes:
+                        table = f" of table {change.collection.name}"
+                        work.apply(change, self._table(work.copy, order.unit, change.collection))
+                    table = ""
+                    work.prove()
+                except sqlite3.Error as refused:
+                    if not broken(refused):
+                        raise
+                    raise NotAllowed(
+                        f"{unit}: the new values{table} break a rule of the database", hint=nothing
+                    ) from None
+        except DoesNotHold as differs:
+            if state(self.root / unit, self.root) == order.unit:
+                raise NotAllowed(f"rehearsal: {differs.message}", hint=nothing) from None
+        finally:
+            work.close()
+
     def erase(self, orders: Sequence[Order], *, batch: str) -> Iterator[Erasure]:
         """Carry out the orders, one database at a time; what this batch already did is reported, not repeated."""
         already = {order.unit.name: self._ready(order.unit, batch) for order in orders}
@@ -208,9 +257,10 @@ class SqliteStore:
             yield _erasure(done)
 
     def recover(self, *, batch: str | None) -> None:
-        """Finish or undo what a killed run left of this batch (None: of any), and of planting."""
+        """Finish or undo what a killed run left of this batch (None: of any), of planting and of rehearsing."""
         self.pending.recover(batch=batch)
         self.pending.recover(batch=_PLANTING)
+        self.pending.recover(batch=_REHEARSING)
 
     def forget(self, *, batch: str) -> None:
         """Drop the records of a batch whose outcomes are in the ledger."""
@@ -241,7 +291,8 @@ class SqliteStore:
             values |= {name: bindable(value) for name, value in row.items() if table.require(name, collection.where)}
             names = ", ".join(quoted(name) for name in values)
             marks = ", ".join("?" * len(values))
-            db.execute(f"INSERT INTO {table.sql} ({names}) VALUES ({marks})", tuple(values.values()))
+            with quietly(db, unit.name):
+                db.execute(f"INSERT INTO {table.sql} ({names}) VALUES ({marks})", tuple(values.values()))
             db.execute("COMMIT")
             if wal:
                 held = self.pending.hold(beside(path, "-wal"), batch=_PLANTING)

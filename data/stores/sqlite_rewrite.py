@@ -8,6 +8,7 @@ locked original and the new file, and covers every row of every table that was n
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -19,9 +20,11 @@ from fangxin.data.errors import DoesNotHold, Incomplete, UnitChanged
 from fangxin.data.medium import Done, Pending
 from fangxin.data.stores.sqlite_tables import (
     Table,
+    Value,
     beside,
     connect,
     count,
+    faithful,
     plain_tables,
     quoted,
     remember,
@@ -30,7 +33,21 @@ from fangxin.data.stores.sqlite_tables import (
     stream,
     unavailable,
 )
-from fangxin.data.vocabulary import Change, Collection, Positions, Turn
+from fangxin.data.vocabulary import Change, Collection, Positions, Turn, by_position, redacted
+
+
+def _redacted(value: Value, texts: str, filler: str) -> Value:
+    """A value as SQLite hands it over with texts (a JSON list) replaced; what holds none of them keeps its type."""
+    if value is None:
+        return None
+    try:
+        old = value.decode() if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError:
+        return value
+    new = redacted(old, json.loads(texts), filler)
+    if new == old:
+        return value
+    return new.encode() if isinstance(value, bytes) else new
 
 
 class Work:
@@ -60,6 +77,10 @@ class Work:
         self.live.execute("BEGIN EXCLUSIVE")
         self.live.execute("COMMIT")  # the lock stays in this locking mode
 
+    def look_on(self) -> None:
+        """Instead of the lock, for a rehearsal: read what everybody may read, and leave the WAL where it is."""
+        self.live = self.stack.enter_context(contextlib.closing(connect(self.path, "ro")))
+
     def copy_out(self) -> None:
         """Settle the WAL and copy every page, through the locked connection, into a scratch without a journal."""
         if self.wal:
@@ -79,6 +100,7 @@ class Work:
         self.triggers = [row[0] for row in self.copy.execute("SELECT sql FROM sqlite_master WHERE type='trigger'")]
         for (name,) in self.copy.execute("SELECT name FROM sqlite_master WHERE type='trigger'").fetchall():
             self.copy.execute(f"DROP TRIGGER {quoted(name)}")
+        faithful(self.copy, self.unit)
 
     def apply(self, change: Change, table: Table) -> None:
         """Delete and replace what one change says, in the working copy."""
@@ -101,12 +123,10 @@ class Work:
         for name, redaction in change.redact.items():
             table.require(name, change.collection.where)
             column = quoted(name)
-            texts = redaction.texts.to_pylist()
-            longest_first = np.argsort([-len(text) for text in texts], kind="stable")  # one text may hold another
+            db.create_function("redacted_here", 3, _redacted, deterministic=True)
             db.executemany(
-                f"UPDATE {table.sql} SET {column} = replace({column}, ?1, ?2) "
-                f"WHERE {table.rowid} = ?3 AND instr({column}, ?1)",
-                ((texts[i], redaction.filler, int(redaction.positions[i])) for i in longest_first),
+                f"UPDATE {table.sql} SET {column} = redacted_here({column}, ?1, ?2) WHERE {table.rowid} = ?3",
+                ((json.dumps(texts), redaction.filler, position) for position, texts in by_position(redaction).items()),
             )
             self._expect(table, name, redaction.positions)
         db.execute("COMMIT")
@@ -144,17 +164,8 @@ class Work:
         return rows
 
     def publish(self) -> Done:
-        """Write the survivors afresh, compare them with the original, publish, and destroy all that came before."""
-        settle_indexes(self.copy)
-        for sql in self.triggers:
-            self.copy.execute(sql)
-        self.copy.execute("PRAGMA temp_store=MEMORY")
-        new = self._scratch()
-        self.copy.execute("VACUUM INTO ?", (os.fspath(new),))
-        with contextlib.closing(connect(new, "rw")) as db:
-            if (found := db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
-                raise DoesNotHold(f"{self.unit}: the rewritten database is damaged", hint=str(found)[:80])
-        self._compare(new)
+        """Publish the survivors, once they are proven, and destroy all that came before."""
+        new = self.prove()
         if self.wal:
             with contextlib.closing(connect(new, "rw")) as db:
                 db.execute("PRAGMA journal_mode=WAL")
@@ -176,6 +187,20 @@ class Work:
             raise
         self.ours.clear()
         return done
+
+    def prove(self) -> Path:
+        """Write the survivors afresh and compare them with the original; return the new file."""
+        settle_indexes(self.copy)
+        for sql in self.triggers:
+            self.copy.execute(sql)
+        self.copy.execute("PRAGMA temp_store=MEMORY")
+        new = self._scratch()
+        self.copy.execute("VACUUM INTO ?", (os.fspath(new),))
+        with contextlib.closing(connect(new, "rw")) as db:
+            if (found := db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
+                raise DoesNotHold(f"{self.unit}: the rewritten database is damaged", hint=str(found)[:80])
+        self._compare(new)
+        return new
 
     def close(self) -> None:
         """Close the connections and destroy the scratches that were not handed over."""
@@ -219,13 +244,21 @@ class Work:
 
     def _same(self, db: sqlite3.Connection, name: str) -> tuple[int, int, int]:
         """(rows expected to survive, rows there, rows that are the same but for declared changes) of one table."""
-        columns = [row[1] for row in db.execute(f"PRAGMA main.table_xinfo({quoted(name)})")]
+        info = db.execute(f"PRAGMA main.table_xinfo({quoted(name)})").fetchall()
+        columns = [row[1] for row in info]
+        generated = {row[1] for row in info if row[6] in (2, 3)}  # computed from others, perhaps from a changed one
         keys = row_key(db, name, columns)
+        declared = self.changes.get(name, {})
+        anywhere = {table for table, _column in self.whole}
         clauses = [f"o.{key} = n.{key}" for key in keys]
         for column in columns:
             q = quoted(column)
             equal = f"(o.{q} COLLATE BINARY IS n.{q} AND typeof(o.{q}) = typeof(n.{q}))"
-            positions = self.changes.get(name, {}).get(column)
+            positions = declared.get(column)
+            if column in generated and declared:
+                positions = np.unique(np.concatenate(list(declared.values())))
+            if column in generated and name in anywhere:
+                continue
             if positions is not None:
                 clauses.append(f"({equal} OR o.{keys[0]} IN (SELECT id FROM {remember(db, positions)}))")
             elif (name, column) not in self.whole:

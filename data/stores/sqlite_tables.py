@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -176,22 +177,113 @@ def remember(db: sqlite3.Connection, positions: Positions) -> str:
     return name
 
 
+class FullText:
+    """A full-text index, known by its shadow tables: who made it, and whether it keeps what it indexed."""
+
+    def __init__(self, name: str, sql: str, shadows: set[str]) -> None:
+        self.name, self.table = name, quoted(name)
+        self.fts5 = f"{name}_data".lower() in shadows
+        own = f"{name}_content".lower() in shadows
+        elsewhere = not own and _CONTENT.search(without_comments(sql)) is not None
+        self.contentless, self.elsewhere = not own and not elsewhere, elsewhere
+
+    def agrees(self, db: sqlite3.Connection) -> bool:
+        """Whether the index is what its content would make of it (asked of a connection that may write)."""
+        column, value = (", rank", ", 1") if self.fts5 else ("", "")
+        try:
+            db.execute(f"INSERT INTO {self.table} ({self.table}{column}) VALUES ('integrity-check'{value})")
+        except sqlite3.DatabaseError as refused:
+            code = getattr(refused, "sqlite_errorcode", 0) & 0xFF
+            if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+                raise
+            return False
+        return True
+
+    def rebuild(self, db: sqlite3.Connection) -> None:
+        """Make the index anew from its content."""
+        for word in ("rebuild", "optimize"):
+            db.execute(f"INSERT INTO {self.table} ({self.table}) VALUES (?)", (word,))
+
+
+_CONTENT = re.compile(r"""[(,]\s*content\s*=\s*['"`\[]?\s*[^\s'"`\],)]""", re.IGNORECASE)  # with a name behind it
+_TOKENS = re.compile(
+    r"""('(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\])|/\*.*?(?:\*/|\Z)|--[^\n]*""", re.DOTALL
+)
+
+
+def without_comments(sql: str) -> str:
+    """SQL with a space for every comment; quotes keep what looks like one."""
+    return _TOKENS.sub(lambda found: found[1] or " ", sql)
+
+
+def full_texts(db: sqlite3.Connection) -> list[FullText]:
+    """Every full-text index of the database, however its statement was written."""
+    tables = db.execute("SELECT name, sql FROM main.sqlite_master WHERE type = 'table'").fetchall()
+    names = {name.lower() for name, _sql in tables}
+    virtual = [row for row in tables if _VIRTUAL.match(without_comments(row[1] or ""))]
+    signs = (("_data", "_idx"), ("_segments", "_segdir"))
+    return [
+        FullText(name, sql, names)
+        for name, sql in virtual
+        if any(all(name.lower() + end in names for end in sign) for sign in signs)
+    ]
+
+
+_VIRTUAL = re.compile(r"\s*CREATE\s+VIRTUAL\s", re.IGNORECASE)
+
+
+def forgetful(db: sqlite3.Connection, unit: str) -> None:
+    """Raise StoreUnavailable for a full-text index without content: it cannot be shown to forget a row."""
+    for index in full_texts(db):
+        if index.contentless:
+            raise unavailable(
+                unit,
+                f"full-text index {index.name} to have its content",
+                "a contentless one, whose words cannot be shown to go",
+                "drop it, or make it anew with content",
+            )
+
+
+def faithful(db: sqlite3.Connection, unit: str) -> None:
+    """Raise StoreUnavailable for an index over another table that rebuilding would change for other people."""
+    forgetful(db, unit)
+    for index in full_texts(db):
+        if index.elsewhere and not index.agrees(db):
+            raise unavailable(
+                unit,
+                f"full-text index {index.name} to say what its content table says",
+                "another text, or no such content",
+                "rebuild it and see whether it still serves, or drop it",
+            )
+
+
 def settle_indexes(db: sqlite3.Connection) -> None:
     """Rebuild full-text indexes from their content and empty sampled statistics: both remember deleted values."""
-    found = db.execute(
-        "SELECT name, lower(sql) FROM sqlite_master WHERE type = 'table' AND lower(sql) LIKE 'create virtual table%'"
-    ).fetchall()
-    for name, sql in found:
-        if "using fts" in " ".join(sql.split()):
-            contentless = "content=''" in sql.replace(" ", "").replace('"', "'")
-            word = "optimize" if contentless else "rebuild"
-            table = quoted(name)
-            db.execute(f"INSERT INTO {table} ({table}) VALUES (?)", (word,))
-            db.execute(f"INSERT INTO {table} ({table}) VALUES ('optimize')")
+    for index in full_texts(db):
+        index.rebuild(db)
     for (name,) in db.execute(
         "SELECT name FROM sqlite_master WHERE name IN ('sqlite_stat3', 'sqlite_stat4')"
     ).fetchall():
         db.execute(f"DELETE FROM {quoted(name)}")
+
+
+@contextlib.contextmanager
+def quietly(db: sqlite3.Connection, unit: str) -> Iterator[None]:
+    """Inside a transaction: the application's triggers do not fire, its full-text indexes follow; all is put back."""
+    schema = "SELECT type, name, tbl_name, sql FROM main.sqlite_master ORDER BY type, name"
+    before = db.execute(schema).fetchall()
+    triggers = db.execute("SELECT name, sql FROM main.sqlite_master WHERE type = 'trigger' ORDER BY rowid").fetchall()
+    faithful(db, unit)
+    for name, _sql in triggers:
+        db.execute(f"DROP TRIGGER main.{quoted(name)}")
+    yield
+    for _name, sql in triggers:
+        db.execute(sql)
+    for index in full_texts(db):
+        if index.elsewhere and not index.agrees(db):
+            index.rebuild(db)  # a trigger kept it up to date
+    if db.execute(schema).fetchall() != before:
+        raise unavailable(unit, "its triggers as they were", "others", "report it as a defect; nothing was changed")
 
 
 def plain_tables(db: sqlite3.Connection) -> list[str]:
@@ -237,12 +329,17 @@ def asking(unit: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as refused:
-        code = getattr(refused, "sqlite_errorname", "") or ""
+        code = "SQLITE_CONSTRAINT" if broken(refused) else getattr(refused, "sqlite_errorname", "") or ""
         raise unavailable(unit, "to work on it with SQLite", *_explained(code)) from None
     except pa.ArrowException:
         raise unavailable(
             unit, "values of the type seen before", "others", "somebody writes to it: try again"
         ) from None
+
+
+def broken(refused: sqlite3.Error) -> bool:
+    """Whether SQLite refused because a rule of the table is broken; Python does not name all of those codes."""
+    return getattr(refused, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CONSTRAINT
 
 
 def _explained(code: str) -> tuple[str, str]:
