@@ -86,6 +86,8 @@ class TextStore:
                         if last is None or len(block.starts):
                             last = (head, block)
                         self._remember(unit, head, block)
+                        if not how.csv:
+                            parser.unambiguous(unit.name, block)
                         for name in [n for n in lacking if how.csv or _holds_key(block.data, n)]:
                             del lacking[name]
                 self._expect(collection, unit, names, how)
@@ -406,7 +408,25 @@ class _Parser:
             return _parse_csv(unit, head, block, names)
         return self._parse_json(unit, collection, block, names)
 
-    def _parse_json(self, unit: str, collection: Collection, block: Block, names: Sequence[str]) -> dict[str, pa.Array]:
+    def unambiguous(self, unit: str, block: Block) -> None:
+        """Raise StoreUnavailable for a JSON object with a key twice: readers differ in which of the values they see."""
+        if not len(block.starts):
+            return
+        engine = self._lines(unit, block)
+        try:
+            ((bad,),) = engine.sql(
+                "SELECT min(i) FROM (SELECT i, json_keys(line) AS keys FROM"
+                " (SELECT row_number() OVER () - 1 AS i, line FROM lines) WHERE json_valid(line))"
+                " WHERE len(keys) > len(list_distinct(keys))"
+            ).fetchall()
+        finally:
+            engine.unregister("lines")
+        if bad is not None:
+            line = block.first + int(bad) + 1
+            raise unusable(unit, f"every key once in record {line} (blank lines not counted)", "one twice", "mend it")
+
+    def _lines(self, unit: str, block: Block) -> duckdb.DuckDBPyConnection:
+        """An engine that sees the records of a block as the table `lines`."""
         import duckdb
 
         if self._duck is None:
@@ -417,14 +437,20 @@ class _Parser:
         lines = pa.Array.from_buffers(
             pa.large_binary(), len(block.starts), [None, pa.py_buffer(offsets), pa.py_buffer(block.data)]
         )
-        paths = ["/" + n.replace("~", "~0").replace("/", "~1") for n in names]
         try:
             table = pa.table({"line": lines.cast(pa.large_string())})
         except pa.ArrowException:
             raise unusable(unit, "UTF-8", "another encoding", "convert the file to UTF-8") from None
         self._duck.register("lines", table)
+        return self._duck
+
+    def _parse_json(self, unit: str, collection: Collection, block: Block, names: Sequence[str]) -> dict[str, pa.Array]:
+        import duckdb
+
+        paths = ["/" + n.replace("~", "~0").replace("/", "~1") for n in names]
+        engine = self._lines(unit, block)
         try:
-            ((bad,),) = self._duck.sql(
+            ((bad,),) = engine.sql(
                 "SELECT min(i) FROM (SELECT row_number() OVER () - 1 AS i, line FROM lines)"
                 " WHERE NOT coalesce(json_valid(line), false) OR json_type(line) <> 'OBJECT'"
             ).fetchall()
@@ -432,7 +458,7 @@ class _Parser:
                 raise unusable(
                     unit, "one JSON object a line", f"something else in record {block.first + bad}", "mend the line"
                 )
-            found = self._duck.sql("SELECT json_extract_string(line, ?) AS v FROM lines", params=[paths])
+            found = engine.sql("SELECT json_extract_string(line, ?) AS v FROM lines", params=[paths])
             values = pa.concat_arrays(found.to_arrow_table().column("v").chunks)
             del found
         except duckdb.Error as error:
@@ -440,7 +466,7 @@ class _Parser:
                 unit, "one JSON object a line", f"something else ({type(error).__name__})", "mend the file"
             ) from None
         finally:
-            self._duck.unregister("lines")
+            engine.unregister("lines")
         flat = values.flatten()
         columns: dict[str, pa.Array] = {}
         for i, name in enumerate(names):

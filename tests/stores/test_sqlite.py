@@ -14,7 +14,7 @@ import pytest
 from contracts import store as contract
 
 from fangxin.data import medium
-from fangxin.data.errors import StoreUnavailable, UnitChanged
+from fangxin.data.errors import NotAllowed, StoreUnavailable, UnitChanged
 from fangxin.data.stores import sqlite_tables
 from fangxin.data.stores.sqlite import SqliteStore
 from fangxin.data.vocabulary import (
@@ -472,3 +472,73 @@ def test_a_mask_that_breaks_a_constraint_changes_nothing(home: Path) -> None:
     store.forget(batch="b1")
     assert (home / "crm.db").read_bytes() == before
     assert [p.name for p in home.iterdir()] == ["crm.db"]
+
+
+def test_a_mask_that_the_table_refuses_is_refused_in_the_rehearsal_and_nothing_stays_of_it(tmp_path: Path) -> None:
+    make(tmp_path / "crm.db")
+    before = (tmp_path / "crm.db").read_bytes()
+    store = open_store(tmp_path)
+    work = order(store, blank={"phone": Blank(ids(1, 2), "***")})
+    with pytest.raises(NotAllowed, match="people break a rule"):
+        store.rehearse([work])
+    assert (tmp_path / "crm.db").read_bytes() == before
+    assert [p for p in tmp_path.rglob("*") if p.is_file() and p.name != "crm.db"] == []
+
+
+def test_a_rehearsal_leaves_the_database_and_its_wal_as_they_were_located(tmp_path: Path) -> None:
+    make(tmp_path / "crm.db", wal=True)
+    store = open_store(tmp_path)
+    work = order(store)
+    store.rehearse([work])
+    assert store.units() == (work.unit,)
+    (done,) = erase(store, work)
+    assert done.rows_after == {"crm/people": PEOPLE - 1}
+
+
+def test_a_column_computed_from_a_masked_one_follows_it(tmp_path: Path) -> None:
+    extra = "ALTER TABLE people ADD COLUMN tail TEXT AS (substr(note, -4));"
+    make(tmp_path / "crm.db", extra=extra)
+    store = open_store(tmp_path)
+    work = order(store, blank={"note": Blank(ids(17), "gone")})
+    store.rehearse([work])
+    erase(store, work)
+    assert rows(tmp_path / "crm.db", where="id = 17")[0][-1] == "gone"
+
+
+@pytest.mark.parametrize("made", ["using/**/\"FTS5\"(note, content='')", 'USING fts4(note, content="")'])
+def test_a_full_text_index_that_cannot_forget_is_refused(tmp_path: Path, made: str) -> None:
+    make(tmp_path / "crm.db", extra=f"create virtual -- words\n table words {made};")
+    with pytest.raises(StoreUnavailable, match="contentless"):
+        open_store(tmp_path).check(for_writing=True)
+
+
+def test_an_index_that_rebuilding_would_change_for_others_is_refused(tmp_path: Path) -> None:
+    extra = (
+        "CREATE TABLE docs (id INTEGER PRIMARY KEY, body TEXT); INSERT INTO docs VALUES (1, '放心退款流程');"
+        "CREATE VIRTUAL TABLE words USING fts5(body, content='docs', content_rowid='id');"
+        "INSERT INTO words (rowid, body) VALUES (1, '放心 退款 流程');"
+    )
+    make(tmp_path / "crm.db", extra=extra)
+    store = open_store(tmp_path)
+    with pytest.raises(StoreUnavailable, match="what its content table says"):
+        store.rehearse([order(store)])
+
+
+def test_a_planted_record_fires_no_trigger_and_indexes_follow_it(tmp_path: Path) -> None:
+    extra = (
+        "CREATE TABLE log (what TEXT); CREATE VIRTUAL TABLE words USING fts5(note, content='people',"
+        " content_rowid='id'); CREATE TRIGGER told AFTER INSERT ON people BEGIN INSERT INTO log VALUES (new.phone);"
+        " INSERT INTO words (rowid, note) VALUES (new.id, new.note); END;"
+    )
+    make(tmp_path / "crm.db", extra=extra)
+    with closing(sqlite3.connect(tmp_path / "crm.db", isolation_level=None)) as db:
+        db.execute("DELETE FROM log")
+        db.execute("INSERT INTO words (words) VALUES ('rebuild')")
+        schema = db.execute("SELECT * FROM sqlite_master WHERE type = 'trigger'").fetchall()
+    store = open_store(tmp_path)
+    store.plant(store.collections[0], {"name": "canary", "phone": "19900000000", "note": "canarywords"})
+    assert rows(tmp_path / "crm.db", "log") == []
+    assert len(rows(tmp_path / "crm.db", "words", "words MATCH 'canarywords'")) == 1
+    with closing(sqlite3.connect(tmp_path / "crm.db")) as db:
+        after = db.execute("SELECT * FROM sqlite_master WHERE type = 'trigger'").fetchall()
+    assert [row[4] for row in after] == [row[4] for row in schema]

@@ -198,3 +198,18 @@ def test_two_collections_may_not_claim_one_unit(tmp_path: Path) -> None:
 def test_a_store_may_not_leave_the_root(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match="leaves the catalog's root"):
         TextStore(tmp_path, "../elsewhere", (collection("text", "../elsewhere", "*"),), Meter())
+
+
+def test_a_record_with_a_key_twice_is_refused_before_anything_changes(tmp_path: Path) -> None:
+    store = one(
+        tmp_path, "a.jsonl", b'{"member_id":1,"note":"x","phone":"","name":""}\n{"note":"a","n\\u006fte":"b"}\n'
+    )
+    with pytest.raises(StoreUnavailable, match="every key once in record 2"):
+        store.check(for_writing=True)
+
+
+def test_a_longer_number_that_holds_the_persons_stays(tmp_path: Path) -> None:
+    store = one(tmp_path, "a.jsonl", f'{{"note":"call {PERSON} parcel 77{PERSON}888"}}\n'.encode())
+    change = Change(store.collections[0], positions(), redact={"note": Redaction(positions(0), pa.array([PERSON]))})
+    list(store.erase([Order(store.units()[0], (change,))], batch=BATCH))
+    assert (tmp_path / "a.jsonl").read_text() == f'{{"note":"call *** parcel 77{PERSON}888"}}\n'
