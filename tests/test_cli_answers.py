@@ -192,7 +192,7 @@ def test_a_scan_that_cannot_open_a_container_answers_2(shop: Shop, tmp_path: Pat
         (["scan", "."], "at least one identity"),
         (["scan", ".", "--identity", "phone_number"], "KIND=@FILE"),
         (["scan"], "command line"),
-        (["verify", "there-is-none"], "there is no such package"),
+        (["verify", "there-is-none"], "No such file or directory"),
         (["unknown-command"], "command line"),
     ],
     ids=["no such path", "no identity", "no value", "no path", "no package", "no such command"],
