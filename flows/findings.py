@@ -123,8 +123,13 @@ def look(estate: Estate, wanted: Needles, *, workers: int = 2) -> Sight:
 
 
 def _live(place: str, reason: str) -> bool:
-    """Prefect writes ids into its own files while we read them: searched as they stand, and a printed limit."""
-    return place.startswith(f"{HOME}/prefect/") and reason == "changed while it was read"
+    """Prefect writes ids into its own files while we read them: searched as they stand, and a printed limit.
+
+    A database caught between two of its writes cannot be decoded, and a journal may be gone when its turn comes; the
+    bytes that are there are searched all the same.
+    """
+    moving = ("changed while it was read", "sqlite: cannot be decoded", "cannot be read (No such file")
+    return place.startswith(f"{HOME}/prefect/") and reason.startswith(moving)
 
 
 def _claims(estate: Estate, places: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -238,10 +243,12 @@ def strays(estate: Estate, plan: Plan, seen: Sight) -> tuple[str, ...]:
 def left(estate: Estate, plan: Plan, after: Sight, again: Again) -> tuple[str, ...]:
     """Places (and columns, where known) of the hits afterwards that nothing explains; no value is named."""
     everything = list(_attributed(after, _known(estate.catalog, plan)))
+    blind = {f"{place}: {reason}" for place, reason in after.not_examinable if not _live(place, reason)}
     explained = set(map(id, _explained(estate, everything, again, standing(estate.catalog, plan.fates))))
     return tuple(
         sorted(
-            {
+            blind
+            | {
                 f"{h.place} ({h.container}{f', {h.column}' if h.column else ''})"
                 for h in everything
                 if id(h) not in explained
