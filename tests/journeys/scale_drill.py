@@ -169,7 +169,7 @@ def checksum(stores: Path, name: str, accounts: set[int]) -> tuple[int, int]:
                 db.register("rows_of", pd.read_sql_query(f"SELECT * FROM {name}", wallet))
             source = "rows_of"
         db.execute(f"CREATE TABLE t AS SELECT * FROM {source}")
-        columns = [c for (c, *_r) in db.execute("DESCRIBE t").fetchall() if c not in MASKED.get(name, ())]
+        columns = [f'"{c}"' for (c, *_r) in db.execute("DESCRIBE t").fetchall() if c not in MASKED.get(name, ())]
         ((count, total),) = db.execute(
             f"SELECT count(*), sum(hash({', '.join(columns)})::HUGEINT) FROM t"
             " WHERE account_id IS NULL OR account_id::BIGINT NOT IN (SELECT account_id FROM gone)"
