@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import signal
@@ -230,6 +231,7 @@ def _left(lecard: LeCard, secrets: set[bytes]) -> list[str]:
 
 
 def _bytes(lecard: LeCard) -> dict[Path, bytes]:
+    gc.collect()  # an estate that was let go still holds the vault open; closing it folds the WAL in
     roots = (lecard.stores, lecard.home / "keys", lecard.home / "ledger")
     return {p: p.read_bytes() for root in roots for p in sorted(root.rglob("*")) if p.is_file()}
 
