@@ -487,8 +487,11 @@ class Store(Protocol):
         """Drop the records kept for resuming `batch`, once its outcomes are in the ledger."""
         ...
 
-    def plant(self, collection: Collection, row: Mapping[str, Any]) -> None:
-        """Add one row (the canary's) in the way new data arrives in this store; idempotence is the caller's."""
+    def plant(self, rows: Sequence[tuple[Collection, Mapping[str, Any]]]) -> None:
+        """Add rows (the canary's) in the way new data arrives in this store, each unit opened once for all of them.
+
+        Idempotence is the caller's: after a kill some of the rows may stand.
+        """
         ...
 
     def rewrite(self, fields: Mapping[str, Sequence[str]], turn: Turn, *, batch: str) -> Iterator[Erasure]:

@@ -21,6 +21,7 @@ from fangxin.flows.batch import (
     is_done,
     keep_relocated,
     opened,
+    outcome,
     pack_states,
     relocations,
     unpack_states,
@@ -38,7 +39,7 @@ def overwrite(batch_id: str) -> None:
     if is_done(estate, batch, "overwrite"):
         return
     plan = approved_plan(estate, batch)
-    if estate.requests.note(batch.id, "destroy_keys") is None:
+    if outcome(estate, batch, "destroy_keys") is None:
         raise NotAllowed("keys are destroyed before bytes", hint="run destroy_keys first")
     estate.meter.step = "overwrite"
 

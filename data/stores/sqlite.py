@@ -267,32 +267,40 @@ class SqliteStore:
         self.pending.forget(batch=batch)
         self.pending.forget(batch=_PLANTING)
 
-    def plant(self, collection: Collection, row: Mapping[str, Any]) -> None:  # Any: a value of any column type
-        """Insert one row into the first database of the collection; NOT NULL columns without a value are filled.
+    def plant(self, rows: Sequence[tuple[Collection, Mapping[str, Any]]]) -> None:  # Any: a value of any column type
+        """Insert each row into the first database of its collection; NOT NULL columns without a value are filled.
 
         The journal stays (PERSIST), and a WAL that closing would shed is destroyed: both hold copies of neighbours.
         """
-        units = self.units(collection)
-        if not units:
-            raise unavailable(
-                collection.address, "a database to add a row to", "none", "see the catalog's url and glob"
-            )
-        unit = units[0]
+        here: dict[Unit, list[tuple[Collection, Mapping[str, Any]]]] = {}
+        for collection, row in rows:
+            units = self.units(collection)
+            if not units:
+                raise unavailable(
+                    collection.address, "a database to add a row to", "none", "see the catalog's url and glob"
+                )
+            here.setdefault(units[0], []).append((collection, row))
+        for unit, newcomers in here.items():
+            self._plant(unit, newcomers)
+
+    def _plant(self, unit: Unit, rows: Sequence[tuple[Collection, Mapping[str, Any]]]) -> None:
+        """Insert rows into one database, in one transaction."""
         path = self.root / unit.name
         plain_database(path, unit.name, for_writing=True)
         self.meter.open(self.name, unit.name)
         held: Path | None = None
         with asking(unit.name), contextlib.closing(connect(path, "rw")) as db:
             wal = begin_writing(db, unit.name)
-            table = self._table(db, unit, collection)
-            values: dict[str, Value] = {
-                name: column.filler for name, column in table.columns.items() if column.must_be_filled
-            }
-            values |= {name: bindable(value) for name, value in row.items() if table.require(name, collection.where)}
-            names = ", ".join(quoted(name) for name in values)
-            marks = ", ".join("?" * len(values))
-            with quietly(db, unit.name):
-                db.execute(f"INSERT INTO {table.sql} ({names}) VALUES ({marks})", tuple(values.values()))
+            for collection, row in rows:
+                table = self._table(db, unit, collection)
+                values: dict[str, Value] = {
+                    name: column.filler for name, column in table.columns.items() if column.must_be_filled
+                }
+                values |= {n: bindable(value) for n, value in row.items() if table.require(n, collection.where)}
+                names = ", ".join(quoted(name) for name in values)
+                marks = ", ".join("?" * len(values))
+                with quietly(db, unit.name):
+                    db.execute(f"INSERT INTO {table.sql} ({names}) VALUES ({marks})", tuple(values.values()))
             db.execute("COMMIT")
             if wal:
                 held = self.pending.hold(beside(path, "-wal"), batch=_PLANTING)

@@ -124,6 +124,33 @@ def test_a_catalog_that_loses_a_store_after_the_approval_stops_every_step_until_
     assert erase.summary(house.home, batch)["requests"][0]["outcome"] == "erased"
 
 
+@pytest.mark.parametrize("step", erase.STEPS[:-1], ids=lambda s: s.__name__)
+def test_the_ledger_says_which_steps_are_done_and_a_note_alone_does_not(house: House, step: batches.Step) -> None:
+    batch = house.begin()
+    house.until(erase.STEPS[erase.STEPS.index(step) + 1], batch)
+    estate, opened = batches.opened(batch)
+    assert batches.is_done(estate, opened, step.__name__)
+    assert house.entries().count("step.done") == erase.STEPS.index(step) + 1
+    with closing(sqlite3.connect(house.home / "requests.db")) as db, db:
+        db.execute("UPDATE step SET note = json_set(note, '$.seconds', 99) WHERE name = ?", [step.__name__])
+    with pytest.raises(DoesNotHold, match="the requests store does not know its outcome"):
+        batches.is_done(estate, opened, step.__name__)
+    with closing(sqlite3.connect(house.home / "requests.db")) as db, db:
+        db.execute("DELETE FROM step WHERE name = ?", [step.__name__])
+    with pytest.raises(DoesNotHold, match="older than the ledger"):
+        erase.run_step(step, batch)
+
+
+def test_a_note_of_which_the_ledger_knows_nothing_is_no_step_done(house: House) -> None:
+    batch = house.begin()
+    estate, opened = batches.opened(batch)
+    estate.requests.done(batch, "locate", at=estate.minute, note={"rows": 0})
+    assert not batches.is_done(estate, opened, "locate")
+    erase.journey(batch)
+    assert (estate.requests.note(batch, "locate") or {})["rows"] > 0
+    assert erase.summary(house.home, batch)["requests"][0]["outcome"] == "erased"
+
+
 def test_other_facts_about_the_operator_than_at_the_opening_stop_a_batch(house: House) -> None:
     batch = house.begin()
     settings = house.home / "fangxin.toml"

@@ -356,7 +356,7 @@ def test_take_returns_whole_rows_at_their_positions(home: Path) -> None:
 def test_a_planted_row_is_found_by_the_same_scan(tmp_path: Path, wal: bool) -> None:
     make(tmp_path / "crm.db", wal=wal)
     store = open_store(tmp_path)
-    store.plant(store.collections[0], {"id": 9_000_001, "phone": "16600000000"})
+    store.plant([(store.collections[0], {"id": 9_000_001, "phone": "16600000000"})])
     found = {
         phone
         for _, r in store.scan({"crm/people": ["phone", "name"]})
@@ -404,7 +404,7 @@ def test_plain_values_that_arrive_later_are_put_under_keys_without_touching_the_
         return pa.record_batch([pa.array(sealed, pa.large_binary())], names=["mail"])
 
     list(store.rewrite({"crm/people": ["mail"]}, turn, batch="p1"))
-    store.plant(store.collections[0], {"id": 9_000_001, "mail": "late@example.net"})
+    store.plant([(store.collections[0], {"id": 9_000_001, "mail": "late@example.net"})])
     (done,) = store.rewrite({"crm/people": ["mail"]}, turn, batch="p2")
     assert done.changed == {"crm/people": 1}
     assert holds(home, b"late@example.net") == 0
@@ -536,7 +536,7 @@ def test_a_planted_record_fires_no_trigger_and_indexes_follow_it(tmp_path: Path)
         db.execute("INSERT INTO words (words) VALUES ('rebuild')")
         schema = db.execute("SELECT * FROM sqlite_master WHERE type = 'trigger'").fetchall()
     store = open_store(tmp_path)
-    store.plant(store.collections[0], {"name": "canary", "phone": "19900000000", "note": "canarywords"})
+    store.plant([(store.collections[0], {"name": "canary", "phone": "19900000000", "note": "canarywords"})])
     assert rows(tmp_path / "crm.db", "log") == []
     assert len(rows(tmp_path / "crm.db", "words", "words MATCH 'canarywords'")) == 1
     with closing(sqlite3.connect(tmp_path / "crm.db")) as db:
