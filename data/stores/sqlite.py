@@ -4,8 +4,8 @@ A live database is never half erased: its rows are removed in a private working 
 `VACUUM INTO` to a new file, compared with the old one row by row, and published under the old name; then the old
 file, its journals, a held WAL and the working copy are destroyed.
 
-* The working copy keeps no journal at all (thrown away on any error), and `VACUUM INTO` copies cells, never free
-  space: neither a persistent journal nor secure_delete would add anything, since the copy is destroyed as a whole.
+* The working copy keeps its journal (PERSIST) and deletes securely; it is destroyed as a whole, journal included, and
+  `VACUUM INTO` copies cells, never free space.
 * A WAL is checkpointed without truncating and held by a second link, because SQLite unlinks it on closing.
 * Triggers do not fire and foreign keys do not cascade: the order names every row that changes.
 * Full-text indexes are rebuilt, sampled statistics (sqlite_stat4) emptied: both keep values of deleted rows.

@@ -1,7 +1,7 @@
 """One SQLite database being rewritten: locked, copied, changed in the copy, compared, published, destroyed.
 
-The working copy keeps no journal: it is thrown away on any error. The comparison runs inside SQLite, between the
-locked original and the new file, and covers every row of every table that was not ordered to change.
+The working copy keeps its journal (PERSIST), which is destroyed with it. The comparison runs inside SQLite, between
+the locked original and the new file, and covers every row of every table that was not ordered to change.
 """
 
 # ruff: noqa: S608  -- names of tables and columns are quoted by `quoted`, values are always bound
@@ -82,7 +82,11 @@ class Work:
         self.live = self.stack.enter_context(contextlib.closing(connect(self.path, "ro")))
 
     def copy_out(self) -> None:
-        """Settle the WAL and copy every page, through the locked connection, into a scratch without a journal."""
+        """Settle the WAL and copy every page, through the locked connection, into a scratch.
+
+        What is deleted there goes through a journal that stays (PERSIST), beside the scratch and under its name: no
+        block is shed, and the journal is destroyed with the copy.
+        """
         if self.wal:
             busy, log, moved = self.live.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
             if busy or log != moved:
@@ -91,11 +95,13 @@ class Work:
         scratch = self._scratch()
         self.copy = self.stack.enter_context(contextlib.closing(connect(scratch, "rwc")))
         self.copy.execute("PRAGMA synchronous=OFF")  # thrown away on any error
-        self.copy.execute("PRAGMA journal_mode=OFF")
+        self.copy.execute("PRAGMA journal_mode=OFF")  # nothing to undo while the pages come
         self.live.backup(self.copy, pages=4096)
-        if self.copy.execute("PRAGMA journal_mode=OFF").fetchone()[0] != "off":
-            raise DoesNotHold(f"{self.unit}: its working copy insists on a journal")
         self.copy.execute("PRAGMA locking_mode=EXCLUSIVE")
+        self.copy.execute("PRAGMA secure_delete=ON")
+        self.copy.execute("PRAGMA temp_store=MEMORY")
+        if self.copy.execute("PRAGMA journal_mode=PERSIST").fetchone()[0] != "persist":
+            raise DoesNotHold(f"{self.unit}: its working copy does not keep its journal")
         self.copy.execute("PRAGMA foreign_keys=OFF")
         self.triggers = [row[0] for row in self.copy.execute("SELECT sql FROM sqlite_master WHERE type='trigger'")]
         for (name,) in self.copy.execute("SELECT name FROM sqlite_master WHERE type='trigger'").fetchall():
@@ -171,14 +177,14 @@ class Work:
                 db.execute("PRAGMA journal_mode=WAL")
         self.stack.close()  # our own connections would count as somebody who has it open
         aside = [beside(self.path, end) for end in ("-journal", "-shm")]
-        copies = [p for p in self.ours if p != new]
+        copies = [q for p in self.ours if p != new for q in (p, beside(p, "-journal"))]
         try:
             done = self.pending.replace(
                 new,
                 self.path,
                 batch=self.batch,
                 note=self.note,
-                also=[*(p for p in aside if p.exists()), *copies],
+                also=[p for p in (*aside, *copies) if p.exists()],
                 seen=self.seen,
                 absent=[beside(self.path, "-wal")],
             )
@@ -193,7 +199,6 @@ class Work:
         settle_indexes(self.copy)
         for sql in self.triggers:
             self.copy.execute(sql)
-        self.copy.execute("PRAGMA temp_store=MEMORY")
         new = self._scratch()
         self.copy.execute("VACUUM INTO ?", (os.fspath(new),))
         with contextlib.closing(connect(new, "rw")) as db:

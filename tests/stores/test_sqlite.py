@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from contracts import store as contract
 
 from fangxin.data import medium
 from fangxin.data.errors import NotAllowed, StoreUnavailable, UnitChanged
-from fangxin.data.stores import sqlite_tables
+from fangxin.data.stores import sqlite_rewrite, sqlite_tables
 from fangxin.data.stores.sqlite import SqliteStore
 from fangxin.data.vocabulary import (
     Blank,
@@ -143,7 +144,7 @@ def test_the_old_file_and_the_working_copy_are_overwritten_with_evidence(home: P
     if done.method is Method.OVERWRITE:
         assert done.reason == ""
         assert (done.destructions[0].ino, done.destructions[0].size) == (old.st_ino, old.st_size)
-        assert len(done.destructions) == 2
+        assert len(done.destructions) == 3, "the database, its working copy, and the journal of that"
         assert done.bytes_overwritten >= 2 * old.st_size
     else:
         assert done.reason
@@ -288,6 +289,27 @@ def kill_at(store: SqliteStore, work: Order, n: int) -> bool:
         finally:
             os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_a_kill_amid_the_deleting_leaves_a_journal_that_recovery_destroys_with_the_copy(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The working copy's journal holds the rows just deleted: it keeps its name until its bytes are overwritten."""
+    store = open_store(home)
+    work = order(store)
+    pid = os.fork()
+    if pid == 0:
+        monkeypatch.setattr(sqlite_rewrite, "settle_indexes", lambda _db: os.kill(os.getpid(), signal.SIGKILL))
+        with suppress(BaseException):
+            list(store.erase([work], batch="b1"))
+        os._exit(1)
+    assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    (journal,) = home.glob(".fangxin-*-journal")
+    assert NEEDLES[2] in journal.read_bytes()
+    assert journal in store.files()
+    store.recover(batch="b1")
+    assert not journal.exists()
+    assert not [p for p in home.rglob(".fangxin-*") if p.is_file()]
 
 
 def test_a_kill_after_any_step_loses_nobody_and_the_rerun_ends_the_same(tmp_path: Path) -> None:
