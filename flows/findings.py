@@ -480,7 +480,7 @@ def _explained(estate: Estate, seen: Iterable[_Hit], again: Again, stands: pd.Da
     for hit in seen:
         if hit.foreign or hit.container in ("sqlite:free", "name"):
             continue
-        pages = hit.container == "sqlite:page"
+        pages = hit.container.startswith(("sqlite:page", "sqlite:index="))
         text = not hit.column and not pages and not hit.container.startswith("parquet")
         left = room.get((hit.place, hit.fact), 0.0)
         if (hit.address, hit.place, hit.column, hit.fact) in exact or (pages and left) or (text and hit.most <= left):

@@ -69,9 +69,11 @@ def carry_out(
             written = foreign(store, work, batch=batch)
             if written:
                 again = relocate(estate, plan, store, written, states)
+                work = orders(estate.catalog, again.plan, [store], again.states).get(store.name, [])
+                estate.meter.step = "rehearse"  # what was rehearsed before is not what lies there now
+                store.rehearse([order for order in work if order.unit.name in written])
                 changed(again)
                 plan, states = again.plan, again.states
-                work = orders(estate.catalog, plan, [store], states).get(store.name, [])
                 estate.meter.step = "overwrite"
             done = _store(estate, batch, plan, store, number, work)
         else:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from fangxin.checks import verify
-from fangxin.data.errors import DoesNotHold, InputError, NotAllowed
+from fangxin.data.errors import DoesNotHold, FangxinError, InputError, NotAllowed
 from fangxin.data.vocabulary import Identity
 from fangxin.flows import batch as batches
 from fangxin.flows import erase
@@ -181,6 +181,51 @@ def test_units_written_after_the_approval_are_located_again_and_the_ledger_says_
     assert "x99" in path.read_text()
     assert THEIRS not in path.read_text()
     assert house.verified(batch) == 0
+
+
+def test_a_unit_written_after_the_approval_is_rehearsed_again_before_its_store_is_touched(house: House) -> None:
+    batch = house.begin()
+    house.until(erase.overwrite, batch)
+    path = house.root / "stores/w/w.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE VIRTUAL TABLE words USING fts5(phone, content='')")  # cannot be shown to forget
+    before = path.read_bytes()
+    with pytest.raises(FangxinError, match="full-text index words to have its content"):
+        erase.run_step(erase.overwrite, batch)
+    assert path.read_bytes() == before
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("DROP TABLE words")
+    erase.journey(batch)
+    assert THEIRS.encode() not in path.read_bytes()
+    assert house.verified(batch) == 0
+
+
+def test_a_full_text_index_over_a_catalogued_table_is_no_stray_and_forgets(house: House) -> None:
+    path = house.root / "stores/w/w.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE VIRTUAL TABLE words USING fts5(phone, name, content='accounts', content_rowid='id')")
+        db.execute("INSERT INTO words (words) VALUES ('rebuild')")
+    assert THEIRS.encode() in path.read_bytes()
+    batch = house.begin()
+    erase.journey(batch)
+    assert erase.summary(house.home, batch)["requests"][0]["outcome"] == "erased"
+    assert THEIRS.encode() not in path.read_bytes()
+    with closing(sqlite3.connect(path)) as db:
+        found = [
+            db.execute("SELECT count(*) FROM words WHERE words MATCH ?", [p]).fetchone()[0] for p in (THEIRS, "n7")
+        ]
+    assert found == [0, 1]
+
+
+def test_a_full_text_table_that_keeps_rows_of_its_own_is_a_stray_where_no_collection_names_it(house: House) -> None:
+    path = house.root / "stores/w/w.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE VIRTUAL TABLE notes USING fts5(said)")
+        db.execute("INSERT INTO notes VALUES (?)", [f"call {THEIRS} back"])
+    batch = house.begin()
+    with pytest.raises(NotAllowed, match="table notes, which no collection names"):
+        house.until(erase.destroy_keys, batch)
+    assert not [e for e in house.entries() if e in ("store.overwritten", "store.rewritten", "located")]
 
 
 def test_every_failed_look_is_logged_and_the_validation_that_holds_answers_them(
