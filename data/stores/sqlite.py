@@ -24,7 +24,8 @@ from typing import Any
 import pyarrow as pa
 
 from fangxin.data.errors import DoesNotHold, NotAllowed, UnitChanged
-from fangxin.data.medium import Done, Pending, why_not
+from fangxin.data.medium import why_not
+from fangxin.data.pending import Done, Pending
 from fangxin.data.stores.sqlite_rewrite import Work
 from fangxin.data.stores.sqlite_tables import (
     SIDECARS,

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from fangxin.data.errors import DoesNotHold, Incomplete, UnitChanged
-from fangxin.data.medium import Done, Pending
+from fangxin.data.pending import Done, Pending
 from fangxin.data.stores.sqlite_tables import (
     Table,
     Value,

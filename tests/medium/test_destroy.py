@@ -15,7 +15,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from fangxin.data import extents, medium
 from fangxin.data.errors import Incomplete, StoreUnavailable
-from fangxin.data.medium import NotAlone, Pending, Refused, destroy, examine, why_not
+from fangxin.data.extents import Moved, NotAlone, Refused, examine
+from fangxin.data.medium import destroy, overwrite, why_not
+from fangxin.data.pending import Pending
 
 NEEDLE = b"13900001234 Wang Xiaoming"
 
@@ -66,7 +68,7 @@ def test_the_seed_of_the_evidence_regenerates_what_lies_in_the_old_blocks(unit: 
     if not overwritable(unit):
         assert why_not(unit)
         return
-    done = medium._overwrite(unit)
+    done = overwrite(unit)
     stream = Cipher(algorithms.AES(bytes.fromhex(done.seed)), modes.CTR(bytes(16))).encryptor()
     assert unit.read_bytes() == stream.update(bytes(done.bytes_overwritten))
 
@@ -227,7 +229,7 @@ def test_blocks_that_moved_meanwhile_are_no_evidence(unit: Path, monkeypatch: py
         return [(a, b + 4096 * (len(calls) - 1), c, d) for a, b, c, d in real(fd)]
 
     monkeypatch.setattr(extents, "_extents", moving)
-    with pytest.raises(medium.Moved):
+    with pytest.raises(Moved):
         destroy(unit)
     assert unit.exists()
 

@@ -12,7 +12,8 @@ import pytest
 
 from fangxin.data import medium
 from fangxin.data.errors import FangxinError, Incomplete, StoreUnavailable, UnitChanged, WriterBusy
-from fangxin.data.medium import Pending, why_not
+from fangxin.data.medium import why_not
+from fangxin.data.pending import Pending
 
 OLD, NEW, WAL = b"old rows of everybody " * 1000, b"survivors " * 500, b"frames " * 300
 
