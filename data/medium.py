@@ -34,7 +34,7 @@ def why_not(path: Path) -> str:
     Raises StoreUnavailable if it is no plain file of one name, or somebody keeps it open.
     """
     with alone(path, patience=PATIENCE) as (fd, leased):
-        return "" if (judged := judge(fd, leased))[0] is not None else judged[1]
+        return judge(fd, leased, path.parent)[1]
 
 
 def destroy(path: Path) -> Destruction:
@@ -52,7 +52,7 @@ def overwrite(path: Path) -> Destruction:
     """Overwrite, flush, read back and compare extents; the file keeps its name."""
     fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        before = examine(fd)
+        before = examine(fd, path.parent)
         now = os.fstat(fd)
         end = -(-now.st_size // before.block) * before.block  # whole blocks: the slack after the end too
         old = extents.within(before.extents, end)

@@ -230,8 +230,8 @@ class Pending:
         published: tuple[int, int] | None,
     ) -> _Record:
         """Write down what is about to happen, then hold every inode that is going to lose its name."""
-        medium, refused = judge(fd, leased)
-        held = [self._held(unit, fd, medium.extents if medium else ())]
+        found, refused = judge(fd, leased, self.folder)
+        held = [self._held(unit, fd, found.extents if found else ())]
         for path in also:
             if path.exists():
                 with opened(path) as other:
@@ -245,7 +245,7 @@ class Pending:
             published=published,
             note=dict(note),
             refused=refused,
-            claim=medium.claim if medium else LOGICAL,
+            claim=found.claim if found else LOGICAL,
         )
         self._write(record)
         self._step("intent")
