@@ -40,7 +40,7 @@ def _value(kind: str) -> str:
         body = (
             "11010119" + f"{50 + secrets.randbelow(49)}0{1 + secrets.randbelow(9)}1{secrets.randbelow(9)}" + _digits(3)
         )
-        return body + ric.calc_check_digit(body)
+        return body + str(ric.calc_check_digit(body + "0"))
     if kind == "bank_card":
         body = "62" + _digits(16)
         return body + luhn.calc_check_digit(body)
