@@ -168,9 +168,9 @@ _UNFIT = {
     0x4: "they have no place on disk yet",
     0x8: "they are stored encoded (compressed)",
     0x80: "they are stored encrypted by the file system",
-    0x100: "they are not aligned to blocks",
-    0x200: "they lie inside the inode",
+    0x200: "they lie inside the inode",  # these two come with 0x100
     0x400: "they share a block with other files",
+    0x100: "they are not aligned to blocks",
     0x2000: "they are shared with a snapshot or a clone",
 }
 _FLAGS_IOCTL = 0x80086601  # FS_IOC_GETFLAGS

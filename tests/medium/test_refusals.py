@@ -118,8 +118,8 @@ def test_the_file_system_is_the_one_the_file_was_reached_through(place: str, fs:
         (0x8, "encoded"),
         (0x80, "encrypted"),
         (0x100, "not aligned"),
-        (0x200, "inside the inode"),
-        (0x400, "share a block"),
+        (0x300, "inside the inode"),
+        (0x500, "share a block"),
         (0x2000, "snapshot or a clone"),
     ],
 )
