@@ -6,7 +6,8 @@ file, its journals, a held WAL and the working copy are destroyed.
 
 * The working copy keeps its journal (PERSIST) and deletes securely; it is destroyed as a whole, journal included, and
   `VACUUM INTO` copies cells, never free space.
-* A WAL is checkpointed without truncating and held by a second link, because SQLite unlinks it on closing.
+* A WAL is checkpointed without truncating and held by a second link, because SQLite unlinks it on closing. So is a
+  journal, because SQLite unlinks it on rolling back; one that waits for that (hot) is refused, not rolled back by us.
 * Triggers do not fire and foreign keys do not cascade: the order names every row that changes.
 * Full-text indexes are rebuilt, sampled statistics (sqlite_stat4) emptied: both keep values of deleted rows.
 * Positions are valid for the located state only. Nothing is read from a file that changed since.
@@ -194,7 +195,7 @@ class SqliteStore:
 
     def _rehearse(self, order: Order, work: Work) -> None:
         unit, table = order.unit.name, ""
-        nothing = "nothing was destroyed; choose another mask in the catalog, or change the table"
+        nothing = "this database is as it was; choose another mask in the catalog, or change the table"
         try:
             with asking(unit):
                 try:

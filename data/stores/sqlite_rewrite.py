@@ -67,10 +67,13 @@ class Work:
         self.note: dict[str, dict[str, int]] = {"before": {}, "after": {}, "changed": {}}
 
     def lock(self) -> None:
-        """Take the exclusive lock; hold the WAL first, because SQLite drops it when the last connection closes."""
-        wal = beside(self.path, "-wal")
-        if wal.exists() and wal.stat().st_size:
-            self.ours.append(self.pending.hold(wal, batch=self.batch))
+        """Take the exclusive lock; hold WAL and journal first: SQLite drops one on closing, the other on rolling back.
+
+        A writer that dies just before we open leaves a journal that SQLite rolls back and unlinks, bytes and all.
+        """
+        for log in (beside(self.path, "-wal"), beside(self.path, "-journal")):
+            if log.exists() and log.stat().st_size:
+                self.ours.append(self.pending.hold(log, batch=self.batch))
         self.live = self.stack.enter_context(contextlib.closing(connect(self.path, "rw")))
         self.live.execute("PRAGMA locking_mode=EXCLUSIVE")
         self.wal = self.live.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
@@ -176,6 +179,7 @@ class Work:
             with contextlib.closing(connect(new, "rw")) as db:
                 db.execute("PRAGMA journal_mode=WAL")
         self.stack.close()  # our own connections would count as somebody who has it open
+        self._let_go_of_the_journal()
         aside = [beside(self.path, end) for end in ("-journal", "-shm")]
         copies = [q for p in self.ours if p != new for q in (p, beside(p, "-journal"))]
         try:
@@ -206,6 +210,13 @@ class Work:
                 raise DoesNotHold(f"{self.unit}: the rewritten database is damaged", hint=str(found)[:80])
         self._compare(new)
         return new
+
+    def _let_go_of_the_journal(self) -> None:
+        """Drop our link to a journal that kept its name: it is destroyed under that one, and alone."""
+        journal = beside(self.path, "-journal")
+        for held in [p for p in self.ours if journal.exists() and p.exists() and p.samefile(journal)]:
+            self.pending.discard(held, batch=self.batch)
+            self.ours.remove(held)
 
     def close(self) -> None:
         """Close the connections and destroy the scratches that were not handed over."""

@@ -214,6 +214,30 @@ def test_a_kept_journal_is_destroyed_with_its_database(tmp_path: Path) -> None:
     assert [holds(tmp_path, needle) for needle in NEEDLES] == [0, 0, 0]
 
 
+def test_a_journal_that_sqlite_rolls_back_under_our_hands_is_destroyed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that dies after our last look leaves one; SQLite would unlink it with its bytes."""
+    path, before = home / "crm.db", rows(home / "crm.db")
+    if (pid := os.fork()) == 0:
+        db = sqlite3.connect(path, isolation_level=None)
+        db.executescript("PRAGMA cache_size=1; BEGIN; UPDATE people SET mail='other'")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    journal = (home / "crm.db-journal").stat()
+    assert NEEDLES[2] in (home / "crm.db-journal").read_bytes()
+    store, destroyed = open_store(home), []
+    discard = store.pending.discard
+    monkeypatch.setattr(store.pending, "discard", lambda p, *, batch: destroyed.append(discard(p, batch=batch)))
+    work = sqlite_rewrite.Work(store.pending, path, "b1")
+    work.lock()
+    work.close()
+    store.forget(batch="b1")
+    assert any(done.refused or journal.st_ino in {d.ino for d in done.destructions} for done in destroyed)
+    assert sorted(p.name for p in home.iterdir()) == ["crm.db"]
+    assert rows(path) == before
+
+
 def test_full_text_indexes_forget_the_words_and_triggers_do_not_fire(tmp_path: Path) -> None:
     make(
         tmp_path / "crm.db",
@@ -312,11 +336,13 @@ def test_a_kill_amid_the_deleting_leaves_a_journal_that_recovery_destroys_with_t
     assert not [p for p in home.rglob(".fangxin-*") if p.is_file()]
 
 
-def test_a_kill_after_any_step_loses_nobody_and_the_rerun_ends_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("journal", ["DELETE", "PERSIST"])
+def test_a_kill_after_any_step_loses_nobody_and_the_rerun_ends_the_same(tmp_path: Path, journal: str) -> None:
     for n in range(40):
         home = tmp_path / str(n)
         home.mkdir()
-        make(home / "crm.db", people=200)
+        make(home / "crm.db", people=200, journal=journal)
+        assert (home / "crm.db-journal").exists() == (journal == "PERSIST")
         store = open_store(home)
         work = order(store, drop=ids(100), blank={"note": Blank(ids(17), "")})
         survivors = rows(home / "crm.db", where="id NOT IN (17, 100)")
