@@ -510,14 +510,18 @@ class _Carver:
 def _table_or_index(database: sqlite3.Connection, table: str) -> str:
     """How the rows of a table are labelled: those in which a full-text index keeps its words are the index's own.
 
-    Its `_content`, where it has one, holds rows that stand nowhere else: they are those of the virtual table.
+    What else a virtual table keeps (`_content`, the texts of an R-tree) stands nowhere else: it is that table's own.
     """
     listed = dict(database.execute("SELECT name, type FROM pragma_table_list WHERE schema = 'main'").fetchall())
     if listed.get(table.encode()) != b"shadow":
         return f"sqlite:table={table}"
     owners = [n.decode("utf-8", "replace") for n, kind in listed.items() if kind == b"virtual"]
     owner = max((o for o in owners if table.startswith(f"{o}_")), key=len, default=table)
-    return f"sqlite:table={owner}" if table == f"{owner}_content" else f"sqlite:index={owner}"
+    words = table.removeprefix(f"{owner}_") in _WORDS
+    return f"sqlite:index={owner}" if words else f"sqlite:table={owner}"
+
+
+_WORDS = ("data", "idx", "docsize", "config", "segments", "segdir", "stat")  # of FTS5, FTS4 and FTS3
 
 
 class _Seen(NamedTuple):
