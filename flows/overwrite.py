@@ -71,7 +71,7 @@ def carry_out(
                 again = relocate(estate, plan, store, written, states)
                 work = orders(estate.catalog, again.plan, [store], again.states).get(store.name, [])
                 estate.meter.step = "rehearse"  # what was rehearsed before is not what lies there now
-                store.rehearse([order for order in work if order.unit.name in written])
+                store.rehearse([one for one in work if states.get((store.name, one.unit.name)) != one.unit])
                 changed(again)
                 plan, states = again.plan, again.states
                 estate.meter.step = "overwrite"

@@ -105,20 +105,33 @@ def test_units_written_after_the_approval_are_located_again_and_the_ledger_says_
     assert house.verified(batch) == 0
 
 
-def test_a_unit_written_after_the_approval_is_rehearsed_again_before_its_store_is_touched(house: House) -> None:
+@pytest.mark.parametrize("refusing", ["w.db", "x.db"], ids=["a unit that was written", "a unit that is new"])
+def test_units_written_after_the_approval_are_rehearsed_again_before_any_of_their_store_is_touched(
+    house: House, refusing: str
+) -> None:
+    house.catalog.write_text(house.catalog.read_text().replace("url: w/w.db}", 'url: w/, glob: "*.db"}'))
+    folder = house.root / "stores/w"
+    with closing(sqlite3.connect(folder / "a.db")) as db, db:
+        db.execute("CREATE TABLE accounts (id INTEGER PRIMARY KEY, phone TEXT, name TEXT)")
+        db.execute("INSERT INTO accounts VALUES (105, ?, 'n105')", [THEIRS])
     batch = house.begin()
     house.until(erase.overwrite, batch)
-    path = house.root / "stores/w/w.db"
-    with closing(sqlite3.connect(path)) as db, db:
+    with closing(sqlite3.connect(folder / "w.db")) as db, db:  # an application splits its database meanwhile
+        db.execute("ATTACH ? AS x", [str(folder / "x.db")])
+        db.execute("CREATE TABLE x.accounts (id INTEGER PRIMARY KEY, phone TEXT, name TEXT)")
+        db.execute("INSERT INTO x.accounts SELECT * FROM accounts WHERE id = 5")
+        db.execute("DELETE FROM accounts WHERE id BETWEEN 5 AND 9" if refusing == "x.db" else "DELETE FROM x.accounts")
+    with closing(sqlite3.connect(folder / refusing)) as db, db:
         db.execute("CREATE VIRTUAL TABLE words USING fts5(phone, content='')")  # cannot be shown to forget
-    before = path.read_bytes()
-    with pytest.raises(FangxinError, match="full-text index words to have its content"):
+    before = {path.name: path.read_bytes() for path in folder.glob("*.db")}
+    with pytest.raises(FangxinError, match="full-text index words to have its content") as refused:
         erase.run_step(erase.overwrite, batch)
-    assert path.read_bytes() == before
-    with closing(sqlite3.connect(path)) as db, db:
+    assert "drop it" in str(refused.value)
+    assert {path.name: path.read_bytes() for path in folder.glob("*.db")} == before
+    with closing(sqlite3.connect(folder / refusing)) as db, db:
         db.execute("DROP TABLE words")
     erase.journey(batch)
-    assert THEIRS.encode() not in path.read_bytes()
+    assert not [path for path in folder.iterdir() if THEIRS.encode() in path.read_bytes()]
     assert house.verified(batch) == 0
 
 
