@@ -1,17 +1,19 @@
 """Drill: the 20,000-person estate. What one person costs and what a thousand cost; whose rows changed; what is left.
 
-    python tests/journeys/scale_drill.py [--people 20000] [--leavers 100] [--crowd 1000] [--keep DIR]
+    python tests/journeys/scale_drill.py [--people 20000] [--leavers 100] [--crowd 1000]
+    python tests/journeys/scale_drill.py --people 2000 --sabotage
 
 Each erasure runs in a process of its own through the command line's own plain functions; its peak memory is the
-kernel's figure. Neighbours are compared by checksums that DuckDB, sqlite3 and the file formats' own readers give,
-never by our stores; leavers' values are searched in every byte that these readers can open.
+kernel's figure. Afterwards every row of every collection must be what scale_compare works out from the rows before,
+nothing of the leavers may be found by scale_search but what the law keeps, and the certificates in the package must
+list exactly the rows that were erased, kept, shared and mentioned. `--sabotage` damages stores that were erased well
+and wants each damage to be noticed.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import gzip
 import json
 import os
 import resource
@@ -21,13 +23,23 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+if TYPE_CHECKING:
+    from journeys.scale_compare import Leaver
+
+NOW = datetime(2026, 11, 24, 1, tzinfo=UTC)
 LIMIT = 2 << 30  # bytes of resident memory
-MASKED = {"contacts": ("contact_name", "contact_phone"), "transactions": ("memo", "device_id"), "chats": ("text",)}
-ENOUGH = {"locate": 9}  # hops of the sample's catalog, the reverse pass included; every other step opens a unit once
+HOPS = 9  # of the sample's catalog at most, the reverse pass included
+FIGURES = ("rows_erased", "rows_retained", "rows_mentioned", "rows_shared")
 
 
 def main() -> int:
@@ -36,61 +48,86 @@ def main() -> int:
     given.add_argument("--people", type=int, default=20_000)
     given.add_argument("--leavers", type=int, default=100)
     given.add_argument("--crowd", type=int, default=1_000)
-    given.add_argument("--child", nargs=3, metavar=("ROOT", "FROM", "COUNT"))
+    given.add_argument("--sabotage", action="store_true", help="damage what was erased well: each must be noticed")
+    given.add_argument("--child", nargs=2, metavar=("ROOT", "COUNT"))
     wanted = given.parse_args()
     if wanted.child:
-        return child(Path(wanted.child[0]), int(wanted.child[1]), int(wanted.child[2]))
+        return child(Path(wanted.child[0]), int(wanted.child[1]))
     with tempfile.TemporaryDirectory(prefix="fangxin-scale-") as folder:
-        return drill(Path(folder), wanted.people, wanted.leavers, wanted.crowd)
+        make(Path(folder), wanted.people)
+        if wanted.sabotage:
+            return sabotage(Path(folder), wanted.leavers)
+        return drill(Path(folder), (1, wanted.leavers, wanted.crowd))
 
 
-def drill(folder: Path, people: int, leavers: int, crowd: int) -> int:
-    """Make the estate once, erase from copies of it, compare."""
-    from datetime import UTC, datetime
-
+def make(folder: Path, people: int) -> None:
+    """Make the estate once, under keys, in `whole`; `clear` has its stores from before."""
     from fangxin.data.sample.lecard import sample
     from fangxin.flows.estate import make_home, open_estate
     from fangxin.flows.protect import protect
 
     made = sample(folder / "whole" / "estate", people=people, seed=20)
-    now = datetime(2026, 11, 24, 1, tzinfo=UTC)
-    home = folder / "whole" / "home"
-    make_home(home, rehearsal=True, origin="drill.invalid/erasure", now=now)
+    shutil.copytree(made.stores, folder / "clear")
+    make_home(folder / "whole" / "home", rehearsal=True, origin="drill.invalid/erasure", now=NOW)
+    protect(open_estate(folder / "whole" / "home", made.catalog, NOW))
     print(f"{made.total:,} rows of {people:,} people")
-    protect(open_estate(home, made.catalog, now))
-    costs = []
-    for count in (1, leavers, crowd):
-        place = folder / f"erase {count}"
+
+
+def drill(folder: Path, counts: Sequence[int]) -> int:
+    """Erase so many people from a copy each, and examine what is there afterwards."""
+    for count in counts:
+        place, people = folder / "erased", leavers(folder, count)
         shutil.copytree(folder / "whole", place)
-        costs.append(told(place, count))
-        if count == leavers:
-            compare(folder / "whole", place, count)
+        cost = told(place, count)
+        assert within(cost["openings"], cost["hops"]), cost
+        assert cost["peak"] < LIMIT, cost["peak"]
+        noticed = examine(folder, place, people, say=print)
+        assert not any(noticed.values()), noticed
         shutil.rmtree(place)
-    openings = [one["openings"] for one in costs]
-    assert all(_within(one) for one in openings), openings
-    assert all(one["peak"] < LIMIT for one in costs), [one["peak"] for one in costs]
-    print("scale drill: 3 passed, 0 failed")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    print(f"scale drill: {len(counts)} passed, 0 failed; the examiner's own peak was {peak:,} MiB")
     return 0
+
+
+def sabotage(folder: Path, count: int) -> int:
+    """Erase once; damage copies of it one way each; what is done must be noticed by whom it concerns, and only them."""
+    from journeys.scale_sabotage import SABOTAGES
+
+    place, people = folder / "erased", leavers(folder, count)
+    shutil.copytree(folder / "whole", place)
+    told(place, count)
+    for damage, concerned in [(None, set[str]()), *SABOTAGES.items()]:
+        copy = folder / "damaged"
+        shutil.copytree(place, copy)
+        if damage:
+            damage(copy / "estate" / "stores", people)
+        noticed = examine(folder, copy, people)
+        print(f"{damage.__name__ if damage else 'undamaged'}: {noticed}")
+        assert {name for name, found in noticed.items() if found} == concerned, noticed
+        shutil.rmtree(copy)
+    print(f"scale drill: {len(SABOTAGES)} sabotages noticed, 0 missed")
+    return 0
+
+
+# ---------------------------------------------------------------- an erasure in a process of its own
 
 
 def told(place: Path, count: int) -> dict[str, Any]:
     """Erase `count` people in a child; print and return what it cost."""
     start = time.monotonic()
-    command = [sys.executable, __file__, "--child", str(place), "0", str(count)]
+    command = [sys.executable, __file__, "--child", str(place), str(count)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     cost: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     print(
-        f"{count} people: {time.monotonic() - start:.0f} s, peak {cost['peak'] / 2**20:.0f} MiB, openings of the most "
-        f"opened unit {cost['openings']}, verdicts {cost['verdicts']}, verify {cost['verify']}"
+        f"\n{count} people: {time.monotonic() - start:.0f} s, peak {cost['peak'] >> 20} MiB, openings of the most"
+        f" opened unit {cost['openings']}, hops {cost['hops']}, verdicts {cost['verdicts']}, verify {cost['verify']}"
     )
     return cost
 
 
-def child(place: Path, first: int, count: int) -> int:
+def child(place: Path, count: int) -> int:
     """Erase people of the estate at `place`; the last line printed is what it cost."""
-    from datetime import UTC, datetime
-
     from fangxin.checks.verify import exit_code, verify
     from fangxin.data.catalog.kinds import canonical
     from fangxin.data.vocabulary import Identity
@@ -98,115 +135,143 @@ def child(place: Path, first: int, count: int) -> int:
     from fangxin.flows.estate import open_estate
 
     os.environ["FANGXIN_HOME"] = str(place / "home")
-    now = datetime(2026, 11, 24, 1, tzinfo=UTC)
-    estate = open_estate(place / "home", place / "estate" / "catalog" / "lecard.yml", now)
-    people = [[Identity(k, canonical(k, v)) for k, v in one.items()] for one in leaving(place, first + count)[first:]]
-    options = {"approved": True, "now": now.isoformat()}
+    estate = open_estate(place / "home", place / "estate" / "catalog" / "lecard.yml", NOW)
+    people = [[Identity(k, canonical(k, v)) for k, v in one.items()] for one in seeds(place, count)]
+    options = {"approved": True, "now": NOW.isoformat()}
     if count <= 100:
         options["export"] = str(place / "export")
     batch = open_batch(estate, people, options=options)
     journey(batch)
     answer = summary(place / "home", batch)
-    requests = open_estate(place / "home", place / "estate" / "catalog" / "lecard.yml", now).requests
+    requests = open_estate(place / "home", place / "estate" / "catalog" / "lecard.yml", NOW).requests
     notes = {s.__name__: requests.note(batch, s.__name__) or {} for s in STEPS[:-1]}
     openings = {name: max((note.get("opened") or {"-": 0}).values()) for name, note in notes.items()}
-    verdicts: dict[str, int] = {}
-    for one in answer["requests"]:
-        for verdict in one["verdicts"]:
-            verdicts[verdict["verdict"]] = verdicts.get(verdict["verdict"], 0) + 1
+    verdicts = Counter(verdict["verdict"] for one in answer["requests"] for verdict in one["verdicts"])
     code = exit_code(verify(answer["package"], trust=place / "home" / "keys"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"peak": peak, "openings": openings, "verdicts": verdicts, "verify": code}))
+    hops = notes["locate"]["hops"]
+    print(json.dumps({"peak": peak, "openings": openings, "hops": hops, "verdicts": verdicts, "verify": code}))
     return 0 if code == 0 and set(verdicts) <= {"ERASED", "NOT_PRESENT", "RETAINED"} else 1
 
 
-def leaving(place: Path, count: int) -> list[dict[str, str]]:
-    """The people of leavers.csv first, then further accounts."""
+def within(openings: dict[str, int], hops: int) -> bool:
+    """Whether locating opened a unit once a hop at most, the reverse pass among them, and every other step once."""
+    return hops <= HOPS and all(n <= (hops if step == "locate" else 1) for step, n in openings.items())
+
+
+# ---------------------------------------------------------------- who leaves
+
+
+def seeds(place: Path, count: int) -> list[dict[str, str]]:
+    """What the leavers are known by: the people of leavers.csv first, then further accounts."""
     with (place / "estate" / "leavers.csv").open(encoding="utf-8") as lines:
         found = list(csv.DictReader(lines))
     if count > len(found):
-        known = {one["phone_number"] for one in found}
+        known = {phone for one in portraits(place) for phone in one["phones"]}
         with closing(sqlite3.connect(place / "estate" / "stores" / "wallet.db")) as db:
             rows = db.execute("SELECT phone, email FROM accounts ORDER BY account_id").fetchall()
         found += [{"phone_number": p, "email": e} for p, e in rows if p not in known]
     return found[:count]
 
 
-def compare(before: Path, after: Path, count: int) -> None:
-    """Every row of everybody else is what it was, but for masked values; nothing of the leavers is left in clear."""
-    truth = json.loads((before / "estate" / "cast.json").read_text("utf-8"))["leavers"][:count]
-    accounts = {a for one in truth for a in one["accounts"]}
-    phones = {p for one in truth for p in one["phones"]}
-    with closing(sqlite3.connect(before / "estate" / "stores" / "wallet.db")) as db:
-        places = ",".join("?" * len(accounts))
-        mails = {m for (m,) in db.execute(f"SELECT email FROM accounts WHERE account_id IN ({places})", [*accounts])}
-    for name in ("accounts", "identities", "contacts", "coupons", "devices", "logins", "transactions", "app_events",
-                 "chats", "members"):  # fmt: skip
-        was, now = (checksum(root / "estate" / "stores", name, accounts) for root in (before, after))
-        assert was == now, f"{name}: neighbours changed, {was} before, {now} after"
-    left = remains(after / "estate" / "stores", phones | mails)
-    assert not left, left
-    exported = sum(1 for _ in (after / "export").rglob("*.parquet"))
-    print(f"neighbours identical in 10 collections; {exported} exported files")
-    print(f"nothing of {len(phones)} phones and {len(mails)} mails in any byte of any store")
-
-
-def checksum(stores: Path, name: str, accounts: set[int]) -> tuple[int, int]:
-    """Rows that belong to nobody of these accounts: their number, and the sum of their hashes but for masked fields."""
-    import duckdb
-    import pandas as pd
-
-    with duckdb.connect() as db:
-        db.register("gone", pd.DataFrame({"account_id": sorted(accounts)}))
-        if name in ("transactions", "app_events"):
-            source = f"read_parquet('{stores}/lake/{name}/*/*.parquet', hive_partitioning = true)"
-        elif name == "chats":
-            source = f"read_json('{stores}/support/*.jsonl.gz', format = 'newline_delimited')"
-        elif name == "members":
-            source = f"read_csv('{stores}/exports/members*.csv', all_varchar = true)"
-        else:
-            with closing(sqlite3.connect(stores / "wallet.db")) as wallet:
-                db.register("rows_of", pd.read_sql_query(f"SELECT * FROM {name}", wallet))
-            source = "rows_of"
-        db.execute(f"CREATE TABLE t AS SELECT * FROM {source}")
-        columns = [f'"{c}"' for (c, *_r) in db.execute("DESCRIBE t").fetchall() if c not in MASKED.get(name, ())]
-        ((count, total),) = db.execute(
-            f"SELECT count(*), sum(hash({', '.join(columns)})::HUGEINT) FROM t"
-            " WHERE account_id IS NULL OR account_id::BIGINT NOT IN (SELECT account_id FROM gone)"
-        ).fetchall()
-    return count, total
-
-
-def remains(stores: Path, values: set[str]) -> list[str]:
-    """Where any of these values still stands: raw, gunzipped, and in decoded Parquet columns and dictionaries."""
-    import pyarrow.parquet as pq
-    from ahocorasick_rs import BytesAhoCorasick
-
-    machine = BytesAhoCorasick([v.encode() for v in values])
-    found = []
-    for path in sorted(p for p in stores.rglob("*") if p.is_file()):
-        bodies = [path.read_bytes()]
-        if path.suffix == ".gz":
-            bodies.append(gzip.decompress(bodies[0]))
-        if path.suffix == ".parquet":
-            for batch in pq.ParquetFile(path).iter_batches():
-                bodies += [b for column in batch.columns for b in map(_bytes, _buffers(column)) if b]
-        if any(machine.find_matches_as_indexes(body) for body in bodies):
-            found.append(str(path.relative_to(stores)))
+def portraits(place: Path) -> list[dict[str, Any]]:
+    """What the generator knows of the people of leavers.csv."""
+    found: list[dict[str, Any]] = json.loads((place / "estate" / "cast.json").read_text("utf-8"))["leavers"]
     return found
 
 
-def _buffers(column: Any) -> list[Any]:
-    dictionary = [column.dictionary] if hasattr(column, "dictionary") else []
-    return [b for one in [column, *dictionary] for b in one.buffers() if b is not None]
+def leavers(folder: Path, count: int) -> list[Leaver]:
+    """The same people with all that identifies them, from the generator and the stores before they were protected."""
+    from journeys.scale_compare import Leaver
+
+    accounts = {one["phone_number"]: tuple(one["accounts"]) for one in portraits(folder / "whole")}
+    asked = {
+        "phone": "SELECT phone FROM accounts WHERE account_id = ?",
+        "e-mail": "SELECT email FROM accounts WHERE account_id = ?",
+        "resident id": "SELECT id_number FROM identities WHERE account_id = ?",
+        "bank card": "SELECT bank_card FROM identities WHERE account_id = ?",
+        "device": "SELECT device_id FROM devices WHERE account_id = ?",
+    }
+    found = []
+    with closing(sqlite3.connect(folder / "clear" / "wallet.db")) as db:
+        whose = dict(db.execute("SELECT phone, account_id FROM accounts"))
+        for one in seeds(folder / "whole", count):
+            mine = accounts.get(one["phone_number"]) or (whose[one["phone_number"]],)
+            values = {what: tuple({v for a in mine for (v,) in db.execute(q, (a,))}) for what, q in asked.items()}
+            found.append(Leaver(mine, values))
+        gone = {a for one in found for a in one.accounts}
+        others = {d for d, a in db.execute("SELECT device_id, account_id FROM devices") if a not in gone}
+    assert not others & {d for one in found for d in one.values["device"]}, "a device of theirs is also a neighbour's"
+    return found
 
 
-def _bytes(buffer: Any) -> bytes:
-    return bytes(buffer)
+# ---------------------------------------------------------------- what is there afterwards
 
 
-def _within(openings: dict[str, int]) -> bool:
-    return all(n <= ENOUGH.get(step, 13 if step == "plant" else 1) for step, n in openings.items())
+def examine(
+    folder: Path, place: Path, people: Sequence[Leaver], say: Callable[[str], None] = lambda _line: None
+) -> dict[str, list[str]]:
+    """What is not as it must be: {"rows": what the comparison found, "bytes": the search, "papers": certificates}."""
+    from journeys.scale_compare import FATES, judge, kept_rows, listed, load, outside
+    from journeys.scale_search import Search, unexplained
+
+    before, after = folder / "whole" / "estate" / "stores", place / "estate" / "stores"
+    noticed: dict[str, list[str]] = {"rows": outside(before, after), "bytes": [], "papers": []}
+    with load(before, people) as db:
+        for name, one in judge(db, after).items():
+            counts = ", ".join(f"{one.fates[fate]:,} {fate}" for fate in FATES)
+            say(f"  {name}: {counts}; checksum {one.checksum:x}, {one.missing} missing, {one.strange} strange")
+            if one.missing or one.strange:
+                noticed["rows"].append(f"{name}: {one.missing} rows missing, {one.strange} strange")
+        must, kept = listed(db), kept_rows(db)
+    told = certified(place)
+    noticed["papers"] += [
+        f"{key}: {told[key]} certified, {must[key]} true" for key in must | told if must[key] != told[key]
+    ]
+    known = portraits(folder / "whole")
+    if len(people) == len(known):
+        true = tallied(known)
+        noticed["papers"] += [f"{key}: {true[key]} of the generator" for key in must | true if must[key] != true[key]]
+    sums = {figure: sum(n for (_p, _c, f), n in told.items() if f == figure) for figure in FIGURES}
+    others = len(noticed["papers"])
+    say(f"  certificates list {sums}; person by person and collection by collection {others} figures are otherwise")
+
+    search = Search(people)
+    found = {one.value for one in search.below(folder / "clear") if one.form == "plain"}
+    noticed["bytes"] += [f"{what}: not seen even before" for v, what in search.values.items() if v not in found]
+    search.bytes = 0
+    left = search.below(after)
+    noticed["bytes"] += unexplained(left, kept) + unexplained(search.below(place / "home"), {})
+    kinds = dict(Counter(search.values.values()))
+    say(f"  {len(search.values):,} values {kinds} in {len(search.needles):,} forms, {len(found):,} seen before")
+    say(
+        f"  {search.bytes:,} bytes of stores and home: {left.total():,} sightings left for the account ids of"
+        f" {kept.total():,} rows that the law keeps, {len(noticed['bytes'])} unexplained"
+    )
+    return noticed
+
+
+def certified(place: Path) -> Counter[tuple[int, str, str]]:
+    """What the certificates in the package list, as scale_compare lists it; person n has the n-th certificate."""
+    (package,) = (place / "home" / "reports").glob("package-*.zip")
+    found: Counter[tuple[int, str, str]] = Counter()
+    with zipfile.ZipFile(package) as archive:
+        names = sorted(n for n in archive.namelist() if n.startswith("certificates/") and n.endswith(".json"))
+        for number, name in enumerate(names):
+            for row in json.loads(archive.read(name))["collections"]:
+                found.update({(number, row["collection"], figure): row[figure] for figure in FIGURES})
+    return +found
+
+
+def tallied(known: Sequence[dict[str, Any]]) -> Counter[tuple[int, str, str]]:
+    """The same of what the generator counted while it made the rows, if all these people leave together."""
+    found: Counter[tuple[int, str, str]] = Counter()
+    for number, one in enumerate(known):
+        erased = Counter(one["owns"])
+        erased.subtract(one["retained"])
+        for figure, counts in zip(FIGURES, (erased, one["retained"], one["mentions"], one["shares"]), strict=True):
+            found.update({(number, address.partition("/")[2], figure): rows for address, rows in counts.items()})
+    return +found
 
 
 if __name__ == "__main__":
