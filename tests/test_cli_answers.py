@@ -7,8 +7,9 @@ import csv
 import io
 import json
 import os
+import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from evidence.small_home import make_home
 from jsonschema import Draft202012Validator
 
 import fangxin.reports
+from fangxin.flows.batch import Step
 from fangxin.flows.cli.main import main
+from fangxin.flows.erase import STEPS, locate, overwrite, run_step, validate
 
 SCHEMAS = Path(fangxin.reports.__file__).parent / "schemas"
 Document = dict[str, Any]  # Any: JSON
@@ -232,3 +235,84 @@ def test_the_clock_moves_in_rehearsal_homes_only(shop: Shop, tmp_path: Path) -> 
     code, said = refused(*asking, "--home", str(tmp_path / "real"))
     assert code == 4
     assert "rehearsal" in said
+
+
+# ------------------------------------------------------------ requests that come to no end, or not to a good one
+
+
+def erasing(shop: Shop, place: Path, patch: pytest.MonkeyPatch, before: Step, event: Callable[[Path], object]) -> Shop:
+    """A copy of the shop, in which something happens to the stores right before a step; steps run in this process."""
+    copy = Shop(place / "copy", {})
+    shutil.copytree(shop.root, copy.root)
+
+    def run(batch: str) -> None:
+        for step in STEPS:
+            if step is before:
+                event(copy.root / "shop" / "stores")
+            run_step(step, batch)
+
+    patch.setattr("fangxin.flows.deployed.run_erase", run)
+    patch.setattr("fangxin.flows.server._wake", lambda: None)  # no Prefect, no server
+    return copy
+
+
+def test_an_erasure_that_a_busy_store_stops_answers_failed_with_what_resume_needs(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[sqlite3.Connection] = []
+
+    def hold(stores: Path) -> None:
+        held.append(sqlite3.connect(stores / "wallet.db", isolation_level=None))
+        held[0].execute("BEGIN IMMEDIATE")
+
+    copy = erasing(shop, tmp_path, monkeypatch, overwrite, hold)
+    asking = ["erase", "--catalog", copy.catalog, "--subjects", copy.subjects(1), "--yes", *copy.home]
+    code, document, said = asked(*asking)
+    held[0].close()
+    conforms("erase", document)
+    assert code == 5
+    assert "wallet.db" in said
+    (request,) = document["requests"]
+    assert (request["outcome"], request["verdicts"], request["certificate"]) == ("failed", [], None)
+    assert document["package"] is None
+
+    code, again, said = asked("resume", document["batch"], *copy.home)
+    conforms("resume", again)
+    assert code == 0, said
+    (done,) = again["batches"][0]["requests"]
+    assert done["outcome"] in ("erased", "erased_with_retention")
+    assert {key: done[key] for key in ("request_id", "receipt_code")} == {
+        key: request[key] for key in ("request_id", "receipt_code")
+    }
+
+
+def test_an_erasure_that_leaves_something_behind_answers_failed_with_its_findings(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phone = Path(shop.phone()).read_text("utf-8").strip()
+
+    def leak(stores: Path) -> None:
+        (stores / "exports" / "left.csv").write_text(f"{phone}\n", "utf-8")
+
+    copy = erasing(shop, tmp_path, monkeypatch, validate, leak)
+    asking = ["erase", "--catalog", copy.catalog, "--subjects", copy.subjects(1), "--yes", *copy.home]
+    code, document, said = asked(*asking)
+    conforms("erase", document)
+    assert code == 1
+    assert phone not in json.dumps(document) + said
+    (request,) = document["requests"]
+    assert (request["outcome"], request["certificate"], document["package"]) == ("failed", None, None)
+    assert "FAILED" in {one["verdict"] for one in request["verdicts"]}
+
+
+def test_an_erasure_that_is_refused_before_anything_is_destroyed_answers_failed_and_is_given_up(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = erasing(shop, tmp_path, monkeypatch, locate, lambda _stores: None)
+    (tmp_path / "nobody.csv").write_text("phone_number\n13900001111\n", "utf-8")
+    asking = ["erase", "--catalog", copy.catalog, "--subjects", str(tmp_path / "nobody.csv"), "--yes", *copy.home]
+    code, document, _ = asked(*asking)
+    conforms("erase", document)
+    assert code == 3
+    assert [one["outcome"] for one in document["requests"]] == ["failed"]
+    assert asked("resume", *copy.home)[1] == {"batches": []}

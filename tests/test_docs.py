@@ -15,6 +15,7 @@ from test_cli_answers import asked, conforms
 from fangxin.data.catalog.law import Laws
 from fangxin.data.errors import FangxinError
 from fangxin.data.vocabulary import Store
+from fangxin.flows.cli.console import INTERRUPTED
 from fangxin.flows.cli.main import app, main
 from fangxin.flows.erase import journey
 
@@ -116,7 +117,7 @@ def test_exit_codes_in_the_readme_are_those_of_the_errors() -> None:
 
     section = README.partition("| exit code |")[2].partition("\n## ")[0]
     told = {int(code) for code in re.findall(r"^\| (\d+) \|", section, flags=re.MULTILINE)}
-    assert told == {0, *family(FangxinError)}
+    assert told == {0, INTERRUPTED, *family(FangxinError)}
 
 
 def test_the_page_on_stores_names_every_promise_of_a_store() -> None:

@@ -1,14 +1,22 @@
-"""The console: one JSON document on stdout with --json, words otherwise; errors on stderr; exit codes."""
+"""The console: one JSON document on stdout with --json, words otherwise; errors on stderr; exit codes.
+
+Ctrl-C ends a command with 130 and one line, whatever the libraries below make of the signal.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from types import FrameType
 from typing import Any
 
 from fangxin.data.errors import FangxinError, told
+
+INTERRUPTED = 130  # what a shell gives a command that SIGINT ended
 
 
 def say(text: str = "") -> None:
@@ -43,19 +51,40 @@ def _width(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def guarded(work: Callable[[], int]) -> int:
-    """Run a command; errors of ours become one message and their exit code, anything else is 70 without its text."""
+def guarded(work: Callable[[], int], *, standing: Callable[[], str]) -> int:
+    """Run a command; errors of ours become one message and their exit code, anything else is 70 without its text.
+
+    After Ctrl-C `standing` says how things stand; the answer is 130. Some libraries turn the signal into an error of
+    their own, so it is the signal that counts and not what came of it.
+    """
+    asked: list[int] = []
+
+    def heard(number: int, _frame: FrameType | None) -> None:
+        asked.append(number)
+        raise KeyboardInterrupt
+
+    ours = threading.current_thread() is threading.main_thread()  # no other thread may set a handler
+    before = signal.signal(signal.SIGINT, heard) if ours else None
     try:
         return work()
-    except FangxinError as error:
-        warn("\n".join(told(error)))
-        return error.exit_code
     except BrokenPipeError:  # the reader of our output went away: nothing is left to say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        warn("fangxin: interrupted; `fangxin resume` goes on")
-        return 70
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
+        if asked or isinstance(error, KeyboardInterrupt):
+            if ours:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one has nothing left to stop
+            warn(f"fangxin: interrupted{_said(standing)}")
+            return INTERRUPTED
         warn("\n".join(told(error)))
-        return FangxinError.exit_code
+        return error.exit_code if isinstance(error, FangxinError) else FangxinError.exit_code
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, before)
+
+
+def _said(standing: Callable[[], str]) -> str:
+    try:
+        return standing()
+    except Exception:  # a home that cannot be opened: what is due is known to the ledger all the same
+        return "; `fangxin resume` goes on"

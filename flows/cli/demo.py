@@ -10,7 +10,6 @@ import contextlib
 import json
 import shutil
 import sys
-import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,16 +43,17 @@ def _demo(home: Path, *, people: int, seed: int) -> tuple[int, dict[str, Any]]: 
     from fangxin.data.sample.lecard import sample
     from fangxin.flows.cli import home as commands
     from fangxin.flows.estate import make_home
+    from fangxin.flows.server import end_orphans, wake
     from fangxin.flows.settings import prepare_prefect
 
     started = time.monotonic()
     root = home / "demo"
-    _make_room(root)
     house = root / "home"
+    end_orphans(house)
+    _make_room(root)
     prepare_prefect(house)
     _enter(house)
-    waking = threading.Thread(target=_wake, daemon=True)
-    waking.start()
+    waking = wake()
 
     made = sample(root / "estate", people=people, seed=seed)
     say(f"1. The estate: {made.total:,} rows of {people:,} made-up people in {root / 'estate' / 'stores'}")
@@ -118,16 +118,6 @@ def _enter(house: Path) -> None:
     import os
 
     os.environ["FANGXIN_HOME"] = str(house)
-
-
-def _wake() -> None:
-    """Import what is heavy, and let Prefect start its throw-away server, while the estate is built."""
-    from prefect.client.orchestration import get_client
-
-    from fangxin.flows import deployed as _deployed  # noqa: F401 - imported for the time it takes
-
-    with get_client(sync_client=True) as client:
-        client.hello()
 
 
 def _open(house: Path, catalog: Path, subjects: Path) -> tuple[str, Any]:  # Any: an Estate

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fangxin.data.errors import DoesNotHold, FangxinError, InputError, NotAllowed, told
+from fangxin.data.errors import FangxinError, InputError, NotAllowed, told
 from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows.cli.console import answer, say, table, warn
 
@@ -107,6 +109,7 @@ def erase(
 ) -> int:
     """Erase through the Prefect flow; without --yes only the plan is shown and the answer is 4."""
     from fangxin.flows.estate import alone, open_estate
+    from fangxin.flows.server import end_orphans, wake
     from fangxin.flows.settings import clock, load, prepare_prefect
 
     if require not in (None, "overwrite"):
@@ -120,6 +123,7 @@ def erase(
     if not yes:
         return _plan_only(estate, people, require=require, as_json=as_json)
     prepare_prefect(home)
+    end_orphans(home)
     from fangxin.flows.erase import open_batch
 
     with alone(home):
@@ -129,20 +133,26 @@ def erase(
         if export is not None:
             options["export"] = str(export.resolve())
         batch = open_batch(estate, people, options=options)
-        from fangxin.flows.deployed import run_erase
 
-        def failed(document: dict[str, Any]) -> None:
+        def run(one: str) -> None:
+            wake().join()
+            from fangxin.flows.deployed import run_erase
+
+            run_erase(one)
+
+        def stopped(document: dict[str, Any]) -> None:
             answer(document, as_json=as_json, words=lambda: None)
 
-        return tell(carried_out(home, batch, run_erase, failed=failed), as_json=as_json)
+        return tell(carried_out(home, batch, run, stopped=stopped), as_json=as_json)
 
 
 def carried_out(
-    home: Path, batch: str, run: Callable[[str], None], *, failed: Callable[[dict[str, Any]], None] = lambda _d: None
+    home: Path, batch: str, run: Callable[[str], None], *, stopped: Callable[[dict[str, Any]], None] = lambda _d: None
 ) -> dict[str, Any]:
     """Run a batch to its end and say what became of it; the receipt codes are read before their key dies.
 
-    Where the findings do not hold, `failed` is given the answer that is due, with them; the error goes on.
+    Where it does not come to its end, `stopped` is given the answer that stands: every outcome is `failed`, with the
+    findings where there are any. The error goes on.
     """
     from fangxin.flows.erase import summary
 
@@ -156,8 +166,9 @@ def carried_out(
 
     try:
         run(batch)
-    except DoesNotHold:
-        failed(document())
+    except (Exception, KeyboardInterrupt):
+        with contextlib.suppress(Exception):  # a damaged home has no answer; what damaged it is told below
+            stopped(document())
         raise
     return document()
 
@@ -203,16 +214,21 @@ def resume(home: Path, batch: str | None, *, as_json: bool) -> int:
     """
     from fangxin.flows.erase import journey
     from fangxin.flows.estate import open_estate
+    from fangxin.flows.server import end_orphans
 
+    end_orphans(home)
     waiting = [batch] if batch else list(open_estate(home).requests.unfinished())
     done: list[dict[str, Any]] = []
-    unproven: list[dict[str, Any]] = []
+    stopped: list[dict[str, Any]] = []
     errors: list[FangxinError] = []
     for one in waiting:
         try:
-            done.append(carried_out(home, one, journey, failed=unproven.append))
+            done.append(carried_out(home, one, journey, stopped=stopped.append))
         except FangxinError as error:
             errors.append(error)
+        except (Exception, KeyboardInterrupt):
+            answer({"batches": done + stopped}, as_json=as_json, words=lambda: None)
+            raise
 
     def words() -> None:
         if not waiting:
@@ -220,13 +236,32 @@ def resume(home: Path, batch: str | None, *, as_json: bool) -> int:
         for document in done:
             tell(document, as_json=False)
 
-    if done or unproven or not errors:
-        answer({"batches": done + unproven}, as_json=as_json, words=words)
+    if done or stopped or not errors:
+        answer({"batches": done + stopped}, as_json=as_json, words=words)
     for failure in errors:
         warn("\n".join(told(failure)))
     if errors:
         return max(failure.exit_code for failure in errors)
     return 0 if all(r["outcome"].startswith("erased") for document in done for r in document["requests"]) else 1
+
+
+def standing(home: Path) -> str:
+    """How the newest open batch of a home stands, and what to do, as the end of a sentence; names nobody."""
+    from fangxin.flows.batch import is_done
+    from fangxin.flows.erase import STEPS, destroy_keys
+    from fangxin.flows.estate import estate_of, open_estate
+
+    known = (home / "requests.db").is_file()
+    waiting = open_estate(home).requests.unfinished() if known else ()
+    if not waiting:
+        return "; no erasure is open: the same command may be run again"
+    estate = estate_of(waiting[-1], home)
+    batch = estate.requests.batch(waiting[-1])
+    *steps, last = STEPS
+    step = next((s for s in steps if not is_done(estate, batch, s.__name__)), last)
+    late = STEPS.index(step) >= STEPS.index(destroy_keys)
+    begun = "keys may be destroyed already" if late else "nothing is destroyed yet"
+    return f" at {step.__name__}, {begun}; `fangxin resume --home {shlex.quote(str(home))}` goes on"
 
 
 def _plan_only(estate: Any, people: Cohorts, *, require: str | None, as_json: bool) -> int:  # Any: an Estate

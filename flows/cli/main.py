@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ app = App(
     name="fangxin",
     help="fangxin 放心: when a company says your data is deleted, fangxin makes it true, and lets a stranger check it.",
     version=fangxin.__version__,
+    suppress_keyboard_interrupt=False,  # `guarded` tells it
 )
 catalog_app = App(name="catalog", help="What is held: check a catalog.")
 keys_app = App(name="keys", help="The key vault.")
@@ -188,7 +190,7 @@ def _home(given: Path | None) -> Path:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code (contract: 0, 1, 2, 3, 4, 5, 70)."""
+    """Run a command and return its exit code (contract: 0, 1, 2, 3, 4, 5, 70; 130 after Ctrl-C)."""
     words = list(sys.argv[1:] if argv is None else argv)
 
     def work() -> int:
@@ -199,9 +201,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 3
         return result if isinstance(result, int) else 0
 
-    return guarded(work)
+    def standing() -> str:
+        from fangxin.flows.cli.erase import standing as found
+        from fangxin.flows.settings import home_from
+
+        return found(home_from(None))
+
+    return guarded(work, standing=standing)
 
 
 def run() -> None:
     """The console script."""
-    sys.exit(main())
+    code = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what runs at exit, Prefect's server among it, is ended in peace
+    sys.exit(code)
