@@ -19,15 +19,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 Positions = npt.NDArray[np.int64]
+ASIDE = 32  # bytes beside a text that can tell whether it is part of a longer one
 
 
 class Method(StrEnum):
@@ -320,41 +320,65 @@ class Redaction:
 
 
 def redacted(value: str, texts: Iterable[str], filler: str) -> str:
-    """The value with every text replaced where it stands alone (see `edges`); the longest goes first."""
-    words = sorted({text for text in texts if text}, key=lambda text: (-len(text), text))
-    if not words:
-        return value
-    whole = (f"(?<!{before}){re.escape(word)}(?!{after})" for word in words for before, after in [edges(word)])
-    return re.sub("|".join(whole), lambda _found: filler, value)
+    """The value with every text replaced where it stands alone (see `stands_alone`).
 
-
-def edges(text: str) -> tuple[str, str]:
-    """What may not stand directly before and after a text, or it is part of a longer one: two patterns.
-
-    `139…` inside `77139…` is somebody else's number, `wei@a.cn` inside `li.wei@a.cn` somebody else's address. Letters
-    around a number are no part of it (`tel139…`); letters and digits around a word are. A text that does not begin
-    (end) with an ASCII letter or digit has no edge there.
+    Texts that overlap are replaced together, so that no part of one is left beside the filler of another.
     """
-    if "@" in text:
-        before, after = "[0-9A-Za-z._%+-]", r"(?:[0-9A-Za-z-]|\.[0-9A-Za-z])"
-    elif _NUMBER.fullmatch(text):
-        before, after = "[0-9]", "[0-9]" if text[-1].isdigit() else "[0-9A-Za-z]"
-    else:
-        before = after = "[0-9A-Za-z]"
-    return before if _LETTER.match(text[0]) else _NEVER, after if _LETTER.match(text[-1]) else _NEVER
+    body = value.encode(errors="surrogatepass")
+    found: list[tuple[int, int]] = []
+    for text in {text.encode(errors="surrogatepass") for text in texts if text}:
+        found += [(m.start(), m.start() + len(text)) for m in re.finditer(rb"(?=%b)" % re.escape(text), body)]
+    out, done = [], 0
+    for start, end in sorted(whole(body, found)):
+        if start >= done:
+            out += [body[done:start], filler.encode()]
+        done = max(done, end)
+    return b"".join([*out, body[done:]]).decode(errors="surrogatepass")
 
 
 def stands_alone(body: bytes | memoryview, start: int, end: int, low: int = 0, high: int | None = None) -> bool:
-    """Whether the UTF-8 text at [start, end) of [low, high) is whole there, and not part of a longer one."""
-    before, after = edges(bytes(body[start:end]).decode(errors="replace"))
-    if start > low and _compiled(before).match(body, start - 1):
-        return False
-    return not _compiled(after).match(body, end, len(body) if high is None else high)
+    """Whether the text at [start, end) of body[low:high] is whole there, and not part of a longer one.
+
+    `139…` inside `77139…` is somebody else's number, `wei@a.cn` inside `li.wei@a.cn` or `wei@a.cn.org` somebody else's
+    address. Letters around a number are no part of it (`tel139…`); letters and digits around a word are. What does not
+    begin (end) with an ASCII letter or a digit has no edge there, and nothing goes on after the X of an ID.
+
+    Locating, masking and the byte search share this rule, so that none of them knows more than the others. What is in
+    doubt stands alone: in `\\u7535139…` and `%B5139…` a number follows an escaped character, not digits.
+    """
+    text = bytes(body[start:end])
+    edge = _EDGES["address" if b"@" in text else "number" if _NUMBER.fullmatch(text) else "word"]
+    if edge.first.match(text):
+        before = bytes(body[max(low, start - ASIDE) : start])
+        escape = _ESCAPE.search(before)
+        if escape:  # what counts is the character it stands for, and none beyond ASCII does
+            code = int(next((digits for digits in escape.groups() if digits), b"20"), 16)
+            before = before[: escape.start()] + bytes([code if code < 0x80 else 0x20])
+        if edge.before.search(before):
+            return False
+    after = bytes(body[end : min(len(body) if high is None else high, end + ASIDE)])
+    return not (edge.last.search(text) and edge.after.match(after))
 
 
-@cache
-def _compiled(pattern: str) -> re.Pattern[bytes]:
-    return re.compile(pattern.encode())
+def whole(body: bytes, spans: Iterable[tuple[int, int]], low: int = 0, high: int | None = None) -> set[tuple[int, int]]:
+    """The spans that stand alone, or do once those that stand alone are gone: a number written onto an address."""
+    high = len(body) if high is None else high
+    rest, found = set(spans), set[tuple[int, int]]()
+    while True:
+        more = {
+            (start, end)
+            for start, end in rest
+            if stands_alone(
+                body,
+                start,
+                end,
+                max([low, *(e for _s, e in found if e <= start)]),
+                min([high, *(s for s, _e in found if s >= end)]),
+            )
+        }
+        if not more:
+            return found
+        found, rest = found | more, rest - more
 
 
 def by_position(redaction: Redaction) -> dict[int, list[str]]:
@@ -365,9 +389,38 @@ def by_position(redaction: Redaction) -> dict[int, list[str]]:
     return found
 
 
-_LETTER = re.compile("[0-9A-Za-z]")
-_NUMBER = re.compile(r"[^A-Za-z@]*[0-9][Xx]?")  # digits, however they are grouped
-_NEVER = "(?!)"  # matches nowhere
+class _Edge(NamedTuple):
+    """How a class of texts begins and ends where it could go on, and what it goes on with."""
+
+    first: re.Pattern[bytes]
+    last: re.Pattern[bytes]
+    before: re.Pattern[bytes]
+    after: re.Pattern[bytes]
+
+
+_DIGIT = rb"(?:[0-9]|\xef\xbc[\x90-\x99])"  # full-width ones too
+_ALNUM = rb"[0-9A-Za-z]"
+_NUMBER = re.compile(rb"[^A-Za-z]*(?:[0-9]|\xef\xbc[\x90-\x99])(?:[Xx]|\xef\xbc\xb8|\xef\xbd\x98)?")  # however grouped
+_ESCAPE = re.compile(
+    rb"(?:\\u([0-9A-Fa-f]{4})|\\x([0-9A-Fa-f]{2})|%([0-9A-Fa-f]{2})|(?:=[0-9A-F]{2}){2,}|\\[0-7]{3}|\\[bfnrt])\Z"
+)
+
+
+def _edge(end: bytes, before: bytes, after: bytes) -> _Edge:
+    return _Edge(*map(re.compile, (end, end + rb"\Z", before + rb"\Z", after)))
+
+
+_NEXT = rb"(?!\0\0\0)"  # a character and three NUL are the length of the next value of a page
+_EDGES = {
+    "number": _edge(_DIGIT, _DIGIT, rb"[0-9]" + _NEXT + rb"|\xef\xbc[\x90-\x99]"),
+    # `a@b.cn.org` and `a@b.cn-c.org` are other mailboxes; `a@b.cn.`, `a@b.cn.Thanks`, `a@b.cn-` end where they seem to.
+    "address": _edge(
+        _ALNUM,
+        rb"[0-9A-Za-z](?:[_%+-]*|\.)",
+        _ALNUM + _NEXT + rb"|\.(?![A-Z][a-z])[0-9A-Za-z]|-[0-9A-Za-z-]*\.[0-9A-Za-z]",
+    ),
+    "word": _edge(_ALNUM, _ALNUM, _ALNUM + _NEXT),
+}
 
 
 @dataclass(frozen=True)

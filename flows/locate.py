@@ -144,7 +144,7 @@ class _Search:
         self.columns = tuple(dict.fromkeys(wanted))
 
     def answer(self, rows: Rows, estate: Estate) -> Answer | None:
-        found: list[tuple[str, npt.NDArray[np.int64], npt.NDArray[np.int64], list[str] | None]] = []
+        found: list[tuple[str, npt.NDArray[np.int64], npt.NDArray[np.int64], Sequence[str | None] | None]] = []
         for name, matcher in self.matchers.items():
             column = rows.columns.column(name)
             if self._hidden(rows, name):
@@ -177,7 +177,7 @@ class _Search:
         name: str,
         at: npt.NDArray[np.int64],
         facts: npt.NDArray[np.int64],
-        texts: list[str] | None,
+        texts: Sequence[str | None] | None,
     ) -> pa.Table:
         n = len(at)
         return pa.table(

@@ -35,9 +35,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fangxin.data.columnar.footer import Chunk, Footer, InMemory, MalformedFooter, Page, Readable, open_footer, pages
+from fangxin.data.vocabulary import ASIDE
 
 MIB = 1 << 20
 
@@ -366,8 +368,11 @@ class _Carver:
             yield from self._raw(file, label, depth, members=True)
             return
         known: list[tuple[int, int]] = [(footer.span.offset, footer.size), (0, 4)]
+        decimals = _decimals(file)
         for chunk in footer.chunks:
             yield from self._chunk(file, chunk, label, depth, known)
+            if chunk.path in decimals and not chunk.encrypted:
+                yield from self._guarded(self._values(file, chunk, label), _in(label, "parquet:values"))
         yield from self._around(file, footer, label)
         yield from self._gaps(file, known, _in(label, "parquet:gap"))
 
@@ -409,12 +414,14 @@ class _Carver:
         yield from self._leaf(plain, _in(label, f"parquet:{kind}"), chunk.path, depth)
 
     def _values(self, file: Readable, chunk: Chunk, label: str) -> Iterator[Piece]:
-        """A column chunk whose encoding hides values (deltas, split bytes), decoded by pyarrow."""
+        """A column chunk whose encoding or type hides values (deltas, split bytes, decimals), decoded by pyarrow."""
         reader = pq.ParquetFile(pa.PythonFile(_Reader(file), mode="r"), pre_buffer=False)
         for batch in reader.iter_batches(
             64 << 10, row_groups=[chunk.row_group], columns=[chunk.path], use_threads=False
         ):
             for column in batch.columns:
+                if pa.types.is_decimal(column.type):  # scaled numbers: as people write them, a line each
+                    column = pc.binary_join_element_wise(column.cast(pa.string()), "", "\n")
                 yield from self._arrays(column, _in(label, "parquet:values"), chunk.path)
 
     def _around(self, file: Readable, footer: Footer, label: str) -> Iterator[Piece]:
@@ -534,7 +541,7 @@ class _Seen(NamedTuple):
 
 
 class _Window:
-    """Cuts a stream into windows in which every hit is seen whole, with the byte before and after it, exactly once."""
+    """Cuts a stream into windows in which every hit is seen whole, with the bytes beside it, exactly once."""
 
     def __init__(self, margin: int) -> None:
         self._margin = margin
@@ -547,7 +554,7 @@ class _Window:
         data = self._tail + new if self._tail else new
         offset, start = self._offset, self._begin - self._offset
         stop = len(data) if last else max(start, len(data) - self._margin)
-        keep = max(0, stop - 1)  # one byte more: what stands before a hit may disprove it
+        keep = max(0, stop - ASIDE)  # what stands before a hit may disprove it
         self._tail, self._offset, self._begin = data[keep:], offset + keep, offset + stop
         return _Seen(data, offset, start, stop)
 
@@ -595,6 +602,15 @@ def _kind(head: bytes) -> str:
 
 def _in(label: str, what: str) -> str:
     return f"{label} > {what}" if label else what
+
+
+def _decimals(file: Readable) -> frozenset[str]:
+    """The columns of decimals; none where pyarrow cannot read the schema (its pages are searched as they are)."""
+    try:
+        schema = pq.read_schema(pa.PythonFile(_Reader(file), mode="r"))
+    except (pa.ArrowException, OSError):
+        return frozenset()
+    return frozenset(field.name for field in schema if pa.types.is_decimal(field.type))
 
 
 def _decompressed(codec: str, body: memoryview, size: int) -> bytes | memoryview:

@@ -26,8 +26,8 @@ import struct
 import unicodedata
 import urllib.parse
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 import numpy as np
@@ -36,7 +36,7 @@ from ahocorasick_rs import BytesAhoCorasick, Implementation
 from cryptography.hazmat.primitives import hashes
 
 from fangxin.data.catalog.kinds import stored_forms
-from fangxin.data.vocabulary import Identity, IdentityFormat, stands_alone
+from fangxin.data.vocabulary import ASIDE, Identity, IdentityFormat, stands_alone
 
 SHORTEST = 8  # bytes of a needle
 SHORTEST_IN_SQLITE = 6  # bytes of a number in a SQLite record
@@ -77,7 +77,7 @@ class Form:
     sqlite_only: bool = False
     random: bool = False  # a digest: its first bytes are enough for the automaton, the rest is compared on a hit
     whole: bytes = field(default=b"", repr=False)  # of a fragment: where all of it stands, the fragment is not counted
-    folded: bool = False  # ASCII letters in any case; `data` is the lower one
+    folded: bool = False  # an address: ASCII letters in any case; `data` is the lower one
     text: bool = False  # as people write it, in UTF-8: what stands around it may show that it is part of a longer text
 
 
@@ -107,9 +107,12 @@ class Needles:
         self.breadth = breadth
         self.omitted: Mapping[str, int] = dict(sorted(omitted.items()))
         self.longest = max((max(len(f.data), len(f.whole)) for f in self._forms), default=0)
+        self._longest_text = max((len(f.data) for f in self._forms if f.text), default=0)  # escaped: six times that
         self._exact = self._machine_of(lambda f: not f.sqlite_only and not f.folded)
-        self._folded = self._machine_of(lambda f: f.folded)
+        self._mailboxes = _Mailboxes({i: f.data for i, f in enumerate(self._forms) if f.folded})
         self._in_sqlite = self._machine_of(lambda f: f.sqlite_only)
+        self._text = np.array([f.text for f in self._forms], dtype=bool)
+        self._cut = np.array([bool(f.whole) for f in self._forms], dtype=bool)
         self._doubtful = np.array(
             [bool(f.before[0] or f.after[0] or f.random or f.whole) for f in self._forms], dtype=bool
         )
@@ -142,20 +145,29 @@ class Needles:
     @property
     def margin(self) -> int:
         """Bytes by which two pieces of one stream must overlap so that every hit is seen whole, with its neighbours."""
-        return self.longest + 2
+        return max(self.longest, 6 * self._longest_text) + ASIDE
 
     def find(self, data: bytes | memoryview, *, sqlite: bool = False) -> Hits:
         """Every occurrence, nested and overlapping ones included; with `sqlite`, only the numbers of 6 bytes."""
-        data = memoryview(data).cast("B")  # Arrow's buffers come as signed bytes
+        body = data if isinstance(data, bytes) else bytes(memoryview(data).cast("B"))  # Arrow's bytes are signed
         if sqlite:
-            table = self._in_sqlite(data)
-        else:
-            table = self._exact(data)
-            if self._folded:
-                table = np.concatenate([table, self._folded(bytes(data).lower())])
-        if not len(table):
-            none = np.empty(0, np.int64)
-            return Hits(none, none, none, np.empty(0, np.bool_))
+            return self._judged(self._in_sqlite(body), body)
+        found = self._search(body)
+        if b"\\" in body and b"\\u00" in body and _ESCAPED.search(body):
+            text, places = _unescaped(body)
+            more = self._search(text)
+            spans = places[more.start], places[more.end]
+            changed = spans[1] - spans[0] > more.end - more.start  # the others were found as they stand
+            more = Hits(more.needle, *spans, more.inside)
+            pairs = ((getattr(found, f.name), getattr(more, f.name)[changed]) for f in fields(Hits))
+            found = Hits(*map(np.concatenate, pairs))
+        return found
+
+    def _search(self, body: bytes) -> Hits:
+        return self._judged(np.concatenate([self._exact(body), self._mailboxes(body)]), body)
+
+    def _judged(self, table: _Ints, body: bytes) -> Hits:
+        """The matches of an automaton without those that their neighbours disprove, and what is said of the others."""
         needle, start, end = table.T.copy()
         doubtful = np.flatnonzero(self._doubtful[needle])
         if len(doubtful):
@@ -163,13 +175,33 @@ class Needles:
             for i in doubtful.tolist():
                 form = self._forms[int(needle[i])]
                 end[i] = start[i] + len(form.data)
-                keep[i] = self._fits(form, data, int(start[i]), int(end[i]))
+                keep[i] = self._fits(form, body, int(start[i]), int(end[i]))
             needle, start, end = needle[keep], start[keep], end[keep]
-        inside = [
-            self._forms[n].text and not stands_alone(data, s, e)
-            for n, s, e in zip(needle.tolist(), start.tolist(), end.tolist(), strict=True)
-        ]
-        return Hits(needle, start, end, np.array(inside, np.bool_))
+        codes = np.frombuffer(body, np.uint8)
+        before = np.where(start > 0, codes[start - 1], 0) if len(start) else start
+        after = np.where(end < len(codes), codes[np.minimum(end, len(codes) - 1)], 0) if len(start) else start
+        unsure = np.flatnonzero(self._text[needle] & (_MAY_GO_ON[before] | _MAY_GO_ON[after] | self._cut[needle]))
+        inside = np.zeros(len(needle), dtype=bool)
+        pairs = zip(needle[unsure].tolist(), start[unsure].tolist(), end[unsure].tolist(), strict=True)
+        inside[unsure] = [not _alone(self._forms[n], body, s, e) for n, s, e in pairs]
+        if not inside.any():
+            return Hits(needle, start, end, inside)
+        keep = ~inside | ~self._covered(needle, start, end, inside)
+        return Hits(needle[keep], start[keep], end[keep], inside[keep])
+
+    def _covered(self, needle: _Ints, start: _Ints, end: _Ints, inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Which hits lie in a longer spelling of the same identity that stands alone: `139…` in `86139…`."""
+        whole = np.flatnonzero(~inside & self._text[needle])
+        whole = whole[np.argsort(start[whole], kind="stable")]
+        near = np.flatnonzero(inside)
+        low = np.searchsorted(start[whole], end[near] - self.longest)
+        high = np.searchsorted(start[whole], start[near], side="right")
+        found = np.zeros(len(needle), dtype=bool)
+        for i, first, last in zip(near.tolist(), low.tolist(), high.tolist(), strict=True):
+            mine = {owner[:2] for owner in self._owners[int(needle[i])]}
+            around = (n for n in whole[first:last].tolist() if end[i] <= end[n])
+            found[i] = any(mine <= {owner[:2] for owner in self._owners[int(needle[n])]} for n in around)
+        return found
 
     def _machine_of(self, wanted: Callable[[Form], bool]) -> _Machine:
         return _Machine({i: f for i, f in enumerate(self._forms) if wanted(f)})
@@ -179,7 +211,7 @@ class Needles:
         if form.random:
             return data[start:end] == form.data
         if form.whole:
-            return data[start : start + len(form.whole)] != form.whole
+            return bytes(data[start : start + len(form.whole)]).lower() != form.whole.lower()
         for (mask, bits), at in ((form.before, start - 1), (form.after, end)):
             if mask and 0 <= at < len(data):
                 sextet = _SEXTET.get(data[at])
@@ -197,9 +229,6 @@ class _Machine:
         kind = Implementation.DFA if len(patterns) <= MANY else None
         self._machine = BytesAhoCorasick(patterns, implementation=kind) if patterns else None
 
-    def __bool__(self) -> bool:
-        return self._machine is not None
-
     def __call__(self, data: bytes | memoryview) -> _Ints:
         found = self._machine.find_matches_as_indexes(data, overlapping=True) if self._machine else []
         table = np.array(found, dtype=np.int64).reshape(-1, 3)
@@ -207,14 +236,85 @@ class _Machine:
         return table
 
 
-def needles_for(identities: Sequence[tuple[int, Identity]], *, breadth: Breadth | None = None) -> Needles:
-    """Every byte form of every identity, as (subject, identity) pairs; core forms only for a crowd unless told."""
+class _Mailboxes:
+    """Addresses in any case: what stands around each @ is compared with what stands around those that are sought."""
+
+    def __init__(self, wanted: Mapping[int, bytes]) -> None:
+        # By how many bytes on either side of the @ are compared (up to four): those bytes -> form, place of its @.
+        self._groups: dict[tuple[int, int], dict[int, list[tuple[int, int, bytes]]]] = {}
+        for number, text in wanted.items():
+            at = text.rindex(b"@")
+            sides = min(4, at), min(4, len(text) - at - 1)
+            key = int.from_bytes(text[at - sides[0] : at] + text[at + 1 : at + 1 + sides[1]], "little")
+            self._groups.setdefault(sides, {}).setdefault(key, []).append((number, at, text))
+
+    def __call__(self, body: bytes) -> _Ints:
+        codes = np.frombuffer(body, np.uint8)
+        signs = np.flatnonzero(codes == ord("@")) if self._groups else np.empty(0, np.int64)
+        found = []
+        for (left, right), known in self._groups.items() if len(signs) else ():
+            at = signs[(signs >= left) & (signs < len(codes) - right)]
+            keys = np.zeros(len(at), np.uint64)
+            for n, offset in enumerate([*range(-left, 0), *range(1, right + 1)]):
+                keys |= _LOWER[codes[at + offset]].astype(np.uint64) << np.uint64(8 * n)
+            sought = np.array(sorted(known), np.uint64)
+            nearest = sought[np.minimum(np.searchsorted(sought, keys), len(sought) - 1)]
+            for place in at[nearest == keys].tolist():
+                low = body[place - left : place] + body[place + 1 : place + 1 + right]
+                for number, before, text in known[int.from_bytes(low.lower(), "little")]:
+                    start = place - before
+                    if start >= 0 and body[start : start + len(text)].lower() == text:
+                        found.append((number, start, start + len(text)))
+        return np.array(found, dtype=np.int64).reshape(-1, 3)
+
+
+_LOWER = np.frombuffer(bytes(range(256)).lower(), np.uint8)
+# Bytes beside a text that may belong to a longer one; after any other byte there is nothing to ask.
+_MAY_GO_ON = np.isin(
+    np.arange(256),
+    np.frombuffer(
+        b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz._%+-\xef" + bytes(range(0x90, 0x9A)), np.uint8
+    ),
+)
+
+
+def _alone(form: Form, body: bytes, start: int, end: int) -> bool:
+    """Whether a hit stands alone; a fragment up to where the value is cut short, its last character raised or not."""
+    rest, seen = form.whole.lower()[end - start :], body[end : start + len(form.whole)].lower()
+    if form.whole:
+        same = next((n for n, (a, b) in enumerate(zip(rest, seen, strict=False)) if a != b), len(seen))
+        raised = same < len(seen) and seen[same] == rest[same] + 1
+        end = start + len(body[start : end + same + raised].rstrip(b".-"))
+    return stands_alone(body, start, end)
+
+
+_ESCAPED = re.compile(rb"\\u00(2[5bdeBDE]|3[0-9]|[46][0-9A-Fa-f]|5[0-9AaFf]|7[0-9Aa])")  # what values are made of
+
+
+def _unescaped(body: bytes) -> tuple[bytes, _Ints]:
+    """JSON text with the escapes of ASCII resolved, and where each of its bytes (and its end) begins in `body`."""
+    starts = np.array([m.start() for m in _ESCAPED.finditer(body)], np.int64)
+    gone = (starts[:, None] + np.arange(1, 6)).ravel()
+    text = _ESCAPED.sub(lambda m: bytes([int(m[1], 16)]), body)
+    return text, np.delete(np.arange(len(body) + 1, dtype=np.int64), gone)
+
+
+def needles_for(
+    identities: Sequence[tuple[int, Identity]],
+    *,
+    breadth: Breadth | None = None,
+    spelled: Mapping[int, Sequence[str]] | None = None,
+) -> Needles:
+    """Every byte form of every identity, as (subject, identity) pairs; core forms only for a crowd unless told.
+
+    `spelled`: how values were seen written, per number of an identity; these are searched beside the usual spellings.
+    """
     breadth = breadth or (Breadth.FULL if len(identities) <= CROWD else Breadth.CORE)
     found: dict[Form, list[tuple[int, int, str]]] = {}
     known: dict[bytes, Form] = {}
     omitted: Counter[str] = Counter()
     for number, (subject, identity) in enumerate(identities):
-        forms = list(forms_of(identity, breadth))
+        forms = list(forms_of(identity, breadth, (spelled or {}).get(number, ())))
         in_any_case = {form.data for form in forms if form.folded}
         for form in forms:
             if not form.folded and form.data.lower() in in_any_case:
@@ -238,10 +338,16 @@ def _conditions(form: Form) -> tuple[object, ...]:
 # ---------------------------------------------------------------- the forms of one identity
 
 
-def forms_of(identity: Identity, breadth: Breadth) -> Iterator[Form]:
-    """Every form of one identity; the same bytes may come twice."""
+def forms_of(identity: Identity, breadth: Breadth, seen: Sequence[str] = ()) -> Iterator[Form]:
+    """Every form of one identity, also as it was `seen` written; the same bytes may come twice."""
     spelled = spellings(identity)
     searched = _without_nested(spelled)
+    glued: dict[str, str] = {}  # in them a shorter one does not stand alone: `139…` in `86139…`
+    for name, text in sorted(spelled.items(), key=lambda pair: len(pair[1])):
+        if name not in searched and not _holds(text, (*searched.values(), *glued.values())):
+            glued[name] = text
+    usual = {text.lower() for text in spelled.values()}
+    others = [text for text in dict.fromkeys(seen) if text.lower() not in usual]
     first = next(iter(searched))
     whole = spelled[""]
     if whole.isdigit() and len(whole) < SHORTEST:
@@ -251,15 +357,23 @@ def forms_of(identity: Identity, breadth: Breadth) -> Iterator[Form]:
         for name, spelling in searched.items():
             for form in _text_forms(spelling, breadth, first=name == first):
                 plain = form.name == "utf-8"
-                folded = plain and form.data.lower() != form.data.upper()  # the letters of ASCII only
+                folded = plain and "@" in spelling
                 data = form.data.lower() if folded else form.data
                 yield Form(_named(name, form.name), data, form.before, form.after, folded=folded, text=plain)
+        for name, text in glued.items():
+            yield Form(_named(name, "utf-8"), text.encode(), text=True)
+        for number, text in enumerate(others):
+            for form in _text_forms(text, breadth, first=True):
+                name = _named(f"as written {number + 1}", form.name)
+                yield Form(name, form.data, form.before, form.after, text=form.name == "utf-8")
         for name, text in _fragments(identity):
             for form, all_of_it in zip(_encoded(text), _encoded(identity.value), strict=True):
-                yield Form(_named(name, form.name), form.data, whole=all_of_it.data)
+                yield Form(_named(name, form.name), form.data, whole=all_of_it.data, text=form.name == "utf-8")
         for name, text in spelled.items():
             digits = text.removeprefix("+")
             if digits.isascii() and digits.isdigit() and not digits.startswith("0"):
+                for form in _scientific(digits):
+                    yield Form(_named(name, form.name), form.data, text=True)
                 for form in _numbers(int(digits), breadth):
                     yield Form(_named(name, form.name), form.data, sqlite_only=form.sqlite_only)
     for name, text in spelled.items():
@@ -311,6 +425,12 @@ def _without_nested(spelled: Mapping[str, str]) -> dict[str, str]:
     """Spellings that do not contain another one: whoever finds `139...` has found `+86139...`."""
     texts = list(spelled.values())
     return {n: t for n, t in spelled.items() if not any(o != t and o in t for o in texts)}
+
+
+def _holds(text: str, shorter: Iterable[str]) -> bool:
+    """Whether another spelling stands alone in this one, so that whoever finds that one has found this."""
+    body, words = text.encode(), [one.encode() for one in shorter]
+    return any(word in body and stands_alone(body, at := body.index(word), at + len(word)) for word in words)
 
 
 def _fragments(identity: Identity) -> Iterator[tuple[str, str]]:
@@ -434,6 +554,15 @@ def _numbers(number: int, breadth: Breadth) -> Iterator[Form]:
         groups.insert(0, group)
     yield Form("postgres numeric le", struct.pack(f"<{len(groups)}H", *groups))
     yield Form("postgres numeric be", struct.pack(f">{len(groups)}H", *groups))
+
+
+def _scientific(digits: str) -> Iterator[Form]:
+    """As spreadsheets and databases print large numbers; only where enough digits are left to name one."""
+    significant = digits.rstrip("0")
+    if len(significant) > SHORTEST:
+        for mark in ("e", "e+", "E", "E+"):
+            written = f"{significant[0]}.{significant[1:]}{mark}{len(digits) - 1:02}"
+            yield Form(f"scientific, {mark}", written.encode())
 
 
 def _varint(number: int) -> bytes:

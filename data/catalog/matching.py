@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from fangxin.data.catalog.identity import searched
 from fangxin.data.catalog.kinds import NUMBERS, SPELLED, canonical_column, stored_forms
-from fangxin.data.vocabulary import Field, IdentityFormat, stands_alone
+from fangxin.data.vocabulary import Field, IdentityFormat, whole
 
 Index = npt.NDArray[np.int64]
 
@@ -29,24 +29,24 @@ _BLANKS = r"\s"  # li.wei@ and liwei@ are two people: an e-mail keeps its dots a
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 _SHORTEST = 8  # what is shorter is not looked for in free text
 
-# Runs of digits in UTF-8. A full-width digit was folded to its ASCII digit and two bytes 01, so lengths are kept.
+# Runs of digits in UTF-8. A full-width digit (or X) was folded to its ASCII one and two bytes 01, so lengths are kept.
 _DIGIT = rb"[0-9]\x01*+"
 _BETWEEN = (
     rb"(?:[ \t\-()./]|\xc2[\xa0\xad]|\xe2\x80[\x80-\x95\xaf]|\xe2\x81[\x9f\xa0]|\xe2\x88\x92"
     rb"|\xe3\x80\x80|\xef\xbb\xbf|\xef\xbc[\x88\x89\x8d\x8e\x8f])"
 )
-_RUN = re.compile(rb"%b(?:%b{0,3}+%b){7,}+[Xx]?" % (_DIGIT, _BETWEEN, _DIGIT))
-_GROUP = re.compile(rb"(?:%b)++[Xx]?" % _DIGIT)
+_RUN = re.compile(rb"%b(?:%b{0,3}+%b){7,}+(?:[Xx]\x01*+)?" % (_DIGIT, _BETWEEN, _DIGIT))
+_GROUP = re.compile(rb"(?:%b)++(?:[Xx]\x01*+)?" % _DIGIT)
 _OPENING = (b"+", b"\xef\xbc\x8b"), (b"(", b"\xef\xbc\x88")
 
 
 @dataclass(frozen=True)
 class Found:
-    """Row numbers inside the column, the fact each holds, and for free text the spelling that stood there."""
+    """Row numbers inside the column, the fact each holds, and how it is written there: null for a usual spelling."""
 
     rows: Index
     facts: Index
-    texts: list[str] | None = None
+    texts: Sequence[str | None] | None = None
 
 
 class Matcher:
@@ -61,6 +61,7 @@ class Matcher:
         self._mailboxes: dict[str, list[int]] = {}  # e-mails of a loose column
         self._needles: dict[bytes, list[tuple[int, bytes | None]]] = {}  # fact, and the spelling if case matters
         self._numbers: dict[bytes, list[int]] = {}  # digits alone
+        self._usual: set[str] = set()  # spellings of a loose column that whoever looks for a fact knows
         for ident, kind, value in zip(
             facts["id"].to_pylist(), facts["kind"].to_pylist(), facts["value"].to_pylist(), strict=True
         ):
@@ -69,6 +70,7 @@ class Matcher:
             shape = IdentityFormat.RAW if kind.startswith("ref:") else one.identity_format
             self._canonical.setdefault(kind, {}).setdefault(value, []).append(ident)
             for form in stored_forms(kind, value, shape, secret):
+                self._usual.add(form)
                 if self.text:
                     self._seek(ident, kind, form, shape)
                 elif self._loose and kind == "email":
@@ -126,7 +128,8 @@ class Matcher:
             return _NOTHING
         rows, facts = np.concatenate([f.rows for f in found]), np.concatenate([f.facts for f in found])
         both = np.unique(np.stack([rows, facts]), axis=1)
-        return Found(both[0], both[1])
+        written = column.take(pa.array(both[0])).to_pylist()
+        return Found(both[0], both[1], [None if text in self._usual else text for text in written])
 
     # A column that is not canonical is compared without case, blanks and separators, on both sides.
     @property
@@ -163,7 +166,7 @@ class Matcher:
             return _NOTHING
         body = bytes(memoryview(data).cast("B")[int(offsets[0]) : int(offsets[-1])])
         edges = offsets - offsets[0]
-        hits = _outermost({*self._spelled(body, edges), *self._grouped(body, edges)})
+        hits = _outermost(_whole({*self._spelled(body, edges), *self._grouped(body, edges)}, body, edges))
         found = sorted({(row, fact, body[start:end].decode()) for row, fact, start, end in hits})
         rows, facts = np.array([f[0] for f in found], np.int64), np.array([f[1] for f in found], np.int64)
         return Found(rows, facts, [f[2] for f in found])
@@ -178,9 +181,8 @@ class Matcher:
         first = np.searchsorted(edges, hits[:, 1], side="right") - 1
         last = np.searchsorted(edges, hits[:, 2] - 1, side="right") - 1
         for row, end_row, (form, start, end) in zip(first.tolist(), last.tolist(), hits.tolist(), strict=True):
-            low, high = int(edges[row]), int(edges[row + 1])
-            if row != end_row or not stands_alone(body, start, end, low, high):
-                continue  # over the edge of a value, or part of a longer number, address or word
+            if row != end_row:
+                continue  # over the edge of a value
             for fact, exact in self._needles[needles[form]]:
                 if exact is None or exact == body[start:end]:
                     yield row, fact, start, end
@@ -209,17 +211,18 @@ class Matcher:
     ) -> Iterator[tuple[int, int, bytes]]:
         """The known numbers made of whole neighbouring groups, the longest first, none inside another."""
         groups = [(g.start(), g.end(), g[0].replace(b"\x01", b"").upper()) for g in _GROUP.finditer(folded, *part)]
-        if groups and not stands_alone(folded, *groups[-1][:2], low, high):
-            groups.pop()  # an X that goes on as a word
         at = 0
         while at < len(groups):
             digits, best, then = b"", None, at + 1
-            for number, (_start, end, more) in enumerate(groups[at:], start=at):
+            for number, (start, end, more) in enumerate(groups[at:], start=at):
                 digits += more
-                if len(digits) > self._longest:
+                if len(digits) > self._longest + 1:
                     break
-                if digits in self._numbers:
-                    best, then = (groups[at][0], end, digits), number + 1
+                crossed = start + folded[start:end].upper().find(b"X")  # an X may end an ID, or follow a number
+                for known, last in ((digits, end), (digits.removesuffix(b"X"), crossed)):
+                    if known in self._numbers and start < last:
+                        best, then = (groups[at][0], last, known), number + 1
+                        break
             if best:
                 yield best
             at = then
@@ -233,18 +236,31 @@ def emitted(kind: str, column: pa.Array) -> pa.Array:
 
 
 def _folded(body: bytes) -> bytes:
-    """The text with every full-width digit (EF BC 90 to 99) as an ASCII digit and two bytes 01."""
+    """The text with every full-width digit (EF BC 90 to 99) or X as an ASCII one and two bytes 01."""
     codes = np.frombuffer(body, np.uint8)
     if len(codes) < 3:
         return body
     at = np.flatnonzero(codes[:-2] == 0xEF)
-    at = at[(codes[at + 1] == 0xBC) & (codes[at + 2] - np.uint8(0x90) < 10)]
-    if not len(at):
+    middle, last = codes[at + 1], codes[at + 2]
+    digit = (middle == 0xBC) & (last - np.uint8(0x90) < 10)
+    cross = ((middle == 0xBC) & (last == 0xB8)) | ((middle == 0xBD) & (last == 0x98))
+    if not (digit | cross).any():
         return body
     codes = codes.copy()
-    codes[at] = codes[at + 2] - 0x60
+    codes[at[digit]] = last[digit] - 0x60
+    codes[at[cross]] = ord("X")
+    at = at[digit | cross]
     codes[at + 1] = codes[at + 2] = 1
     return codes.tobytes()
+
+
+def _whole(hits: set[tuple[int, int, int, int]], body: bytes, edges: Index) -> set[tuple[int, int, int, int]]:
+    """The hits (row, fact, start, end) that are no part of a longer number, address or word of their row."""
+    spans: dict[int, set[tuple[int, int]]] = {}
+    for row, _fact, start, end in hits:
+        spans.setdefault(row, set()).add((start, end))
+    kept = {row: whole(body, found, int(edges[row]), int(edges[row + 1])) for row, found in spans.items()}
+    return {hit for hit in hits if hit[2:] in kept[hit[0]]}
 
 
 def _outermost(hits: set[tuple[int, int, int, int]]) -> Iterator[tuple[int, int, int, int]]:

@@ -480,3 +480,67 @@ def test_a_crowd_is_searched_in_the_core_forms_and_coverage_says_so(tmp_path: Pa
     result = once(tmp_path / "u", b"\n".join(i.value[3:].encode() for _s, i in crowd), needles_for(crowd))
     assert result.coverage["breadth"].to_pylist() == ["core"]
     assert len(set(result.hits["subject"].to_pylist())) == len(crowd)
+
+
+# ---------------------------------------------------------------- spellings that programs make of a value
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        r"mei.zhang\u002bx\u0040example.com",
+        r"mei\u002ezhang+x\u0040example.com",
+        r"\u006dei.zhang+x@example.com",
+        r"139\u003123\u00345678",
+    ],
+)
+def test_a_value_of_which_some_characters_are_escaped_is_found_once(tmp_path: Path, written: str) -> None:
+    found_ = once(tmp_path / "u", f'{{"a": "{written}", "b": "\\u003cb\\u003e"}}'.encode(), needles_for(PEOPLE))
+    assert found_.totals(0) == {"here": 1}
+    assert found_.hits["first_offset"].to_pylist() == [7]
+    assert found_.hits["inside"].to_pylist() == [False]
+
+
+@pytest.mark.parametrize("written", ["1.3912345678E10", "1.3912345678e+10", "1.3912345678E+10"])
+def test_a_number_in_scientific_notation_is_found(tmp_path: Path, written: str) -> None:
+    assert once(tmp_path / "u", f"1;{written};2".encode(), needles_for(PEOPLE)).totals(0) == {"here": 1}
+
+
+@pytest.mark.parametrize("kind", [pa.decimal128(20, 2), pa.decimal128(15, 0), pa.decimal256(40, 4)])
+def test_a_number_in_a_column_of_decimals_is_found(tmp_path: Path, kind: pa.DataType) -> None:
+    values = pa.array([7, int(PHONE), 8]).cast(pa.decimal128(19, 0)).cast(kind)
+    result = once(tmp_path / "u", parquet(values), needles_for(PEOPLE))
+    own = result.hits.filter(pa.compute.equal(result.hits["container"], "parquet:values"))
+    assert own["hits"].to_pylist() == [1]
+    assert own["inside"].to_pylist() == [False]
+
+
+@pytest.mark.parametrize(
+    ("written", "inside"),
+    [
+        (f"86{PHONE}", False),
+        (f"0086{PHONE}", False),
+        (f"7786{PHONE}", True),
+        (f"\\u7535{PHONE}", False),
+        (f"\\u0035{PHONE}", True),
+        (f"%E7%94%B5{PHONE}", False),
+        (f"=E7=94=B5{PHONE}", False),
+        (f"{MAIL}.Thanks", False),
+        (f"{MAIL}- and", False),
+        ("mei.zhang+x@example.org", True),
+        ("mei.zhang+x@examplf", False),
+        ("mei.zhang+x@exam", False),
+    ],
+)
+def test_what_is_in_doubt_stands_alone(tmp_path: Path, written: str, inside: bool) -> None:
+    """A country code, an escaped character before it, the end of a sentence, a bound that was cut short."""
+    found_ = once(tmp_path / "u", f"a {written} b".encode(), needles_for(PEOPLE))
+    assert set(found_.hits["inside"].to_pylist()) == {inside}
+
+
+def test_a_spelling_that_was_seen_is_searched_too(tmp_path: Path) -> None:
+    text = "１３９　１２３４　５６７８"
+    path = tmp_path / "u"
+    path.write_text(f"x;{text};y")
+    assert scan([("here", path)], needles_for(PEOPLE)).totals(0) == {}
+    assert scan([("here", path)], needles_for(PEOPLE, spelled={0: [text]})).totals(0) == {"here": 1}
