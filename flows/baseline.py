@@ -14,7 +14,7 @@ from fangxin.data.requests import Request
 from fangxin.flows.batch import finish, is_done, opened, read_plan, unpack_states
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import APPROVED, LOCATED, RETAINED, mark, record
-from fangxin.flows.findings import look, needles, strays, unseen
+from fangxin.flows.findings import look, needles, remains, strays, unseen
 from fangxin.flows.frames import each
 from fangxin.flows.plan import Plan, held_classes, orders
 from fangxin.reports.ledger.entries import band
@@ -30,7 +30,8 @@ def baseline(batch_id: str) -> None:
         return
     plan = read_plan(estate, batch, "whole")
     estate.meter.step = "baseline"
-    seen = look(estate, needles(estate.catalog, plan.facts))
+    wanted = needles(estate.catalog, plan.facts, plan.texts)
+    seen = look(estate, wanted)
     planted = json.loads(estate.requests.kept(batch, "planted") or b"{}")
     subjects = [r.number for r in estate.requests.requests(batch.id)]
     located = set(plan.fates.loc[plan.fates["subject"] == subjects[-1], "collection"])
@@ -48,7 +49,10 @@ def baseline(batch_id: str) -> None:
             f"{len(set(named['place']))} units carry an identity in their names, which no overwriting reaches",
             hint="name units by numbers or random ids, then run this again",
         )
-    outside = strays(estate, plan, seen)
+    states = unpack_states(estate.requests.kept(batch, "states"))
+    work = orders(estate.catalog, plan, estate.stores, states)
+    estate.meter.step = "remains"
+    outside = sorted({*strays(estate, plan, seen), *remains(estate, plan, seen, wanted, work)})
     if outside:
         raise NotAllowed(
             f"these people also stand where this run would leave them: {'; '.join(outside[:5])}"
@@ -56,9 +60,8 @@ def baseline(batch_id: str) -> None:
             hint="add it to the catalog, or remove it, then run this again; nothing was destroyed",
         )
     estate.meter.step = "rehearse"
-    states = unpack_states(estate.requests.kept(batch, "states"))
-    for name, work in orders(estate.catalog, plan, estate.stores, states).items():
-        next(store for store in estate.stores if store.name == name).rehearse(work)
+    for name, ordered in work.items():
+        next(store for store in estate.stores if store.name == name).rehearse(ordered)
     estate.meter.step = "baseline"
     estate.requests.keep(batch, "before", seen.pack())
     digest = hashlib.sha256(seen.pack()).hexdigest()

@@ -11,23 +11,24 @@ Kinds whose values others also have (names, ids of shared things) are judged by 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from fangxin.checks.residue.patterns import Needles, needles_for, spellings
+from fangxin.checks.residue.patterns import Needles, needles_for
 from fangxin.checks.residue.scan import Scan, scan, walk
 from fangxin.data.catalog.identity import Question, searched
+from fangxin.data.catalog.kinds import canonical
 from fangxin.data.errors import DoesNotHold
 from fangxin.data.vocabulary import (
     FINDING,
     Catalog,
+    Change,
     Collection,
     Erasure,
     Field,
@@ -35,8 +36,9 @@ from fangxin.data.vocabulary import (
     IdentityFormat,
     Method,
     Mode,
+    Order,
     Store,
-    stands_alone,
+    redacted,
 )
 from fangxin.flows.estate import Estate
 from fangxin.flows.frames import each, pack, tuples, unpack
@@ -63,6 +65,7 @@ class Sight:
     forms: int
     scanner: str
     claims: Mapping[str, tuple[str, ...]]  # place -> collections that lie there; "" -> all of them
+    longer: Mapping[tuple[str, int], int] = field(default_factory=dict)  # place, identity: cells' longer values with it
 
     @property
     def total(self) -> int:
@@ -82,6 +85,7 @@ class Sight:
             "forms": self.forms,
             "scanner": self.scanner,
             "claims": dict(self.claims),
+            "longer": [[*key, n] for key, n in self.longer.items()],
         }
         return pack(pd.DataFrame(self.hits), meta=json.dumps(meta))
 
@@ -94,7 +98,8 @@ class Sight:
         raw = json.loads(meta)
         found = tuple((p, r) for p, r in raw["not_examinable"])
         claims = {place: tuple(addresses) for place, addresses in raw["claims"].items()}
-        return cls(hits, raw["read"], found, raw["patterns"], raw["forms"], raw["scanner"], claims)
+        longer = {(place, identity): n for place, identity, n in raw["longer"]}
+        return cls(hits, raw["read"], found, raw["patterns"], raw["forms"], raw["scanner"], claims, longer)
 
 
 def searchable(catalog: Catalog, facts: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -109,11 +114,19 @@ def searchable(catalog: Catalog, facts: pd.DataFrame) -> tuple[pd.DataFrame, tup
     return by_bytes, tuple(sorted(set(facts["kind"]) - wanted))
 
 
-def needles(catalog: Catalog, facts: pd.DataFrame) -> Needles:
-    """Every byte form of the searchable facts; identity n of the needles is row n of `searchable`."""
+def needles(catalog: Catalog, facts: pd.DataFrame, texts: pd.DataFrame | None = None) -> Needles:
+    """Every byte form of the searchable facts; identity n of the needles is row n of `searchable`.
+
+    `texts`: how they were seen written, where that is not one of the usual spellings (`Plan.texts`).
+    """
     found, _kinds = searchable(catalog, facts)
-    pairs = [(int(s), Identity(k, v)) for s, k, v in zip(found["subject"], found["kind"], found["value"], strict=True)]
-    return needles_for(pairs)
+    rows = list(tuples(found, "subject", "kind", "value"))
+    spelled: dict[int, list[str]] = {}
+    if texts is not None:
+        written = {s: sorted(set(rows["text"])) for s, rows in each(texts, "subject")}
+        for number, (subject, kind, value) in enumerate(rows):
+            spelled[number] = [t for t in written.get(subject, ()) if canonical(kind, t) == value]
+    return needles_for([(int(s), Identity(k, v)) for s, k, v in rows], spelled=spelled)
 
 
 def look(estate: Estate, wanted: Needles, *, workers: int = 2) -> Sight:
@@ -123,7 +136,8 @@ def look(estate: Estate, wanted: Needles, *, workers: int = 2) -> Sight:
     files += [(f"{HOME}/{_inside(home, p)}", p) for _name, p in walk([home])]
     for label, _path in files:
         estate.meter.open("scan", label)
-    return sight(scan(files, wanted, workers=workers), wanted, _claims(estate, [label for label, _path in files]))
+    seen = sight(scan(files, wanted, workers=workers), wanted, _claims(estate, [label for label, _path in files]))
+    return replace(seen, longer=_longer(estate, wanted, seen))
 
 
 def _live(place: str, reason: str) -> bool:
@@ -236,15 +250,13 @@ def strays(estate: Estate, plan: Plan, seen: Sight) -> tuple[str, ...]:
         if f.matches or f.data_type == "text" or (f.mode in _BLANKED and f.retention is None)
     }
     found = set()
-    everything = list(_attributed(seen, _known(estate.catalog, plan)))
-    longer = _longer(estate, everything)
-    for hit in everything:
+    for hit in _attributed(seen, _known(estate.catalog, plan)):
         outside = hit.place not in units and not hit.place.startswith((f"{HOME}/",)) and not _own_file(hit.place)
         if hit.foreign:
             found.add(f"{hit.place}: table {_table(hit.container)}, which no collection names")
         elif outside:
             found.add(f"{hit.place}: a file that no collection names")
-        elif hit.inside and longer.get((hit.place, hit.fact)):
+        elif hit.longer:
             continue  # somebody else's longer value
         elif hit.certain and hit.column and (hit.address, hit.column) not in declared:
             unit = hit.place.removeprefix(f"{store_of[hit.address]}/")
@@ -447,6 +459,7 @@ class _Hit:
     certain: bool
     foreign: bool  # in a table that no collection names
     inside: bool  # as far as its neighbours tell, part of a longer value
+    longer: int  # if so, how often cells of the place hold it as a part of longer ones
 
 
 def _known(catalog: Catalog, plan: Plan) -> list[tuple[str, str]]:
@@ -469,8 +482,8 @@ def _attributed(seen: Sight, known: Sequence[tuple[str, str]]) -> Iterator[_Hit]
         foreign = table is not None and not own
         for address in own or addresses:
             certain = bool(own) or (len(addresses) == 1 and not foreign)
-            fact = known[identity]
-            yield _Hit(subject, address, place, container, column, fact, hits, most, certain, foreign, inside)
+            fact, longer = known[identity], seen.longer.get((place, identity), 0) if inside else 0
+            yield _Hit(subject, address, place, container, column, fact, hits, most, certain, foreign, inside, longer)
 
 
 def _explained(estate: Estate, seen: Iterable[_Hit], again: Again, stands: pd.DataFrame) -> Iterator[_Hit]:
@@ -492,14 +505,11 @@ def _explained(estate: Estate, seen: Iterable[_Hit], again: Again, stands: pd.Da
         exact.add((collection, place, name, (kind, value)))
         more = float("inf") if (collection, name) in free else 1.0
         room[(place, (kind, value))] = room.get((place, (kind, value)), 0.0) + more
-    seen = list(seen)
-    longer = _longer(estate, seen)
     for hit in seen:
         if hit.foreign or hit.container in ("sqlite:free", "name"):
             continue
-        if hit.inside and (others := longer.get((hit.place, hit.fact), 0)):
-            if hit.column or hit.container.startswith("sqlite") or hit.most <= others:
-                yield hit
+        if hit.longer and (hit.column or hit.container.startswith("sqlite") or hit.most <= hit.longer):
+            yield hit
             continue
         pages = hit.container.startswith(("sqlite:page", "sqlite:index="))
         text = not hit.column and not pages and not hit.container.startswith("parquet")
@@ -508,44 +518,122 @@ def _explained(estate: Estate, seen: Iterable[_Hit], again: Again, stands: pd.Da
             yield hit
 
 
-def _longer(estate: Estate, hits: Iterable[_Hit]) -> dict[tuple[str, tuple[str, str]], int]:
-    """How often a value stands in cells as a part of longer ones, per place and value; 0 is left out.
+def remains(estate: Estate, plan: Plan, seen: Sight, wanted: Needles, work: Mapping[str, Sequence[Order]]) -> set[str]:
+    """Columns in which a value would stay that nothing explains: to be told before anything is destroyed.
+
+    Every cell of the units in which the baseline saw somebody is read as the orders will leave it: without the rows and
+    values that go, with texts redacted. What stands there alone has to be listed by the plan, or validation would fail
+    when keys are dead.
+    """
+    changes = {
+        (f"{name}/{order.unit.name}", change.collection.address): change
+        for name, orders in work.items()
+        for order in orders
+        for change in order.changes
+    }
+    stands = set(tuples(standing(estate.catalog, plan.fates), *_STANDING))
+    keep = {c.address for c in estate.catalog.collections if c.mode is Mode.KEEP}  # out of scope, and said to be
+    found = set()
+    for cell in _cells(estate, wanted, set(seen.hits["place"])):
+        change = changes.get((cell.place, cell.address))
+        if cell.address in keep or (change is not None and _goes(change, cell)):
+            continue
+        hits = wanted.find(_left_of(change, cell))
+        at = (cell.address, cell.unit, cell.position, cell.name)
+        for number in set(hits.needle[~hits.inside].tolist()):
+            if any((needle.subject, *at) not in stands for needle in wanted.of(number)):
+                found.add(f"{cell.address}.{cell.name}: a value in rows that stay, and nothing empties it there")
+    return found
+
+
+_STANDING = ("subject", "collection", "unit", "position", "field")
+
+
+def _goes(change: Change, cell: _Cell) -> bool:
+    blank = change.blank.get(cell.name)
+    return cell.position in change.drop or (blank is not None and cell.position in blank.positions)
+
+
+def _left_of(change: Change | None, cell: _Cell) -> bytes:
+    """What a cell holds after its texts were redacted."""
+    redaction = change.redact.get(cell.name) if change is not None else None
+    if redaction is None or cell.position not in redaction.positions:
+        return cell.body
+    texts = redaction.texts.filter(pa.array(redaction.positions == cell.position)).to_pylist()
+    return redacted(cell.body.decode(), texts, redaction.filler).encode()
+
+
+def _longer(estate: Estate, wanted: Needles, seen: Sight) -> dict[tuple[str, int], int]:
+    """How often cells hold a value as a part of longer ones, per place and identity.
 
     Asked only of places where bytes look like that: their cells are read once more, and a cell says where a value ends.
     """
-    wanted: dict[str, set[tuple[str, str]]] = {}
-    for hit in hits:
-        if hit.inside and not hit.foreign:
-            wanted.setdefault(hit.place, set()).add(hit.fact)
-    found: Counter[tuple[str, tuple[str, str]]] = Counter()
+    found: Counter[tuple[str, int]] = Counter()
+    for cell in _cells(estate, wanted, set(seen.hits.loc[seen.hits["inside"], "place"])):
+        hits = wanted.find(cell.body)
+        numbers, counts = np.unique(hits.needle[hits.inside], return_counts=True)
+        here: dict[int, int] = {}  # an occurrence may match in several forms, but in each form only once
+        for number, n in zip(numbers.tolist(), counts.tolist(), strict=True):
+            for needle in wanted.of(number):
+                here[needle.identity] = max(here.get(needle.identity, 0), n)
+        for identity, n in here.items():
+            found[cell.place, identity] += n
+    return dict(found)
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One value that may hold needles, as bytes: text in UTF-8, numbers as their store keeps them."""
+
+    place: str
+    address: str
+    unit: str
+    position: int
+    name: str  # of the column
+    body: bytes = field(repr=False)
+
+
+def _cells(estate: Estate, wanted: Needles, places: Set[str]) -> Iterator[_Cell]:
+    """Every cell in these places that a hit touches, also in columns that no field declares; each unit read once."""
     for store in estate.stores:
-        places = {f"{store.name}/{u.name}" for u in store.units()} & wanted.keys()
-        asked = {c.address: store.fields(c).names for c in store.collections} if places else {}
-        for _address, rows in store.scan(asked) if asked else ():
-            place = f"{store.name}/{rows.unit}"
-            for column in rows.columns.columns if place in places else ():
-                for fact in wanted[place]:
-                    found[place, fact] += _parts(column, fact)
-    return {key: n for key, n in found.items() if n}
+        units = [u.name for u in store.units() if f"{store.name}/{u.name}" in places]
+        asked = {c.address: store.fields(c).names for c in store.collections} if units else {}
+        for address, rows in store.scan(asked, units) if asked else ():
+            for name, column in zip(rows.columns.schema.names, rows.columns.columns, strict=True):
+                for row, body in _with_needles(column, wanted, binary=store.kind == "parquet"):
+                    position = int(rows.positions[row])
+                    yield _Cell(f"{store.name}/{rows.unit}", address, rows.unit, position, name, body)
 
 
-def _parts(column: pa.Array, fact: tuple[str, str]) -> int:
-    """How often a value stands in the cells of a column as part of a longer one."""
+def _with_needles(column: pa.Array, wanted: Needles, *, binary: bool) -> Iterator[tuple[int, bytes]]:
+    """Row and bytes of the cells that a hit touches, if only over the edge of two of them.
+
+    Integers are searched as text, but as eight bytes where the store is `binary`.
+    """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        return 0
-    found = 0
-    texts = sorted(set(spellings(Identity(*fact)).values()), key=len)
-    for n, text in enumerate(texts):
-        if any(shorter in text for shorter in texts[:n]):
-            continue  # counted with the shorter one
-        cells = column.filter(pc.fill_null(pc.match_substring(column, text), fill_value=False))
-        for cell in cells.to_pylist():
-            body, word = cell.encode(), text.encode()
-            starts = (m.start() for m in re.finditer(re.escape(word), body))
-            found += sum(not stands_alone(body, at, at + len(word)) for at in starts)
-    return found
+    if binary and pa.types.is_integer(column.type):
+        values = column.cast(pa.int64(), safe=False).fill_null(0).to_numpy(zero_copy_only=False)
+        body, width = values.astype("<i8").tobytes(), 8
+        starts = wanted.find(body).start
+        for row in np.unique(starts[starts % width == 0] // width).tolist():
+            yield row, body[row * width : (row + 1) * width]
+        return
+    if pa.types.is_nested(column.type) or pa.types.is_null(column.type):
+        return
+    try:
+        cells = column.cast(pa.string()).cast(pa.large_string()).fill_null("").cast(pa.large_binary())
+    except pa.ArrowInvalid:
+        cells = column.cast(pa.large_binary()).fill_null(b"")
+    offsets = np.frombuffer(cells.buffers()[1], np.int64)[cells.offset : cells.offset + len(cells) + 1]
+    data = cells.buffers()[2]
+    if data is None or not len(cells):
+        return
+    edges = offsets - offsets[0]
+    hits = wanted.find(memoryview(data).cast("B")[int(offsets[0]) : int(offsets[-1])])
+    touched = np.concatenate([np.searchsorted(edges, at, side="right") - 1 for at in (hits.start, hits.end - 1)])
+    for row in np.unique(touched).tolist():
+        yield row, cells[row].as_py()
 
 
 def _sums(hits: Iterable[_Hit]) -> dict[tuple[int, str], int]:

@@ -37,7 +37,7 @@ def validate(batch_id: str) -> None:
     account(plan, erasures)
     before = Sight.unpack(estate.requests.kept(batch, "before") or b"")
     estate.meter.step = "validate"
-    after = look(estate, needles(estate.catalog, plan.facts))
+    after = look(estate, needles(estate.catalog, plan.facts, plan.texts))
     estate.meter.step = "validate-rows"
     again = locate_again(estate, plan.facts)
     planted = json.loads(estate.requests.kept(batch, "planted") or b"{}")

@@ -187,7 +187,9 @@ def test_a_scan_that_does_not_see_the_canary_stops_the_run_before_anything_of_an
 ) -> None:
     """The scan is given the person's forms and not the canary's: whatever it says afterwards would prove nothing."""
     needles = baseline.needles
-    monkeypatch.setattr(baseline, "needles", lambda catalog, facts: needles(catalog, facts[facts["subject"] == 0]))
+    monkeypatch.setattr(
+        baseline, "needles", lambda catalog, facts, texts: needles(catalog, facts[facts["subject"] == 0])
+    )
     before, person = read(lecard.stores), lecard.cast["two_accounts"]
     batch = lecard.begin([seed(person)])
     with pytest.raises(DoesNotHold, match="the baseline is blind"):

@@ -1,0 +1,117 @@
+"""What stands in rows that stay is told before anything is destroyed; a longer value of somebody else is none."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from journeys.small_house import DATABASE, TEXT, THEIRS, House
+
+from fangxin.data.errors import NotAllowed
+from fangxin.flows import erase
+
+LAKE = """  - fides_key: l
+    name: l
+    erasure: {store: {kind: parquet, url: l/}, mode: delete, copies: []}
+    collections:
+      - name: notes
+        erasure: {store: {glob: "n*.parquet"}}
+        fields:
+          - {name: phone, data_categories: [user.contact.phone_number], fides_meta: {identity: phone_number}}
+"""
+
+
+def beside(house: House, remark: str) -> Path:
+    """Somebody else's row has a column that the catalog does not declare."""
+    members = house.root / "stores/t/m.csv"
+    quoted = '"' + remark.replace('"', '""') + '"'
+    members.write_text(f"who,phone,remark\nx1,13900000001,{quoted}\nx5,{THEIRS},\n", encoding="utf-8")
+    return members
+
+
+def lake(house: House, phones: list[str], **columns: pa.Array) -> Path:
+    house.catalog.write_text(DATABASE + TEXT + LAKE)
+    (house.root / "stores/l").mkdir()
+    path = house.root / "stores/l/n.parquet"
+    pq.write_table(pa.table({"phone": phones, **columns}), path)
+    return path
+
+
+def verdicts(house: House, batch: str) -> dict[str, str]:
+    (request,) = erase.summary(house.home, batch)["requests"]
+    return {v["collection"]: v["verdict"] for v in request["verdicts"]}
+
+
+def refused(house: House, where: str) -> None:
+    """The run stops before anything of theirs is gone, and says where, not what."""
+    batch = house.begin()
+    with pytest.raises(NotAllowed, match=where) as told:
+        erase.journey(batch)
+    assert THEIRS not in str(told.value)
+    with closing(sqlite3.connect(house.root / "stores/w/w.db")) as db:
+        assert db.execute("SELECT count(*) FROM accounts WHERE phone = ?", [THEIRS]).fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    "remark",
+    [
+        THEIRS,
+        f"tel{THEIRS}",
+        f"86{THEIRS}",
+        f"+86{THEIRS}",
+        f'{{"said": "\\u7535{THEIRS}"}}',
+        f"https://example.cn/?q=%E7%94%B5{THEIRS}",
+    ],
+    ids=["alone", "after letters", "after 86", "after +86", "after an escaped character", "after a character in a URL"],
+)
+def test_a_value_in_a_row_of_others_that_nothing_would_clean_stops_the_run_first(house: House, remark: str) -> None:
+    beside(house, remark)
+    refused(house, "t/members.remark")
+
+
+@pytest.mark.parametrize("remark", [f"9{THEIRS}77", f"{THEIRS}0", f"order 2024{THEIRS}"])
+def test_a_longer_number_in_a_column_nobody_declared_does_not_stop_it(house: House, remark: str) -> None:
+    members = beside(house, remark)
+    batch = house.begin()
+    erase.journey(batch)
+    assert verdicts(house, batch) == {"accounts": "ERASED", "members": "ERASED"}
+    assert remark in members.read_text()
+
+
+def test_a_longer_number_kept_as_a_number_does_not_stop_it(house: House) -> None:
+    with closing(sqlite3.connect(house.root / "stores/w/w.db")) as db, db:
+        db.execute("ALTER TABLE accounts ADD COLUMN trade INTEGER")
+        db.execute("UPDATE accounts SET trade = ? WHERE id = 7", [int(f"9{THEIRS}77")])
+    batch = house.begin()
+    erase.journey(batch)
+    assert verdicts(house, batch) == {"accounts": "ERASED", "members": "ERASED"}
+
+
+@pytest.mark.parametrize("kept", [pa.array([int(THEIRS), 1]), pa.array([Decimal(f"{THEIRS}.00"), Decimal("1.00")])])
+def test_a_value_kept_as_a_number_in_a_row_of_others_stops_the_run_first(house: House, kept: pa.Array) -> None:
+    lake(house, ["13900000001", THEIRS], amount=kept)
+    refused(house, "l/notes.amount")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "139\u30000000\u30000005",
+        "139\u200b00000005",
+        "139\u20130000\u20130005",
+        "１３９　００００　０００５",
+        "139\u00a00000\u00a00005",
+    ],
+)
+def test_a_person_whose_only_row_holds_an_unusual_spelling_is_seen_and_goes(house: House, written: str) -> None:
+    path = lake(house, [written, "13900000001"])
+    batch = house.begin()
+    erase.journey(batch)
+    assert verdicts(house, batch)["notes"] == "ERASED"
+    left = sorted(path.parent.glob("n*.parquet"))
+    assert [pq.read_table(one)["phone"].to_pylist() for one in left] == [["13900000001"]]
