@@ -151,7 +151,7 @@ class Requests:
         """The batch of that id; InputError if there is none."""
         row = self._one("SELECT id, created, catalog, options, state, ref, sealed FROM batch WHERE id = ?", batch_id)
         if row is None:
-            raise InputError(f"no batch {batch_id} in this home", hint="fangxin resume without an id lists open ones")
+            raise InputError(f"no batch {batch_id} in this home", hint="`fangxin resume` without an id carries out every open one")
         secret = bytes.fromhex(self._payload(row[5], row[6])["secret"])
         return Batch(row[0], row[1], row[2], json.loads(row[3]), row[4], row[5], secret)
 

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from fangxin.data.errors import NotAllowed
+from fangxin.data.keys.envelope import ref_of
 from fangxin.data.keys.grant import Grant
 from fangxin.data.keys.receipt import Receipt
 from fangxin.data.requests import REQUEST_DOMAIN, Batch
 from fangxin.flows.batch import approved_plan, finish, is_done, opened
+from fangxin.flows.canary import persona
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import CLOSE_INTENDED, CLOSED, KEYS_DESTROYED, KEYS_INTENDED, mark, record
 from fangxin.flows.plan import Plan, domains, drops
@@ -53,18 +55,27 @@ def destroy(estate: Estate, batch: Batch, plan: Plan) -> Mapping[str, Any]:
     return receipt.event()
 
 
-def forget(estate: Estate, batch: Batch) -> None:
+def forget(estate: Estate, batch: Batch, *, canary: bool = False) -> None:
     """Destroy the keys under which the cohort's identities lay, and empty the sealed columns. Nothing can follow.
+
+    `canary`: its keys as well, where the batch is given up before the cohort's keys die.
 
     Tags need the batch's secret, which dies here: they are noted beforehand, so that a crash in between can finish.
     """
     if batch.secret:
-        grant = _new_grant(estate, batch, _own(estate, batch))
-        note = {"intent": mark(batch, CLOSE_INTENDED), "outcome": mark(batch, CLOSED), "grant": grant.canonical()}
+        also = canary_keys(estate, batch) if canary else {}
+        grant = _new_grant(estate, batch, {**_own(estate, batch), **also})
+        note = {
+            "intent": mark(batch, CLOSE_INTENDED),
+            "outcome": mark(batch, CLOSED),
+            "grant": grant.canonical(),
+            "canary": {ref.hex(): sorted(codes) for ref, codes in also.items()},
+        }
         estate.requests.done(batch.id, "closing", at=estate.minute, note=note)
     noted = estate.requests.note(batch.id, "closing")
     if noted is not None:
-        dying = _own(estate, batch)
+        made_up = {bytes.fromhex(ref): frozenset(codes) for ref, codes in noted.get("canary", {}).items()}
+        dying = {**_own(estate, batch), **made_up}
         entry = {"type": "erase.intended", "tag": noted["intent"], "store": "vault", "units": band(len(dying))}
         at = record(estate, [entry])[noted["intent"]]
         try:
@@ -72,6 +83,14 @@ def forget(estate: Estate, batch: Batch) -> None:
         except NotAllowed:  # expired, or another batch came in between
             receipt = estate.tree.destroy(dying, grant=_new_grant(estate, batch, dying), now=estate.now)
         record(estate, [_destroyed(receipt, noted["outcome"], at)])
+
+
+def canary_keys(estate: Estate, batch: Batch) -> dict[bytes, frozenset[int]]:
+    """The keys that a batch's canary may have, by ref: known from its identities, before and after it is planted."""
+    kind = estate.catalog.person_kind or ""
+    codes = frozenset(estate.tree.domain_code(name) for name in domains(estate.catalog))
+    one = estate.requests.requests(batch.id)[-1]
+    return {ref_of(kind, i.value): codes for i in persona(estate.catalog, one.identities) if i.kind == kind and codes}
 
 
 def _living(estate: Estate, dying: Mapping[bytes, frozenset[int]]) -> bool:

@@ -40,6 +40,7 @@ from fangxin.data.vocabulary import (
     Store,
     redacted,
 )
+from fangxin.flows.cells import unasked
 from fangxin.flows.estate import Estate
 from fangxin.flows.frames import each, pack, tuples, unpack
 from fangxin.flows.locate import Look, facts_of
@@ -603,6 +604,22 @@ def _cells(estate: Estate, wanted: Needles, places: Set[str]) -> Iterator[_Cell]
                 for row, body in _with_needles(column, wanted, binary=store.kind == "parquet"):
                     position = int(rows.positions[row])
                     yield _Cell(f"{store.name}/{rows.unit}", address, rows.unit, position, name, body)
+        for collection in store.collections if asked else ():
+            for unit in (u.name for u in store.units(collection) if u.name in units):
+                yield from _unasked(store, collection, unit, frozenset(asked[collection.address]), wanted)
+
+
+def _unasked(
+    store: Store, collection: Collection, unit: str, asked: frozenset[str], wanted: Needles
+) -> Iterator[_Cell]:
+    """Cells in fields that the first unit or record of the store does not have (flows/cells.py)."""
+    place = f"{store.name}/{unit}"
+    for position, name, value in unasked(store.kind, store.root / unit, asked, wanted):
+        if isinstance(value, str):
+            yield _Cell(place, collection.address, unit, position, name, value.encode())
+        else:
+            for row, body in _with_needles(value, wanted, binary=True):
+                yield _Cell(place, collection.address, unit, position + row, name, body)
 
 
 def _with_needles(column: pa.Array, wanted: Needles, *, binary: bool) -> Iterator[tuple[int, bytes]]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from fangxin.data.errors import NotAllowed
+from fangxin.data.errors import DoesNotHold, NotAllowed
 from fangxin.data.requests import Batch
 from fangxin.data.vocabulary import Destruction, Erasure, Method, Store
 from fangxin.flows.batch import (
@@ -64,6 +64,7 @@ def carry_out(
     for number, store in enumerate(estate.stores):
         kept = estate.requests.kept(batch, f"erasures/{store.name}")
         if kept is None:
+            _not_done_before(estate, batch, number)
             store.recover(batch=batch.id)
             work = orders(estate.catalog, plan, [store], states).get(store.name, [])
             written = foreign(store, work, batch=batch)
@@ -105,6 +106,15 @@ def _store(estate: Estate, batch: Batch, plan: Plan, store: Store, number: int, 
 def _relocated(batch: Batch, times: int) -> dict[str, int | str]:
     """Units that others wrote were located again under the same approval: the ledger says that it happened."""
     return {"type": "exception", "tag": mark(batch, RELOCATED + times), "code": "plan.relocated", "role": "overwrite"}
+
+
+def _not_done_before(estate: Estate, batch: Batch, number: int) -> None:
+    """DoesNotHold where the ledger has the outcome of a store that the requests store knows nothing of."""
+    if estate.ledger.find([mark(batch, STORES + 2 * number + 1)]):
+        raise DoesNotHold(
+            "the ledger says that a store was overwritten, the requests store does not know what was done",
+            hint="requests.db is older than the ledger: put the newest copy back, then `fangxin resume`",
+        )
 
 
 def _outcome(estate: Estate, batch: Batch, store: Store, number: int, done: tuple[Erasure, ...]) -> None:

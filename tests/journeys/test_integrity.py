@@ -6,6 +6,7 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -61,6 +62,24 @@ def test_the_ledger_says_which_steps_are_done_and_a_note_alone_does_not(house: H
         db.execute("DELETE FROM step WHERE name = ?", [step.__name__])
     with pytest.raises(DoesNotHold, match="older than the ledger"):
         erase.run_step(step, batch)
+
+
+def test_a_store_that_the_ledger_knows_as_overwritten_is_not_done_again_by_an_older_requests_store(
+    house: House,
+) -> None:
+    batch = house.begin()
+    house.until(erase.overwrite, batch)
+    older = house.root / "older.db"
+    with closing(sqlite3.connect(house.home / "requests.db")) as live, closing(sqlite3.connect(older)) as copy:
+        live.backup(copy)
+    with pytest.MonkeyPatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr("fangxin.flows.overwrite.finish", Mock(side_effect=KeyboardInterrupt))  # before the step is done
+        erase.run_step(erase.overwrite, batch)
+    for left in house.home.glob("requests.db*"):
+        left.unlink()
+    older.rename(house.home / "requests.db")
+    with pytest.raises(DoesNotHold, match="older than the ledger"):
+        erase.run_step(erase.overwrite, batch)
 
 
 def test_a_note_of_which_the_ledger_knows_nothing_is_no_step_done(house: House) -> None:

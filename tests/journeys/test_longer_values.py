@@ -115,3 +115,49 @@ def test_a_person_whose_only_row_holds_an_unusual_spelling_is_seen_and_goes(hous
     assert verdicts(house, batch)["notes"] == "ERASED"
     left = sorted(path.parent.glob("n*.parquet"))
     assert [pq.read_table(one)["phone"].to_pylist() for one in left] == [["13900000001"]]
+
+
+CHATS = """  - fides_key: j
+    name: j
+    erasure: {store: {kind: text, url: j/}, mode: delete, copies: []}
+    collections:
+      - name: chats
+        erasure: {store: {glob: "c*.jsonl"}}
+        fields:
+          - {name: id, data_categories: [user.unique_id], fides_meta: {primary_key: true}}
+          - {name: phone, data_categories: [user.contact.phone_number], fides_meta: {identity: phone_number}}
+"""
+
+
+def chats(house: House, note: str) -> Path:
+    """The first record has no note; somebody else's second one has."""
+    house.catalog.write_text(DATABASE + TEXT + CHATS)
+    (house.root / "stores/j").mkdir()
+    path = house.root / "stores/j/c.jsonl"
+    path.write_text(
+        '{"id": 1, "phone": "13900000001"}\n'
+        f'{{"id": 2, "phone": "13900000002", "note": {note}}}\n'
+        f'{{"id": 5, "phone": "{THEIRS}"}}\n'
+    )
+    return path
+
+
+@pytest.mark.parametrize("note", [f'"call {THEIRS}"', f'"\\u7535\\u8bdd{THEIRS}"', f'{{"a": [{THEIRS}]}}'])
+def test_a_key_that_the_first_record_lacks_is_read_before_anything_is_destroyed(house: House, note: str) -> None:
+    path = chats(house, note)
+    refused(house, "j/chats.note")
+    assert THEIRS in path.read_text()
+
+
+def test_a_longer_value_in_such_a_key_is_somebody_elses(house: House) -> None:
+    path = chats(house, f'"88{THEIRS}01"')
+    batch = house.begin()
+    erase.journey(batch)
+    assert verdicts(house, batch)["chats"] == "ERASED"
+    assert path.read_text().count(THEIRS) == 1
+
+
+def test_a_column_that_only_a_later_file_has_is_read_before_anything_is_destroyed(house: House) -> None:
+    first = lake(house, ["13900000001", THEIRS])
+    pq.write_table(pa.table({"phone": ["13900000002"], "memo": [f"for {THEIRS}"]}), first.with_name("n2.parquet"))
+    refused(house, "l/notes.memo")
