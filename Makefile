@@ -1,5 +1,5 @@
 # Everything a fresh machine with python3, venv and make needs.
-.PHONY: setup demo test check drill lock
+.PHONY: setup components demo test check drill lock
 # Containers often switch bytecode off; then every process compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 PY ?= python3
@@ -19,10 +19,17 @@ setup: .venv/.ok
 demo: setup
 	$(B)/fangxin demo
 
-test: setup
+# What the tests start and no wheel brings. Where it cannot be had, its test fails and says how to get it.
+components:
+	@command -v softhsm2-util >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+	  { apt-get install -qq -y --no-install-recommends softhsm2 >/dev/null 2>&1 || \
+	    { apt-get update -qq && apt-get install -qq -y --no-install-recommends softhsm2 >/dev/null; }; } || \
+	  echo "softhsm2 could not be installed; the tests that need it will fail"
+
+test: setup components
 	$(B)/python -m pytest -n 2 --dist loadfile
 
-check: setup
+check: setup components
 	$(B)/ruff format --check .
 	$(B)/ruff check .
 	$(B)/mypy
