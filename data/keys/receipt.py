@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -70,9 +70,23 @@ class Receipt:
         }
 
 
-def pages_digest(written: Sequence[tuple[int, bytes]]) -> str:
-    """SHA-256 in hex over the sorted (page u64 ‖ half 1 ‖ SHA-256 of body) of rows that were written."""
-    digest = hashlib.sha256()
-    for node, body in sorted(written):
-        digest.update((node >> 1).to_bytes(8, "little") + bytes((node & 1,)) + hashlib.sha256(body).digest())
-    return digest.hexdigest()
+class Tally:
+    """Counts and digests rows on their way into the file, and keeps what a batch says of itself."""
+
+    def __init__(self) -> None:
+        self.pages = self.bytes = self.keys = 0
+        self.domains: set[int] = set()
+        self._digest = hashlib.sha256()
+
+    def over(self, rows: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+        """The same rows, which must ascend."""
+        for node, body in rows:
+            self.pages += 1
+            self.bytes += len(body)
+            place = (node >> 1).to_bytes(8, "little") + bytes((node & 1,))
+            self._digest.update(place + hashlib.sha256(body).digest())
+            yield node, body
+
+    def sha256(self) -> str:
+        """SHA-256 in hex over the (page u64 ‖ half 1 ‖ SHA-256 of body) of all rows."""
+        return self._digest.hexdigest()

@@ -126,7 +126,7 @@ def test_no_destroyed_key_is_left_in_any_file(tmp_path: Path) -> None:
     tree = KeyTree.create(tmp_path / "vault", capacity=DEEP)
     people = refs(50)
     tree.ensure(people, 1)
-    tree.backup(tmp_path / "vault" / "backup.db")
+    tree.backup(tmp_path / "backup.db")
     dead = list(raw(tree, people[:20]).values())
     dead.append(tree.anchor.get(1))
     dead.append(shares.load(tree.anchor, [])[1])

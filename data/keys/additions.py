@@ -1,0 +1,73 @@
+"""The pages of an insert: buckets with new entries, under the page keys they have, in the rows where they live.
+
+Generation and root stay as they are, since nothing dies.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from fangxin.data.errors import NotAllowed
+from fangxin.data.keys import domains as codes
+from fangxin.data.keys import page as pages
+from fangxin.data.keys.faults import AddressTaken, SubjectSealed
+from fangxin.data.keys.leaves import Leaves, Rows
+from fangxin.data.keys.material import KEY
+from fangxin.data.keys.walk import State, Walk, names_of
+
+
+def additions(
+    walk: Walk, state: State, refs: Sequence[bytes], domains: Sequence[int], *, newcomers: bool
+) -> Iterator[list[tuple[int, bytes]]]:
+    """Rows in which every ref has a key in every domain, some buckets at a time; a key that exists stays.
+
+    AddressTaken if `newcomers` and one has an entry in any domain, or if two refs share an address.
+    SubjectSealed if one is in the cooling-off period.
+    """
+    names = walk.names(state, refs, domains)
+    for some, leaves in walk.by_bucket(state, names):
+        wanted = names[some]
+        if (wanted[1:] == wanted[:-1]).all(axis=1).any() or (newcomers and _present(walk, leaves, wanted).any()):
+            raise AddressTaken(
+                "a subject to be created has keys already, or shares an address with somebody who has",
+                hint="nothing was created; use `ensure` for known subjects, another ref for a new one",
+            )
+        sealed = names_of(wanted[:, : pages.ADDRESS], np.full(len(wanted), codes.SEALED, np.uint8))
+        if leaves.place(sealed, walk.order(sealed))[1].any():
+            raise SubjectSealed
+        at, known = leaves.place(wanted, walk.order(wanted))
+        fresh = wanted[~known]
+        if len(fresh):
+            keys = np.frombuffer(os.urandom(KEY * len(fresh)), np.uint8).reshape(-1, KEY)
+            buckets = walk.shape.buckets_of(fresh)
+            after = leaves.merged(np.concatenate((fresh, keys), axis=1), buckets, at[~known])
+            yield _sealed(walk, state, after, np.unique(buckets))
+
+
+def _present(walk: Walk, leaves: Leaves, wanted: Rows) -> npt.NDArray[np.bool_]:
+    # Codes count from 1: what is not below the name with code 0 is the subject's first entry, if there is one.
+    lowest = names_of(wanted[:, : pages.ADDRESS], np.zeros(len(wanted), np.uint8))
+    at, _ = leaves.place(lowest, walk.order(lowest))
+    inside = at < len(leaves.rows)
+    present = np.zeros(len(wanted), np.bool_)
+    there = leaves.rows[at[inside], : pages.ADDRESS]
+    present[inside] = (there == wanted[inside, : pages.ADDRESS]).all(axis=1)
+    return present
+
+
+def _sealed(walk: Walk, state: State, after: Leaves, changed: npt.NDArray[np.int64]) -> list[tuple[int, bytes]]:
+    if after.counts.max() > pages.MOST_ENTRIES:
+        raise NotAllowed("a bucket of the key vault is full", hint="`fangxin keys grow` makes room; then repeat")
+    depth, tree_id = walk.shape.depth, walk.tree_id
+    few = after.only(changed) if len(changed) < len(after.buckets) else after
+    rows = []
+    for bucket, plain in zip(few.buckets.tolist(), few.plains(depth), strict=True):
+        key, half = walk.child(state, depth, bucket)
+        number = walk.shape.page(depth, bucket)
+        body = pages.seal_page(key, plain, tree_id=tree_id, page=number, level=depth, half=half)
+        rows.append((2 * number + half, body))
+    return rows
