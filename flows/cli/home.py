@@ -10,18 +10,20 @@ from typing import Any
 from fangxin.flows.cli.console import answer, say, table
 
 
-def init(home: Path, *, rehearsal: bool, origin: str, as_json: bool) -> int:
+def init(home: Path, *, rehearsal: bool, origin: str, roots: Sequence[str] = (), as_json: bool) -> int:
     """Make a home."""
     from fangxin.flows.estate import make_home
 
     named = origin or "ledger.invalid/erasure"
-    make_home(home, rehearsal=rehearsal, origin=named, now=datetime.now(UTC))
+    make_home(home, rehearsal=rehearsal, origin=named, now=datetime.now(UTC), roots=roots)
     document = {"home": str(home), "origin": named, "rehearsal": rehearsal}
 
     def words() -> None:
         say(f"made {home}: fangxin.toml, catalog/, keys/, ledger/")
         if not origin:
             say("the ledger's origin is a placeholder: before real use, init with --origin your.domain/erasure")
+        if roots:
+            say(f"the root needs all of its {1 + len(roots)} holders: who loses one has erased everybody")
 
     answer(document, as_json=as_json, words=words)
     return 0

@@ -42,13 +42,21 @@ def init(
     *,
     rehearsal: bool = False,
     origin: str = "",
+    root: Annotated[
+        list[str] | None,
+        Parameter(
+            name="--root",
+            negative="",
+            help="A further root holder: pkcs11:…, bao:…, kms:… or file:…; repeatable, and all are needed.",
+        ),
+    ] = None,
     home: Home = None,
     json: Json = False,
 ) -> int:
     """Make a home: settings, an empty catalog, vault, signing keys and ledger."""
     from fangxin.flows.cli.home import init as work
 
-    return work((folder or _home(home)).resolve(), rehearsal=rehearsal, origin=origin, as_json=json)
+    return work((folder or _home(home)).resolve(), rehearsal=rehearsal, origin=origin, roots=root or (), as_json=json)
 
 
 @app.command

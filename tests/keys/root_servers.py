@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
+
 MODULES = (
     "/usr/lib/softhsm/libsofthsm2.so",
     "/usr/lib64/softhsm/libsofthsm.so",
@@ -34,8 +36,17 @@ class SoftHsm:
     pin_file: Path
 
 
-def softhsm(folder: Path) -> SoftHsm:
-    """Make a token in a folder. The module reads SOFTHSM2_CONF once per process, when it is initialised."""
+_made: list[SoftHsm] = []
+
+
+def softhsm(factory: pytest.TempPathFactory) -> SoftHsm:
+    """The one token of this process: the module reads SOFTHSM2_CONF when it is initialised, and only then."""
+    if not _made:
+        _made.append(_make_token(factory.mktemp("softhsm")))
+    return _made[0]
+
+
+def _make_token(folder: Path) -> SoftHsm:
     module = next((Path(place) for place in MODULES if Path(place).exists()), None)
     tool = shutil.which("softhsm2-util")
     assert module is not None, _MISSING

@@ -6,15 +6,21 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from contracts.root import KeeperContract
-from keys.root_servers import Bao
+from keys.kms_stand_in import ACCESS_KEY, serving
+from keys.root_servers import LABEL, Bao, softhsm
+from keys.vaults import Adversary, destroy, raw, refs
 
-from fangxin.data.errors import InputError, RootUnreachable
+from fangxin.data.errors import InputError, RootUnreachable, VaultDamaged
+from fangxin.data.keys.roots import shares
+from fangxin.data.keys.roots.choose import holders
 from fangxin.data.keys.roots.openbao import Transit
-from fangxin.data.keys.roots.protocol import RootDamaged, RootGone, RootRefused, RootSealed
+from fangxin.data.keys.roots.protocol import RootDamaged, RootGone, RootRefused, RootSealed, strongest
 from fangxin.data.keys.roots.wrapped import WrappedRoot
+from fangxin.data.keys.tree import KeyTree
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +103,44 @@ def test_a_server_that_speaks_no_tls_is_not_trusted(bao: Bao, tmp_path: Path) ->
     root = WrappedRoot(tmp_path, Transit(bao.url.replace("http:", "https:"), "transit", bao.token_file), name="bao")
     with pytest.raises(RootUnreachable, match="does not answer"):
         root.put(1, os.urandom(32))
+
+
+def test_a_root_in_four_holders_opens_with_all_of_them_and_dies_with_one(
+    bao: Bao, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """m of m: file, SoftHSM, OpenBao and the stand-in for KMS, chosen by their addresses."""
+    hsm, folder, people = softhsm(tmp_path_factory), tmp_path / "keys", refs(30)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not a secret")
+    with serving() as kms:
+        addresses = [
+            f"pkcs11:token={quote(LABEL)}?module-path={hsm.module}&pin-source={hsm.pin_file}",
+            f"bao:{bao.url}/transit?token-file={bao.token_file}",
+            f"kms:cn-north-1?endpoint={kms.url}",
+        ]
+        with KeyTree.create(folder, capacity=300, holders=holders(addresses, folder)) as tree:
+            tree.create_keys(people, [1])
+            known = raw(tree, people)
+            thief = Adversary(tree, tmp_path / "copies")
+            thief.visit()
+            everyone = [tree.anchor, *tree.holders]
+            assert [one.name for one in everyone] == ["file", "pkcs11", "bao", "kms"]
+            old = [one.get(tree.generation) for one in everyone]
+            names = [one.name for one in everyone]
+            for lost in range(4):  # any three shares and a guess open nothing, all four everything
+                given = [bytes(32) if number == lost else share for number, share in enumerate(old)]
+                root = shares.combine(given, tree_id=tree.tree_id, generation=tree.generation, holders=names)
+                assert thief.opens(root) == frozenset()
+            root = shares.combine(old, tree_id=tree.tree_id, generation=tree.generation, holders=names)
+            assert thief.opens(root) >= set(known.values())
+            receipt = destroy(tree, people[:4])
+            assert [one.retired for one in receipt.holders] == [(1,)] * 4
+            assert receipt.claim == strongest(receipt.holders) in [one.claim for one in receipt.holders]
+            assert [one.claim.effect for one in receipt.holders[1:]] == ["test-only", "best-effort", "test-only"]
+        with pytest.raises(VaultDamaged):  # fewer holders, or others
+            KeyTree.open(folder, holders=holders(addresses[:2], folder))
+        with KeyTree.open(folder, holders=holders(addresses, folder)) as tree:
+            assert raw(tree, people) == {ref: known[ref] for ref in people[4:]}
 
 
 def test_a_sealed_server_and_a_copy_of_an_earlier_one(bao: Bao, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from fangxin.data.keys.roots.wrapped import WrappedRoot
 
 @pytest.fixture(scope="module")
 def hsm(tmp_path_factory: pytest.TempPathFactory) -> SoftHsm:
-    return softhsm(tmp_path_factory.mktemp("softhsm"))
+    return softhsm(tmp_path_factory)
 
 
 def holder(hsm: SoftHsm, folder: Path) -> WrappedRoot:

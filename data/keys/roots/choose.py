@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from fangxin.data.errors import InputError
 from fangxin.data.keys.roots.file import FileRoot
@@ -60,7 +60,8 @@ def _keeper(kind: str, body: str, options: dict[str, str], stated: Sequence[str]
             raise InputError(f"root holder kms: window={window}: expected a number of days")
         return Kms(body, endpoint=options.get("endpoint"), window=int(window))
     if kind == "bao":
-        url, _, mount = body.rpartition("/")
+        at = urlsplit(body)
+        url, mount = f"{at.scheme}://{at.netloc}", at.path.strip("/")
         ca = options.get("ca-file")
         return Transit(url, mount, _file(kind, options, "token-file"), ca_file=Path(ca) if ca else None)
     label, _, token = body.partition("=")

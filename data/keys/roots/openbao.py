@@ -31,12 +31,16 @@ class Transit:
 
     def __init__(self, url: str, mount: str, token_file: Path, *, ca_file: Path | None = None) -> None:
         at = urlsplit(url)
-        if at.scheme not in ("http", "https") or not at.hostname or not mount:
+        try:
+            port = at.port or 8200
+        except ValueError:
+            port = 0
+        if at.scheme not in ("http", "https") or not at.hostname or at.username or not mount or not port:
             raise InputError("an OpenBao root names its server and engine", hint="bao:https://host:8200/transit?…")
         if at.scheme == "http" and at.hostname not in LOOPBACK:
             raise InputError("a token never travels in clear beyond this machine", hint="use https:// for the server")
         self.tls = at.scheme == "https"
-        self.host, self.port = at.hostname, at.port or 8200
+        self.host, self.port = at.hostname, port
         self.mount = mount
         self.token_file = token_file
         self.ca_file = ca_file

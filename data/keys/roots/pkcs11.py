@@ -38,25 +38,28 @@ class Token:
 
     def make(self, name: str) -> str:
         """Generate the key on the token; RootDamaged if the token makes one that could leave it."""
-        from pkcs11 import Attribute, KeyType, MechanismFlag
-
+        p11 = _library()
         with self._session(rw=True) as session:
             if not self._find(session, name):
                 session.generate_key(
-                    KeyType.AES,
+                    p11.KeyType.AES,
                     256,
                     label=name,
                     store=True,
-                    capabilities=MechanismFlag.ENCRYPT | MechanismFlag.DECRYPT,
+                    capabilities=p11.MechanismFlag.ENCRYPT | p11.MechanismFlag.DECRYPT,
                     template={
-                        Attribute.SENSITIVE: True,
-                        Attribute.EXTRACTABLE: False,
-                        Attribute.PRIVATE: True,
-                        Attribute.COPYABLE: False,
+                        p11.Attribute.SENSITIVE: True,
+                        p11.Attribute.EXTRACTABLE: False,
+                        p11.Attribute.PRIVATE: True,
+                        p11.Attribute.COPYABLE: False,
                     },
                 )
             (key,) = self._find(session, name)
-            if not (key[Attribute.NEVER_EXTRACTABLE] and key[Attribute.ALWAYS_SENSITIVE] and key[Attribute.LOCAL]):
+            if not (
+                key[p11.Attribute.NEVER_EXTRACTABLE]
+                and key[p11.Attribute.ALWAYS_SENSITIVE]
+                and key[p11.Attribute.LOCAL]
+            ):
                 key.destroy()
                 raise RootDamaged(
                     f"token {self.token} made a key that can be read out of it", hint="use another token or module"
@@ -70,35 +73,35 @@ class Token:
 
     def wrap(self, handle: str, share: bytes, bound: bytes) -> bytes:
         """Nonce and AES-GCM ciphertext."""
-        from pkcs11 import GCMParams, Mechanism
-
+        p11 = _library()
         nonce = os.urandom(NONCE)
         with self._session() as session:
             key = self._key(session, handle)
             return nonce + bytes(
-                key.encrypt(share, mechanism=Mechanism.AES_GCM, mechanism_param=GCMParams(nonce, bound))
+                key.encrypt(share, mechanism=p11.Mechanism.AES_GCM, mechanism_param=p11.GCMParams(nonce, bound))
             )
 
     def unwrap(self, handle: str, wrapped: bytes, bound: bytes) -> bytes:
         """The share."""
-        from pkcs11 import DeviceError, DeviceRemoved, GCMParams, Mechanism, PKCS11Error, TokenNotPresent
-
+        p11 = _library()
         with self._session() as session:
             key = self._key(session, handle)
             try:
-                param = GCMParams(wrapped[:NONCE], bound)
-                return bytes(key.decrypt(wrapped[NONCE:], mechanism=Mechanism.AES_GCM, mechanism_param=param))
-            except (DeviceError, DeviceRemoved, TokenNotPresent):
+                param = p11.GCMParams(wrapped[:NONCE], bound)
+                return bytes(key.decrypt(wrapped[NONCE:], mechanism=p11.Mechanism.AES_GCM, mechanism_param=param))
+            except (p11.DeviceError, p11.DeviceRemoved, p11.TokenNotPresent):
                 raise
-            except PKCS11Error as wrong:  # modules report a wrong tag as they like
+            except p11.PKCS11Error as wrong:  # modules report a wrong tag as they like
                 raise RootDamaged(f"token {self.token} does not open it: {type(wrong).__name__}") from None
 
     def named(self, prefix: str) -> tuple[str, ...]:
         """Labels of the secret keys that begin so."""
-        from pkcs11 import Attribute, ObjectClass
-
+        p11 = _library()
         with self._session() as session:
-            labels = [key[Attribute.LABEL] for key in session.get_objects({Attribute.CLASS: ObjectClass.SECRET_KEY})]
+            labels = [
+                key[p11.Attribute.LABEL]
+                for key in session.get_objects({p11.Attribute.CLASS: p11.ObjectClass.SECRET_KEY})
+            ]
         return tuple(label for label in labels if label.startswith(prefix))
 
     def destroy(self, handle: str) -> None:
@@ -111,42 +114,36 @@ class Token:
 
     def claim(self, gone: datetime | None) -> Claim:
         """Software: test-only. Hardware: what its operator states of copies."""
-        from pkcs11 import SlotFlag
-
+        p11 = _library()
         with self._module() as module:
             token = self._token(module)
             software = "softhsm" in f"{module.manufacturer_id} {module.library_description} {token.model}".lower()
-            return claim_of(software, bool(token.slot.flags & SlotFlag.HW_SLOT), self.stated)
+            return claim_of(software, bool(token.slot.flags & p11.SlotFlag.HW_SLOT), self.stated)
 
     # ------------------------------------------------------------ sessions
 
     @contextlib.contextmanager
     def _module(self) -> Iterator[Any]:  # Any: python-pkcs11 is an extra, and its module is made of C
-        try:
-            import pkcs11
-        except ImportError:
-            raise InputError(
-                "a PKCS#11 root needs python-pkcs11, which is not installed", hint="pip install 'fangxin[pkcs11]'"
-            ) from None
+        p11 = _library()
         with _turns.setdefault(os.getpid(), threading.RLock()):
             try:
                 if (os.getpid(), self.module) not in _ready:
-                    module = pkcs11.lib(str(self.module))
+                    module = p11.lib(str(self.module))
                     if any(path == self.module for _, path in _ready):
                         module.reinitialize()
                     _ready[os.getpid(), self.module] = module
                 yield _ready[os.getpid(), self.module]
-            except (pkcs11.PinIncorrect, pkcs11.PinInvalid, pkcs11.PinLenRange):
+            except (p11.PinIncorrect, p11.PinInvalid, p11.PinLenRange):
                 raise RootRefused(
                     f"token {self.token} refuses the PIN",
                     hint=f"correct the file {self.pin_file.name}; repeated wrong tries lock a token",
                 ) from None
-            except (pkcs11.PinLocked, pkcs11.PinExpired, pkcs11.UserPinNotInitialized) as locked:
+            except (p11.PinLocked, p11.PinExpired, p11.UserPinNotInitialized) as locked:
                 raise RootRefused(
                     f"token {self.token} lets nobody in: {type(locked).__name__}",
                     hint="its security officer sets a new PIN",
                 ) from None
-            except pkcs11.NoSuchToken:
+            except p11.NoSuchToken:
                 raise RootUnreachable(
                     f"the PKCS#11 module knows no token {self.token!r}", hint="is it plugged in, and its label right?"
                 ) from None
@@ -172,15 +169,24 @@ class Token:
             yield session
 
     def _find(self, session: Any, name: str) -> list[Any]:  # Any: see _module
-        from pkcs11 import Attribute, ObjectClass
-
-        return list(session.get_objects({Attribute.CLASS: ObjectClass.SECRET_KEY, Attribute.LABEL: name}))
+        p11 = _library()
+        return list(session.get_objects({p11.Attribute.CLASS: p11.ObjectClass.SECRET_KEY, p11.Attribute.LABEL: name}))
 
     def _key(self, session: Any, handle: str) -> Any:  # Any: see _module
         found = self._find(session, handle)
         if not found:
             raise RootGone(f"token {self.token} has no such key", hint="another token, or the key was destroyed")
         return found[0]
+
+
+def _library() -> Any:  # Any: python-pkcs11 is an extra
+    try:
+        import pkcs11
+    except ImportError:
+        raise InputError(
+            "a PKCS#11 root needs python-pkcs11, which is not installed", hint="pip install 'fangxin[pkcs11]'"
+        ) from None
+    return pkcs11
 
 
 def claim_of(software: bool, hardware_slot: bool, stated: Collection[str]) -> Claim:

@@ -134,6 +134,16 @@ class WrappedRoot:
             sync_folder(self.folder)
         return RootReceipt(self.name, keep, retired, self.keeper.claim(max((end for end in ends if end), default=None)))
 
+    def forget(self) -> None:
+        """Destroy every key of this vault, then its files: for a creation that was interrupted before it committed."""
+        if not (self.folder / "id").exists():
+            return
+        for handle in {*self.keeper.named(self._prefix()), *(self._read(g).handle for g in self._kept())}:
+            self.keeper.destroy(handle)
+        for generation in self._kept():
+            self._path(generation).unlink()
+        sync_folder(self.folder)
+
     # ------------------------------------------------------------ the folder
 
     def _path(self, generation: int) -> Path:
