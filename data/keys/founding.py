@@ -9,6 +9,7 @@ from itertools import repeat
 from pathlib import Path
 
 from fangxin.data.errors import InputError
+from fangxin.data.keys.approval import Guard
 from fangxin.data.keys.growth import tree_rows
 from fangxin.data.keys.page import Shape, encode_leaf
 from fangxin.data.keys.roots import shares
@@ -19,7 +20,9 @@ from fangxin.data.keys.vault import VaultFile, alone
 CREATING = "creating"  # marks a folder whose pages no root has been committed for yet
 
 
-def found_vault(folder: Path, anchor: Anchor, holders: Sequence[Root], *, capacity: int, patience: float) -> None:
+def found_vault(
+    folder: Path, anchor: Anchor, holders: Sequence[Root], *, capacity: int, patience: float, guard: Guard
+) -> None:
     """Make an empty vault. InputError if there is one already, or pages whose root is elsewhere."""
     if capacity < 1:
         raise InputError(f"a vault for {capacity} keys was asked for", hint="capacity counts from 1")
@@ -46,6 +49,7 @@ def found_vault(folder: Path, anchor: Anchor, holders: Sequence[Root], *, capaci
             "n_buckets": str(shape.buckets).encode(),
             "holders": json.dumps(names).encode(),
             "attempt": b"1",
+            "guard": guard.text().encode(),
         }
         for holder, share in zip(holders, given[1:], strict=True):
             holder.put(1, share)

@@ -35,6 +35,7 @@ class Receipt:
     domains: tuple[int, ...]  # codes of which at least one key died
     holders: tuple[RootReceipt, ...]
     effective_at: datetime
+    officers: int = 0  # how many different officers had signed; 0 where none was needed
 
     @property
     def claim(self) -> Claim:
@@ -56,6 +57,7 @@ class Receipt:
             "pages_sha256": self.pages_sha256,
             "keys_destroyed": self.destroyed + self.earlier,
             "domains": list(self.domains),
+            "officers": self.officers,
             "holders": [
                 {
                     "holder": holder.holder,

@@ -32,11 +32,12 @@ from fangxin.data.keys import backup as copies
 from fangxin.data.keys import domains as codes
 from fangxin.data.keys import page as pages
 from fangxin.data.keys.additions import additions
+from fangxin.data.keys.approval import FREE, GUARDED, WINDOW, Approval, Guard
 from fangxin.data.keys.batch import Adds, Batch, crown, shadow
 from fangxin.data.keys.delta import Delta
 from fangxin.data.keys.faults import Grown, KeyAbsent, RollbackSuspected, SubjectSealed
 from fangxin.data.keys.founding import found_vault, tree_path
-from fangxin.data.keys.grant import Drops, Grant
+from fangxin.data.keys.grant import Drops, Grant, stamp
 from fangxin.data.keys.group import Group, Wish
 from fangxin.data.keys.growth import rebuilt
 from fangxin.data.keys.integrity import Examined, examined
@@ -99,6 +100,7 @@ class KeyTree:
         anchor: Anchor | None = None,
         holders: Sequence[Root] = (),
         patience: float = PATIENCE,
+        guard: Guard = GUARDED,
         at: Callable[[str], None] = lambda step: None,
     ) -> Self:
         """Make an empty vault for about `capacity` keys (more are accepted, in longer buckets) and open it.
@@ -107,7 +109,7 @@ class KeyTree:
         is a vault already; what an interrupted creation left is cleared away.
         """
         anchor = anchor or FileRoot(folder / "root")
-        found_vault(folder, anchor, holders, capacity=capacity, patience=patience)
+        found_vault(folder, anchor, holders, capacity=capacity, patience=patience, guard=guard)
         return cls(folder, anchor, holders, patience=patience, at=at)
 
     @classmethod
@@ -196,6 +198,17 @@ class KeyTree:
             taken = self._domain_codes()
         return {code: name for name, code in (*codes.RESERVED.items(), *taken.items())}
 
+    def suite(self, domain: int, wanted: int) -> int:
+        """The suite of the values under a domain's keys: what is wanted when first asked, then kept for ever."""
+        name = f"suite/{domain}"
+        with self._file.snapshot():
+            kept = self._file.meta(name).get(name)
+        if kept is None:
+            with self._writing(), self._transaction():
+                kept = self._file.meta(name).get(name, str(wanted).encode())
+                self._file.note(name, kept)
+        return int(kept)
+
     def _domain_codes(self) -> dict[str, int]:
         return {name.removeprefix("domain/"): int(code) for name, code in self._file.meta("domain/").items()}
 
@@ -244,17 +257,42 @@ class KeyTree:
 
     # ------------------------------------------------------------ destroying keys
 
-    def destroy(self, drops: Drops, *, grant: Grant, now: datetime) -> Receipt:
+    @property
+    def guard(self) -> Guard:
+        """Who may approve a destruction in bulk, as the vault itself keeps it."""
+        with self._file.snapshot():
+            note = self._file.noted("guard")
+        return GUARDED if note is None else Guard.parse(note.decode())
+
+    def enrol(self, guard: Guard, *, grant: Grant, approvals: Sequence[Approval] = (), now: datetime) -> None:
+        """Put other officers in charge. Two of the present ones sign the grant (`of_guard`), once there are two.
+
+        NotAllowed without them, and for a guard that would lift the caps: that is decided when the vault is founded.
+        """
+        with self._writing():
+            present = self.guard
+            grant.check(guard.as_drops(), vault=self.vault_id, generation=self.generation, action="enrol", now=now)
+            if guard.lifted != present.lifted:
+                raise NotAllowed("caps are lifted, or not, when a vault is founded", hint="fangxin init --rehearsal")
+            if len(present.officers) > 1 and len(present.approvers(grant, approvals, now=now)) < 2:
+                raise NotAllowed("two of the present officers have to sign a change of officers", hint="--approval")
+            with self._transaction():
+                self._file.note("guard", guard.text().encode())
+
+    def destroy(self, drops: Drops, *, grant: Grant, now: datetime, approvals: Sequence[Approval] = ()) -> Receipt:
         """Destroy keys for good: ref -> the domain codes that die, None = every domain.
 
         All subjects go in one batch under one new root. What is not there is not an error: a second call
-        destroys nothing and says so. NotAllowed if the grant does not fit; RootUnsettled if a holder is away.
+        destroys nothing and says so. NotAllowed if the grant does not fit, or if so many people need officers who
+        signed it (approval.py); RootUnsettled if a holder is away.
         """
-        return self._replace(drops, {}, grant=grant, action="destroy", now=now)
+        return self._replace(drops, {}, grant=grant, approvals=approvals, action="destroy", now=now)
 
-    def replace(self, *, drop: Drops, add: Adds, grant: Grant, now: datetime) -> Receipt:
+    def replace(
+        self, *, drop: Drops, add: Adds, grant: Grant, now: datetime, approvals: Sequence[Approval] = ()
+    ) -> Receipt:
         """Destroy keys and put others in their place in the same batch (a seal). The grant covers what dies."""
-        return self._replace(drop, add, grant=grant, action="replace", now=now)
+        return self._replace(drop, add, grant=grant, approvals=approvals, action="replace", now=now)
 
     def grow(self, capacity: int, *, grant: Grant, now: datetime) -> Receipt:
         """Move all keys into a new tree for about `capacity` keys, under a new root; nothing else dies.
@@ -300,7 +338,16 @@ class KeyTree:
             self._back_up()
             return Receipt(**(facts | {"domains": ()}), destroyed=0, holders=receipts, effective_at=effective)
 
-    def _replace(self, drop: Drops, add: Adds, *, grant: Grant, action: str, now: datetime) -> Receipt:
+    def _replace(
+        self,
+        drop: Drops,
+        add: Adds,
+        *,
+        grant: Grant,
+        approvals: Sequence[Approval],
+        action: str,
+        now: datetime,
+    ) -> Receipt:
         for code in {c for some in (*drop.values(), *add.values()) for c in some or ()}:
             _check_code(code)
         grant.check_names(drop, vault=self.vault_id, action=action)
@@ -309,6 +356,7 @@ class KeyTree:
                 return self._repeated(done, settled, now)
             living = self.anchor.living()
             grant.check(drop, vault=self.vault_id, generation=living.generation, action=action, now=now)
+            spent, officers = self._guarded(drop, add, grant, approvals, now)
             self._at("settled")
             batch: Batch | None = None
             with self._transaction():
@@ -325,7 +373,8 @@ class KeyTree:
                 tally = Tally()
                 self._file.put(tally.over(sorted(batch.written)))
                 tally.keys, tally.domains = batch.destroyed, batch.domains
-                facts = self._facts(state, tally, grant, generation, shares.commitment(root))
+                facts = self._facts(state, tally, grant, generation, shares.commitment(root)) | {"officers": officers}
+                self._file.note("spent", json.dumps(spent).encode())
                 self._file.note("attempt", str(generation).encode())
                 self._file.note("unscrubbed", b"1")
                 self._file.note(f"grant/{grant.nonce}", json.dumps(facts).encode())
@@ -344,6 +393,33 @@ class KeyTree:
                 holders=receipts,
                 effective_at=effective,
             )
+
+    def _guarded(
+        self, drop: Drops, add: Adds, grant: Grant, approvals: Sequence[Approval], now: datetime
+    ) -> tuple[list[tuple[str, int]], int]:
+        """What will have died without officers in the last 24 h (when, how many), and how many officers signed this.
+
+        A person who is sealed or restored does not die: something of theirs is put in place in the same batch.
+        """
+        with self._file.snapshot():
+            noted = json.loads(self._file.noted("spent") or b"[]")
+        spent = [(at, count) for at, count in noted if at > stamp(now - WINDOW)]
+        today = sum(count for _at, count in spent)
+        dying = sum(ref not in add and (some is None or bool(some - codes.OURS)) for ref, some in drop.items())
+        if not dying:
+            return spent, 0
+        living = self._subjects() if dying + today > FREE else 0  # a sample costs more than a small destroy
+        found = self.guard.check(grant, approvals, subjects=dying, today=today, living=living, now=now)
+        return (spent, len(found)) if found else ([*spent, (stamp(now), dying)], 0)
+
+    def _subjects(self) -> int:
+        """About how many people have keys, from a sample of buckets."""
+        with self._file.snapshot():
+            state = self._walk.state()
+            step = max(1, self.shape.buckets // 64)
+            leaves = self._walk.leaves(state, np.arange(0, self.shape.buckets, step))
+        addresses = np.ascontiguousarray(leaves.rows[:, : pages.ADDRESS])
+        return len(np.unique(addresses, axis=0)) * step
 
     def _next(self, living: Living) -> int:
         return max(self._file.number("attempt"), living.generation) + 1
@@ -433,7 +509,7 @@ class KeyTree:
         facts: dict[str, Any] = json.loads(note)
         if facts["grant"] != grant.plan_hash:
             raise NotAllowed("the grant's nonce was used for another batch", hint="have a new plan approved")
-        return facts | {"domains": tuple(facts["domains"])}
+        return {"officers": 0} | facts | {"domains": tuple(facts["domains"])}
 
     def _hand_over(self, holder: Root, generation: int, share: bytes) -> None:
         try:

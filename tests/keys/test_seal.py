@@ -10,7 +10,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from keys.vaults import Adversary, raw, refs
+from keys.vaults import LIFTED, Adversary, raw, refs
 
 from fangxin.data.errors import InputError, NotAllowed
 from fangxin.data.keys import seal
@@ -89,8 +89,8 @@ def office(tmp_path: Path) -> Office:
             stop.clear()
             raise Killed(step)
 
-    tree = KeyTree.create(tmp_path / "vault", capacity=100, at=at)
-    second = KeyTree.create(tmp_path / "officers", capacity=100, at=at)
+    tree = KeyTree.create(tmp_path / "vault", capacity=100, at=at, guard=LIFTED)
+    second = KeyTree.create(tmp_path / "officers", capacity=100, at=at, guard=LIFTED)
     people = refs(20)
     for code in (GENERAL, SENSITIVE, RETAINED):
         tree.ensure(people, code)

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from keys.vaults import DEEP, FLAT, Adversary, destroy, raw, refs
+from keys.vaults import DEEP, FLAT, LIFTED, Adversary, destroy, raw, refs
 
 from fangxin.data.keys.tree import KeyTree
 
@@ -30,7 +30,7 @@ class Vault(RuleBasedStateMachine):
     @initialize(capacity=st.sampled_from([FLAT, DEEP]))
     def begin(self, capacity: int) -> None:
         folder = Path(self.scratch.name)
-        self.tree = KeyTree.create(folder / "vault", capacity=capacity, at=self.at)
+        self.tree = KeyTree.create(folder / "vault", capacity=capacity, at=self.at, guard=LIFTED)
         self.thief = Adversary(self.tree, folder / "copies")
 
     def at(self, step: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fangxin.data.keys.approval import Guard
 from fangxin.data.keys.disclosure import disclosed
 from fangxin.data.keys.envelope import ref_of
 from fangxin.data.keys.grant import Drops, Grant
@@ -16,6 +17,7 @@ from fangxin.data.keys.roots import shares
 from fangxin.data.keys.tree import KeyTree
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+LIFTED = Guard(lifted=True)  # who is not testing the guard
 FLAT, DEEP = 300, 9_000  # capacities of a tree with one and with two levels of inner pages
 
 
