@@ -156,6 +156,11 @@ def test_an_init_that_a_second_holder_stopped_can_be_repeated(hsm: SoftHsm, tmp_
     assert len(list(holder.keeper.named(holder._prefix()))) == 1
 
 
+def test_the_page_on_root_holders_has_every_sentence_that_a_claim_can_print() -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "root-holders.md").read_text("utf-8")
+    assert [english for english, _ in CONDITIONS.values() if english not in page] == []
+
+
 def test_a_certificate_prints_the_conditions_word_for_word() -> None:
     assert sentences("not-aws, cancellable") == [CONDITIONS["not-aws"], CONDITIONS["cancellable"]]
     assert sentences("<b>") == [("<b>", "<b>")]
