@@ -22,6 +22,7 @@ import fangxin.data
 from fangxin.data.catalog.dataset import read_catalog
 from fangxin.data.catalog.law import Laws
 from fangxin.data.errors import InputError, NotAllowed, WriterBusy
+from fangxin.data.keys.approval import Guard
 from fangxin.data.keys.founding import CREATING
 from fangxin.data.keys.roots.protocol import Root
 from fangxin.data.keys.roots.wrapped import WrappedRoot
@@ -208,7 +209,8 @@ def make_home(
     for holder in holders if (home / "keys" / CREATING).exists() and not (home / "keys" / "root").exists() else ():
         if isinstance(holder, WrappedRoot):
             holder.forget()  # what an interrupted `init` left with it, before any root was committed
-    with KeyTree.create(home / "keys", capacity=capacity, holders=holders) as tree:
+    guard = Guard(lifted=rehearsal)
+    with KeyTree.create(home / "keys", capacity=capacity, holders=holders, guard=guard) as tree:
         root = tree.commitment
     keys = SigningKeys.create(home / "keys", origin=origin)
     ledger = Ledger.create(home / "ledger", origin=origin, head=home / "ledger-head", keys=keys)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from ahocorasick_rs import BytesAhoCorasick
-from keys.vaults import Adversary, destroy, in_child, raw, refs
+from keys.vaults import LIFTED, Adversary, destroy, in_child, raw, refs
 
 from fangxin.data.errors import RootUnreachable
 from fangxin.data.keys.disclosure import disclosed
@@ -176,7 +176,7 @@ class KeeperContract(RootContract):
         assert root.generations() == (2,)
 
     def test_a_holder_that_is_away_says_so_and_stops_writes_only(self, tmp_path: Path) -> None:
-        with KeyTree.create(tmp_path / "vault", capacity=300, holders=[self.holder(tmp_path)]) as tree:
+        with KeyTree.create(tmp_path / "vault", capacity=300, holders=[self.holder(tmp_path)], guard=LIFTED) as tree:
             some = refs(5)
             tree.create_keys(some, [1])
             known = raw(tree, some)
@@ -201,7 +201,7 @@ class KeeperContract(RootContract):
 
     def test_nothing_of_fifty_destroyed_people_is_left_but_what_the_claim_says(self, tmp_path: Path) -> None:
         root = self.holder(tmp_path / "home")
-        with KeyTree.create(tmp_path / "home" / "vault", capacity=300, holders=[root]) as tree:
+        with KeyTree.create(tmp_path / "home" / "vault", capacity=300, holders=[root], guard=LIFTED) as tree:
             people = refs(200)
             tree.create_keys(people, [1])
             before, living = raw(tree, people[:50]), set(raw(tree, people[50:]).values())
@@ -222,7 +222,7 @@ class KeeperContract(RootContract):
 
     def test_a_kill_between_holder_and_anchor_leaves_all_or_nothing(self, tmp_path: Path) -> None:
         folder, people = tmp_path / "vault", refs(40)
-        with KeyTree.create(folder, capacity=300, holders=[self.holder(tmp_path)]) as tree:
+        with KeyTree.create(folder, capacity=300, holders=[self.holder(tmp_path)], guard=LIFTED) as tree:
             tree.create_keys(people, [1])
             known = raw(tree, people)
         gone = 0

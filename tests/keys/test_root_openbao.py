@@ -12,7 +12,7 @@ import pytest
 from contracts.root import KeeperContract
 from keys.kms_stand_in import ACCESS_KEY, serving
 from keys.root_servers import LABEL, Bao, softhsm
-from keys.vaults import Adversary, destroy, raw, refs
+from keys.vaults import LIFTED, Adversary, destroy, raw, refs
 
 from fangxin.data.errors import InputError, RootUnreachable, VaultDamaged
 from fangxin.data.keys.roots import shares
@@ -118,7 +118,7 @@ def test_a_root_in_four_holders_opens_with_all_of_them_and_dies_with_one(
             f"bao:{bao.url}/transit?token-file={bao.token_file}",
             f"kms:cn-north-1?endpoint={kms.url}",
         ]
-        with KeyTree.create(folder, capacity=300, holders=holders(addresses, folder)) as tree:
+        with KeyTree.create(folder, capacity=300, holders=holders(addresses, folder), guard=LIFTED) as tree:
             tree.create_keys(people, [1])
             known = raw(tree, people)
             thief = Adversary(tree, tmp_path / "copies")
