@@ -40,6 +40,7 @@ drill: setup
 	$(B)/python tests/journeys/worker_drill.py
 	$(B)/python tests/journeys/crash_drill.py
 	$(B)/python tests/journeys/scale_drill.py
+	$(B)/python tests/medium/loop_drill.py
 
 lock: .venv/bin/uv
 	$(B)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-header --no-annotate -q -o requirements.lock

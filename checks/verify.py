@@ -904,6 +904,7 @@ _TYPES: dict[str, dict[str, str]] = {  # a field with "?" may be absent
         "html": _HASH,
         "verdict": "erased|erased_with_retention|failed",
     },
+    "step.done": {"tag": _TAG, "step": _CODE, "note": _HASH},
     "package.published": {"digest": _HASH},
 }
 

@@ -1,9 +1,12 @@
 """Where the bytes of one file lie, and whether overwriting it in place would reach them.
 
-The kernel is asked (FIEMAP, inode flags, mount table, a write lease); nothing is changed by asking.
+The kernel is asked (FIEMAP, inode flags, mount table, a write lease), and a file system only counts as overwriting in
+place once a probe of ours stayed where it was; nothing is changed by asking.
 
 * Refused: another name, open or mapped elsewhere, extents that are shared, inline, encoded or unknown, a file system
-  that is not on the list, data that goes through a journal, immutable files. Each reason is a sentence to print.
+  that is not on the list or that moved the probe, data that goes through a journal, immutable files. Each reason is a
+  sentence to print.
+* The probe is random bytes in a file that never has a name: closing it, a kill or a power cut leaves nothing to sweep.
 * What overwriting may be called follows the device: a disk of its own, flash, or a virtual device.
 """
 
@@ -57,15 +60,16 @@ class Medium:
     claim: str
 
 
-def examine(fd: int) -> Medium:
+def examine(fd: int, folder: Path) -> Medium:
     """Say what the open file lies on and that overwriting it in place would reach its bytes; changes nothing.
 
-    Raises Refused: no regular file, another name, open or mapped elsewhere, a file system that is not on the list,
-    journalled data, immutable, or extents that are shared, inline, encoded or unknown.
+    `folder` lies on the same file system and takes the probe. Raises Refused: no regular file, another name, open or
+    mapped elsewhere, a file system that is not on the list or copies on writing, journalled data, immutable, or extents
+    that are shared, inline, encoded or unknown.
     """
     _one_name(fd)
     with _lease(fd):
-        return _examine(fd)
+        return _examine(fd, folder)
 
 
 # ---------------------------------------------------------------- being alone with a file
@@ -164,41 +168,49 @@ _UNFIT = {
     0x4: "they have no place on disk yet",
     0x8: "they are stored encoded (compressed)",
     0x80: "they are stored encrypted by the file system",
-    0x100: "they are not aligned to blocks",
-    0x200: "they lie inside the inode",
+    0x200: "they lie inside the inode",  # these two come with 0x100
     0x400: "they share a block with other files",
+    0x100: "they are not aligned to blocks",
     0x2000: "they are shared with a snapshot or a clone",
 }
 _FLAGS_IOCTL = 0x80086601  # FS_IOC_GETFLAGS
-_INODE_FLAGS = {0x10: "it is immutable", 0x20: "it is append-only", 0x4000: "its data goes through the journal"}
+_INODE_FLAGS = {
+    0x10: "it is immutable",
+    0x20: "it is append-only",
+    0x4000: "its data goes through the journal",
+    0x100000: "it is sealed (fs-verity)",
+}
 _OVERWRITABLE = ("ext4", "xfs")
+_COPYING = ("btrfs", "zfs", "bcachefs")  # also without data CoW: a snapshot brings it back
+_EXT4 = Path("/proc/fs/ext4")
 _VIRTUAL = ("QEMU", "VMware", "Msft", "VBOX", "Xen", "Google", "Amazon", "LIO-ORG", "VIRTUAL")
 
 
-def judge(fd: int, leased: bool) -> tuple[Medium | None, str]:
-    """The medium of a file we are alone with, or None and the reason why it refuses."""
+def judge(fd: int, leased: bool, folder: Path) -> tuple[Medium | None, str]:
+    """The medium of a file we are alone with, or None and the reason why it refuses; `folder` takes the probe."""
     try:
         if not leased:
             with _lease(fd):
                 pass
-        return _examine(fd), ""
+        return _examine(fd, folder), ""
     except Refused as no:
         return None, no.reason
 
 
-def _examine(fd: int) -> Medium:
-    """Judge file system, inode flags and extents; the caller is alone with the file."""
+def _examine(fd: int, folder: Path) -> Medium:
+    """Judge file system, inode flags, extents and the probe; the caller is alone with the file."""
     now = os.fstat(fd)
-    fs = _file_system(now.st_dev)
+    fs = _file_system(fd)
+    if fs in _COPYING:
+        raise Refused(f"copy-on-write: the file system {fs} writes elsewhere, so the old blocks keep their bytes")
     if fs not in _OVERWRITABLE:
         raise Refused(f"the file system {fs} is not known to overwrite in place (known: {', '.join(_OVERWRITABLE)})")
-    flags = bytearray(8)
     try:
-        fcntl.ioctl(fd, _FLAGS_IOCTL, flags)
+        flags = _inode_flags(fd)
     except OSError:
         raise Refused("the file system does not tell the flags of the file") from None
     for bit, words in _INODE_FLAGS.items():
-        if int.from_bytes(flags, "little") & bit:
+        if flags & bit:
             raise Refused(f"the file cannot be overwritten in place: {words}")
     if fs == "ext4":
         _not_journalled(now.st_dev)
@@ -206,10 +218,9 @@ def _examine(fd: int) -> Medium:
         raw = _extents(fd)
     except OSError:
         raise Refused("the file system does not tell where the bytes of the file lie") from None
-    for _, _, _, bits in raw:
-        for bit, words in _UNFIT.items():
-            if bits & bit:
-                raise Refused(f"the bytes do not lie plainly on blocks of their own: {words}")
+    if why := _unfit(raw):
+        raise Refused(f"the bytes do not lie plainly on blocks of their own: {why}")
+    _stays(fd, folder)
     rotational, physical = _device(now.st_dev)
     if rotational and physical:
         claim = (
@@ -218,6 +229,17 @@ def _examine(fd: int) -> Medium:
     else:
         claim = f"{fs}, {'virtual device' if not physical else 'flash'}: logical overwrite of addressable blocks"
     return Medium(fs, os.fstatvfs(fd).f_bsize, _merged(raw), rotational, claim)
+
+
+def _inode_flags(fd: int) -> int:
+    flags = bytearray(8)
+    fcntl.ioctl(fd, _FLAGS_IOCTL, flags)
+    return int.from_bytes(flags, "little")
+
+
+def _unfit(raw: Sequence[tuple[int, int, int, int]]) -> str:
+    """Why bytes on these extents cannot be reached by overwriting them, "" if they can."""
+    return next((words for *_, bits in raw for bit, words in _UNFIT.items() if bits & bit), "")
 
 
 def _extents(fd: int) -> list[tuple[int, int, int, int]]:
@@ -257,13 +279,67 @@ def within(extents: Extents, end: int) -> Extents:
     return tuple((a, b, min(c, end - a)) for a, b, c in extents if a < end)
 
 
-def _file_system(dev: int) -> str:
-    """The type of the file system with this device number, as the kernel's mount table names it."""
-    number = f"{os.major(dev)}:{os.minor(dev)}"
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-        left, _, right = line.partition(" - ")
-        if left.split()[2] == number:
-            return right.split()[0]
+# ---------------------------------------------------------------- the probe
+
+_PROBE = 4 * 4096  # bytes; more than any inode keeps inside
+_PROBED: dict[tuple[int, int], bool] = {}  # per device and file system id: whether the probe moved
+
+
+def _stays(fd: int, folder: Path) -> None:
+    """Raise Refused unless a probe on the file system of the open file, in `folder`, is overwritten where it lies.
+
+    Asked once per process and file system: copying is a property of the whole of it, as directories cannot set it on
+    those we know. What hindered the probe may pass, so it is not remembered.
+    """
+    key = (os.fstat(fd).st_dev, os.fstatvfs(fd).f_fsid)
+    if key not in _PROBED:
+        try:
+            _PROBED[key] = _moves(folder, key[0])
+        except OSError as broken:
+            raise Refused(
+                "it could not be tried whether the file system overwrites in place: "
+                f"{os.strerror(broken.errno or errno.EIO).lower()}"
+            ) from None
+    if _PROBED[key]:
+        raise Refused("copy-on-write: the probe's extents moved")
+
+
+def _moves(folder: Path, dev: int) -> bool:
+    """Write a few random blocks to a file without a name, overwrite them, and say whether they lie elsewhere then."""
+    fd = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(fd).st_dev != dev:
+            raise Refused("it could not be tried whether the file system overwrites in place: its folder is on another")
+        places = []
+        for _ in range(2):
+            if os.pwrite(fd, os.urandom(_PROBE), 0) != _PROBE:
+                raise OSError(errno.ENOSPC, "the probe found no room")
+            os.fsync(fd)
+            raw = _extents(fd)
+            lies = within(_merged(raw), _PROBE)
+            if why := _unfit(raw) or ("" if sum(n for *_, n in lies) == _PROBE else "their place is not told whole"):
+                raise Refused(f"the bytes of a probe do not lie plainly on blocks of their own: {why}")
+            places.append(lies)
+        return places[0] != places[1]
+    finally:
+        os.close(fd)
+
+
+# ---------------------------------------------------------------- file system and device
+
+
+def _file_system(fd: int) -> str:
+    """The type of the file system that the open file was reached through, as the kernel's mount table names it.
+
+    Found by mount id: the device number of a file is not always that of its mount (btrfs subvolumes, overlays).
+    """
+    with contextlib.suppress(OSError, ValueError):  # no /proc, or one that does not tell
+        told = Path(f"/proc/self/fdinfo/{fd}").read_text(encoding="ascii").split()
+        mount = told[told.index("mnt_id:") + 1]
+        for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            left, _, right = line.partition(" - ")
+            if left.split()[0] == mount:
+                return right.split()[0]
     return "unknown"
 
 
@@ -271,7 +347,7 @@ def _not_journalled(dev: int) -> None:
     """Raise Refused unless the kernel shows that this ext4 does not journal data (the mount table does not)."""
     name = _block(dev).name
     try:
-        options = Path(f"/proc/fs/ext4/{name}/options").read_text(encoding="utf-8").split()
+        options = (_EXT4 / name / "options").read_text(encoding="utf-8").split()
     except OSError:
         raise Refused("the system does not tell whether this ext4 journals data") from None
     if "data=journal" in options:

@@ -193,11 +193,14 @@ class Requests:
         row = self._one("SELECT sealed FROM part WHERE batch = ? AND name = ?", batch.id, name)
         return None if row is None or row[0] is None else self._open(batch.ref, row[0])
 
-    def done(self, batch_id: str, step: str, *, at: str, note: Mapping[str, Any]) -> None:
-        """Note that a step of the batch is complete; the first note stands. Notes hold counts and digests only."""
+    def done(self, batch_id: str, step: str, *, at: str, note: Mapping[str, Any], anew: bool = False) -> None:
+        """Note what a step of the batch came to; the first note stands, unless it is written `anew`.
+
+        Notes hold counts and digests only.
+        """
         with self._write() as db:
             db.execute(
-                "INSERT OR IGNORE INTO step VALUES(?,?,?,?)",
+                f"INSERT OR {'REPLACE' if anew else 'IGNORE'} INTO step VALUES(?,?,?,?)",
                 [batch_id, step, at, json.dumps(dict(note), sort_keys=True)],
             )
 

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -319,19 +320,41 @@ class Redaction:
 
 
 def redacted(value: str, texts: Iterable[str], filler: str) -> str:
-    """The value with every text replaced where it stands alone: `139…` inside `77139…` is somebody else's number.
-
-    A text that begins (ends) with an ASCII letter or digit has none directly before (after) it; the longest goes first.
-    """
+    """The value with every text replaced where it stands alone (see `edges`); the longest goes first."""
     words = sorted({text for text in texts if text}, key=lambda text: (-len(text), text))
     if not words:
         return value
-    edges = ("(?<![0-9A-Za-z])", "(?![0-9A-Za-z])")
-    alone = (
-        (edges[0] if _LETTER.match(word[0]) else "") + re.escape(word) + (edges[1] if _LETTER.match(word[-1]) else "")
-        for word in words
-    )
-    return re.sub("|".join(alone), lambda _found: filler, value)
+    whole = (f"(?<!{before}){re.escape(word)}(?!{after})" for word in words for before, after in [edges(word)])
+    return re.sub("|".join(whole), lambda _found: filler, value)
+
+
+def edges(text: str) -> tuple[str, str]:
+    """What may not stand directly before and after a text, or it is part of a longer one: two patterns.
+
+    `139…` inside `77139…` is somebody else's number, `wei@a.cn` inside `li.wei@a.cn` somebody else's address. Letters
+    around a number are no part of it (`tel139…`); letters and digits around a word are. A text that does not begin
+    (end) with an ASCII letter or digit has no edge there.
+    """
+    if "@" in text:
+        before, after = "[0-9A-Za-z._%+-]", r"(?:[0-9A-Za-z-]|\.[0-9A-Za-z])"
+    elif _NUMBER.fullmatch(text):
+        before, after = "[0-9]", "[0-9]" if text[-1].isdigit() else "[0-9A-Za-z]"
+    else:
+        before = after = "[0-9A-Za-z]"
+    return before if _LETTER.match(text[0]) else _NEVER, after if _LETTER.match(text[-1]) else _NEVER
+
+
+def stands_alone(body: bytes | memoryview, start: int, end: int, low: int = 0, high: int | None = None) -> bool:
+    """Whether the UTF-8 text at [start, end) of [low, high) is whole there, and not part of a longer one."""
+    before, after = edges(bytes(body[start:end]).decode(errors="replace"))
+    if start > low and _compiled(before).match(body, start - 1):
+        return False
+    return not _compiled(after).match(body, end, len(body) if high is None else high)
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[bytes]:
+    return re.compile(pattern.encode())
 
 
 def by_position(redaction: Redaction) -> dict[int, list[str]]:
@@ -343,6 +366,8 @@ def by_position(redaction: Redaction) -> dict[int, list[str]]:
 
 
 _LETTER = re.compile("[0-9A-Za-z]")
+_NUMBER = re.compile(r"[^A-Za-z@]*[0-9][Xx]?")  # digits, however they are grouped
+_NEVER = "(?!)"  # matches nowhere
 
 
 @dataclass(frozen=True)
@@ -487,8 +512,11 @@ class Store(Protocol):
         """Drop the records kept for resuming `batch`, once its outcomes are in the ledger."""
         ...
 
-    def plant(self, collection: Collection, row: Mapping[str, Any]) -> None:
-        """Add one row (the canary's) in the way new data arrives in this store; idempotence is the caller's."""
+    def plant(self, rows: Sequence[tuple[Collection, Mapping[str, Any]]]) -> None:
+        """Add rows (the canary's) in the way new data arrives in this store, each unit opened once for all of them.
+
+        Idempotence is the caller's: after a kill some of the rows may stand.
+        """
         ...
 
     def rewrite(self, fields: Mapping[str, Sequence[str]], turn: Turn, *, batch: str) -> Iterator[Erasure]:

@@ -1,22 +1,25 @@
 """A batch between its steps: opened again, what is done, what was noted, and the plan that lies sealed.
 
-A step remembers that it is done by a note of counts and digests; rows and identities are sealed parts. Nothing of
-either is handed from one step to the next but the batch id.
+The ledger says which steps are done, so `resume` goes on from there; a step's note of counts and digests lies in the
+requests store, and the ledger holds its keyed digest. Rows and identities are sealed parts. Nothing of either is
+handed from one step to the next but the batch id.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from fangxin.data.errors import NotAllowed
+from fangxin.data.errors import DoesNotHold, NotAllowed
 from fangxin.data.requests import Batch
 from fangxin.data.vocabulary import Unit
 from fangxin.flows.estate import Estate, estate_of
+from fangxin.flows.evidence import DONE, mark, record
 from fangxin.flows.frames import pack, unpack
 from fangxin.flows.plan import Plan
 
@@ -34,7 +37,7 @@ def opened(batch_id: str) -> tuple[Estate, Batch]:
     """
     estate = estate_of(batch_id)
     batch = estate.requests.batch(batch_id)
-    if batch.state == "open" and estate.requests.note(batch.id, "publish") is None:
+    if batch.state == "open" and outcome(estate, batch, "publish") is None:
         _unchanged(estate, batch)
     return estate, batch
 
@@ -46,14 +49,46 @@ def grounds(estate: Estate) -> dict[str, Any]:
 
 def is_done(estate: Estate, batch: Batch, step: str) -> bool:
     """Whether a step has nothing left to do."""
-    return batch.state != "open" or estate.requests.note(batch.id, step) is not None
+    return batch.state != "open" or outcome(estate, batch, step) is not None
+
+
+def outcome(estate: Estate, batch: Batch, step: str) -> Mapping[str, Any] | None:  # Any: JSON
+    """What a step came to; None until the ledger says that it is done.
+
+    DoesNotHold where the ledger says so and the requests store does not have that note: an older copy of it, or
+    another's. While a batch is being closed its secret is dead and with it its tags: then the note alone is left.
+    """
+    note = estate.requests.note(batch.id, step)
+    if not batch.secret:
+        return note
+    tagged = mark(batch, DONE[step])
+    found = estate.ledger.find([tagged])
+    if tagged not in found:
+        return None
+    if note is None or found[tagged][1]["note"] != _digest(batch, step, note):
+        raise DoesNotHold(
+            f"{step}: the ledger says that it is done, the requests store does not know its outcome",
+            hint="requests.db is older than the ledger: put the newest copy back, then `fangxin resume`",
+        )
+    return note
 
 
 def finish(estate: Estate, batch: Batch, step: str, **note: Any) -> None:
-    """Note that a step is done: its counts, how often the most opened unit was opened, how long it took."""
+    """A step is done: note its counts, how often the most opened unit was opened, how long it took; then the ledger.
+
+    A step that is killed before the ledger knows runs again, and its note is written anew.
+    """
     seconds = round(time.monotonic() - estate.since, 3)
     told = {**note, "opened": estate.meter.most(), "seconds": seconds}
-    estate.requests.done(batch.id, step, at=estate.minute, note=told)
+    estate.requests.done(batch.id, step, at=estate.minute, note=told, anew=True)
+    digest = _digest(batch, step, estate.requests.note(batch.id, step) or {})
+    record(estate, [{"type": "step.done", "tag": mark(batch, DONE[step]), "step": step, "note": digest}])
+
+
+def _digest(batch: Batch, step: str, note: Mapping[str, Any]) -> str:
+    """Keyed, because counts are few: whoever reads the ledger could try them all."""
+    text = json.dumps([step, dict(note)], sort_keys=True, separators=(",", ":"))
+    return hmac.new(batch.secret, b"step" + text.encode(), hashlib.sha256).hexdigest()
 
 
 def is_approved(batch: Batch) -> bool:
@@ -66,7 +101,7 @@ def approved_plan(estate: Estate, batch: Batch) -> Plan:
 
     A plan whose units were located again (flows/relocate.py) has a digest of its own, noted as it was accepted.
     """
-    noted = estate.requests.note(batch.id, "plant")
+    noted = outcome(estate, batch, "plant")
     if noted is None or not is_approved(batch):
         raise NotAllowed("no approved plan stands for this batch", hint="`fangxin erase … --yes` approves one")
     times = relocations(estate, batch)

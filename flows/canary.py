@@ -40,7 +40,7 @@ def _value(kind: str) -> str:
         body = (
             "11010119" + f"{50 + secrets.randbelow(49)}0{1 + secrets.randbelow(9)}1{secrets.randbelow(9)}" + _digits(3)
         )
-        return body + ric.calc_check_digit(body)
+        return body + str(ric.calc_check_digit(body + "0"))
     if kind == "bank_card":
         body = "62" + _digits(16)
         return body + luhn.calc_check_digit(body)
@@ -81,19 +81,18 @@ def plant(estate: Estate, identities: tuple[Identity, ...], *, but: Collection_[
     """Plant one row of a persona in every collection that can be erased, but for those where it stands already."""
     known = {i.kind: i.value for i in identities}
     planted = {}
-    for collection in estate.catalog.collections:
-        store = estate.store_of(collection.address)
-        if (
-            collection.address in but
-            or not store.capabilities.plant
-            or collection.mode is Mode.KEEP
-            or not _ours(estate, collection)
-        ):
-            continue
-        stored = store.fields(collection)
-        row = _row(estate, collection, stored, known)
-        store.plant(collection, row)
-        planted[collection.address] = 1
+    for store in estate.stores:
+        wanted = [
+            c
+            for c in estate.catalog.collections
+            if estate.store_of(c.address) is store
+            and c.address not in but
+            and store.capabilities.plant
+            and c.mode is not Mode.KEEP
+            and _ours(estate, c)
+        ]
+        store.plant([(c, _row(estate, c, store.fields(c), known)) for c in wanted])
+        planted.update(dict.fromkeys((c.address for c in wanted), 1))
     return planted
 
 

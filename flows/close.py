@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fangxin.data.errors import NotAllowed
-from fangxin.flows.batch import opened
+from fangxin.flows.batch import opened, outcome
 from fangxin.flows.destroy_keys import forget
 
 
@@ -12,7 +12,7 @@ def close(batch_id: str) -> None:
     estate, batch = opened(batch_id)
     if batch.state != "open":
         return
-    if estate.requests.note(batch.id, "publish") is None:
+    if outcome(estate, batch, "publish") is None:
         raise NotAllowed("a batch is closed after its certificates", hint="fangxin resume")
     forget(estate, batch)
     estate.requests.finish(batch.id, state="closed")

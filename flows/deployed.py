@@ -9,7 +9,7 @@ takes two seconds and 80 MB, and neither `fangxin resume` nor `locate` has any u
 
 from __future__ import annotations
 
-from prefect import flow
+from prefect import Flow, flow
 
 from fangxin.flows import erase as journey
 from fangxin.flows.batch import Step
@@ -42,46 +42,26 @@ def due() -> None:
         raise StepFailed(", ".join(sorted(failed)))
 
 
-@flow(name="locate", persist_result=False, validate_parameters=False)
-@discreet
-def locate(batch_id: str) -> None:
-    """Locate alone."""
-    _alone(journey.locate, batch_id)
+def _single(one: Step) -> Flow[[str], None]:
+    """The flow of one step alone, with the home for itself; what a step demands, it demands itself."""
+
+    def work(batch_id: str) -> None:
+        with alone(home_from(None)):
+            journey.run_step(one, batch_id)
+
+    work.__doc__ = one.__doc__
+    return flow(name=one.__name__, persist_result=False, validate_parameters=False)(discreet(work))
 
 
-@flow(name="export", persist_result=False, validate_parameters=False)
-@discreet
-def export(batch_id: str) -> None:
-    """Export alone."""
-    _alone(journey.export, batch_id)
-
-
-@flow(name="destroy_keys", persist_result=False, validate_parameters=False)
-@discreet
-def destroy_keys(batch_id: str) -> None:
-    """Key destruction alone; demands an approved plan."""
-    _alone(journey.destroy_keys, batch_id)
-
-
-@flow(name="overwrite", persist_result=False, validate_parameters=False)
-@discreet
-def overwrite(batch_id: str) -> None:
-    """Overwriting alone; demands an approved plan and dead keys."""
-    _alone(journey.overwrite, batch_id)
-
-
-@flow(name="validate", persist_result=False, validate_parameters=False)
-@discreet
-def validate(batch_id: str) -> None:
-    """Validation alone."""
-    _alone(journey.validate, batch_id)
-
-
-@flow(name="publish", persist_result=False, validate_parameters=False)
-@discreet
-def publish(batch_id: str) -> None:
-    """Publishing alone; demands a validation."""
-    _alone(journey.publish, batch_id)
+locate = _single(journey.locate)
+plant = _single(journey.plant)
+baseline = _single(journey.baseline)
+export = _single(journey.export)
+destroy_keys = _single(journey.destroy_keys)
+overwrite = _single(journey.overwrite)
+validate = _single(journey.validate)
+publish = _single(journey.publish)
+close = _single(journey.close)
 
 
 def run_erase(batch_id: str) -> None:
@@ -93,12 +73,6 @@ def _erase(batch_id: str) -> None:
     """Every step as a task, in order."""
     for one in journey.STEPS:
         step(_asked(one)).with_options(name=one.__name__)(batch_id)
-
-
-def _alone(one: Step, batch_id: str) -> None:
-    """One step, with the home for itself."""
-    with alone(home_from(None)):
-        journey.run_step(one, batch_id)
 
 
 def _asked(one: Step) -> Step:

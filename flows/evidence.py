@@ -16,6 +16,9 @@ from fangxin.reports.ledger.entries import Entry, tag
 OPENED, VERIFIED, LOCATED, EXPORTED, APPROVED, ISSUED, RETAINED = 0, 1, 2, 3, 4, 5, 16
 # Places of a batch's entries; a store has two, from STORES on.
 KEYS_INTENDED, KEYS_DESTROYED, VALIDATED, CLOSE_INTENDED, CLOSED, STORES = 0, 1, 2, 4, 5, 64
+DONE = {name: 16 + n for n, name in enumerate((
+    "locate", "plant", "baseline", "export", "destroy_keys", "overwrite", "validate", "publish",
+))}  # fmt: skip
 # Places that no number of stores reaches: a round of validation has 2**16 of them, a store one in each.
 RELOCATED, RESIDUES, ANSWERS, ROUND = 2**31, 2**32, 2**40, 2**16
 

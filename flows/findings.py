@@ -11,14 +11,17 @@ Kinds whose values others also have (names, ids of shared things) are judged by 
 from __future__ import annotations
 
 import hashlib
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from fangxin.checks.residue.patterns import Needles, needles_for
+from fangxin.checks.residue.patterns import Needles, needles_for, spellings
 from fangxin.checks.residue.scan import Scan, scan, walk
 from fangxin.data.catalog.identity import Question, searched
 from fangxin.data.errors import DoesNotHold
@@ -33,6 +36,7 @@ from fangxin.data.vocabulary import (
     Method,
     Mode,
     Store,
+    stands_alone,
 )
 from fangxin.flows.estate import Estate
 from fangxin.flows.frames import each, pack, tuples, unpack
@@ -52,7 +56,7 @@ _BLANKED = (Mode.OVERWRITE, Mode.MASK, Mode.DELETE, Mode.CRYPTO_ERASE)
 class Sight:
     """What one scan saw: hits per subject, place, column and identity; bytes and units read; what it could not open."""
 
-    hits: pd.DataFrame = field(repr=False)  # place, container, column, subject, identity, hits
+    hits: pd.DataFrame = field(repr=False)  # place, container, column, subject, identity, inside, hits, most
     read: Mapping[str, int]  # bytes read per place
     not_examinable: tuple[tuple[str, str], ...]
     patterns: int
@@ -153,7 +157,7 @@ def _claims(estate: Estate, places: Iterable[str]) -> dict[str, tuple[str, ...]]
 def sight(found: Scan, wanted: Needles, claims: Mapping[str, tuple[str, ...]]) -> Sight:
     """Reduce a scan to what findings need."""
     hits = found.hits.to_pandas()
-    keys = ["place", "container", "column", "subject", "identity"]
+    keys = ["place", "container", "column", "subject", "identity", "inside"]
     # One occurrence of a value may match in several forms, but in each form only once: `most` bounds occurrences.
     grouped = hits.groupby(keys, as_index=False, sort=True).agg(hits=("hits", "sum"), most=("hits", "max"))
     coverage = found.coverage.to_pandas().groupby("place")["bytes_read"].sum()
@@ -172,13 +176,18 @@ def sight(found: Scan, wanted: Needles, claims: Mapping[str, tuple[str, ...]]) -
 
 
 def sighted(catalog: Catalog, plan: Plan, seen: Sight) -> dict[tuple[int, str], int]:
-    """What the baseline saw, per subject and collection.
+    """What the baseline saw, per subject and collection; what looks like part of a longer value only beside rows.
 
     Where a row was located by a value that is searched by its bytes, only bytes count, and only where they can be
     nothing else than that collection's; rows located by other values (short numbers, names of things, values under
     keys) are judged by record: they count themselves.
     """
-    found = _sums(h for h in _attributed(seen, _known(catalog, plan)) if h.certain)
+    located = set(tuples(plan.fates, "subject", "collection"))
+    found = _sums(
+        h
+        for h in _attributed(seen, _known(catalog, plan))
+        if h.certain and (not h.inside or (h.subject, h.address) in located)
+    )
     facts, _kinds = searchable(catalog, plan.facts)
     long = {(s, k) for s, k, v in tuples(facts, "subject", "kind", "value") if len(v.encode()) >= _SHORTEST}
     for subject, address, rows in each(plan.fates, "subject", "collection"):
@@ -227,12 +236,16 @@ def strays(estate: Estate, plan: Plan, seen: Sight) -> tuple[str, ...]:
         if f.matches or f.data_type == "text" or (f.mode in _BLANKED and f.retention is None)
     }
     found = set()
-    for hit in _attributed(seen, _known(estate.catalog, plan)):
+    everything = list(_attributed(seen, _known(estate.catalog, plan)))
+    longer = _longer(estate, everything)
+    for hit in everything:
         outside = hit.place not in units and not hit.place.startswith((f"{HOME}/",)) and not _own_file(hit.place)
         if hit.foreign:
             found.add(f"{hit.place}: table {_table(hit.container)}, which no collection names")
         elif outside:
             found.add(f"{hit.place}: a file that no collection names")
+        elif hit.inside and longer.get((hit.place, hit.fact)):
+            continue  # somebody else's longer value
         elif hit.certain and hit.column and (hit.address, hit.column) not in declared:
             unit = hit.place.removeprefix(f"{store_of[hit.address]}/")
             if (hit.subject, hit.address, unit) in stay:
@@ -433,6 +446,7 @@ class _Hit:
     most: int  # of one form: no more occurrences than that
     certain: bool
     foreign: bool  # in a table that no collection names
+    inside: bool  # as far as its neighbours tell, part of a longer value
 
 
 def _known(catalog: Catalog, plan: Plan) -> list[tuple[str, str]]:
@@ -447,15 +461,16 @@ def _attributed(seen: Sight, known: Sequence[tuple[str, str]]) -> Iterator[_Hit]
     A decoded SQLite row names its table; the raw pages of a database, a journal, a sidecar or our own home do not
     name a collection: afterwards such hits count against every one of the place, before they count for none.
     """
-    columns = ("place", "container", "column", "subject", "identity", "hits", "most")
-    for place, container, column, subject, identity, hits, most in tuples(seen.hits, *columns):
+    columns = ("place", "container", "column", "subject", "identity", "hits", "most", "inside")
+    for place, container, column, subject, identity, hits, most, inside in tuples(seen.hits, *columns):
         addresses = seen.claims.get(place, seen.claims[""])
         table = _table(container)
         own = tuple(a for a in addresses if a.split("/", 1)[1] == table)
         foreign = table is not None and not own
         for address in own or addresses:
             certain = bool(own) or (len(addresses) == 1 and not foreign)
-            yield _Hit(subject, address, place, container, column, known[identity], hits, most, certain, foreign)
+            fact = known[identity]
+            yield _Hit(subject, address, place, container, column, fact, hits, most, certain, foreign, inside)
 
 
 def _explained(estate: Estate, seen: Iterable[_Hit], again: Again, stands: pd.DataFrame) -> Iterator[_Hit]:
@@ -463,7 +478,7 @@ def _explained(estate: Estate, seen: Iterable[_Hit], again: Again, stands: pd.Da
 
     Where the bytes do not name a field, only whole rows can be explained (text, and the pages of a database); in
     text no more occurrences than such rows hold. What stands in a table nobody catalogued, in free pages, footers,
-    sidecars or names is never explained by a row.
+    sidecars or names is never explained by a row. Nor is part of a longer value a hit: a cell has to hold that value.
     """
     names = {c.address: s.name for s in estate.stores for c in s.collections}
     free = {(c.address, f.name) for c in estate.catalog.collections for f in c.fields if f.data_type == "text"}
@@ -477,14 +492,60 @@ def _explained(estate: Estate, seen: Iterable[_Hit], again: Again, stands: pd.Da
         exact.add((collection, place, name, (kind, value)))
         more = float("inf") if (collection, name) in free else 1.0
         room[(place, (kind, value))] = room.get((place, (kind, value)), 0.0) + more
+    seen = list(seen)
+    longer = _longer(estate, seen)
     for hit in seen:
         if hit.foreign or hit.container in ("sqlite:free", "name"):
             continue
-        pages = hit.container == "sqlite:page"
+        if hit.inside and (others := longer.get((hit.place, hit.fact), 0)):
+            if hit.column or hit.container.startswith("sqlite") or hit.most <= others:
+                yield hit
+            continue
+        pages = hit.container.startswith(("sqlite:page", "sqlite:index="))
         text = not hit.column and not pages and not hit.container.startswith("parquet")
         left = room.get((hit.place, hit.fact), 0.0)
         if (hit.address, hit.place, hit.column, hit.fact) in exact or (pages and left) or (text and hit.most <= left):
             yield hit
+
+
+def _longer(estate: Estate, hits: Iterable[_Hit]) -> dict[tuple[str, tuple[str, str]], int]:
+    """How often a value stands in cells as a part of longer ones, per place and value; 0 is left out.
+
+    Asked only of places where bytes look like that: their cells are read once more, and a cell says where a value ends.
+    """
+    wanted: dict[str, set[tuple[str, str]]] = {}
+    for hit in hits:
+        if hit.inside and not hit.foreign:
+            wanted.setdefault(hit.place, set()).add(hit.fact)
+    found: Counter[tuple[str, tuple[str, str]]] = Counter()
+    for store in estate.stores:
+        places = {f"{store.name}/{u.name}" for u in store.units()} & wanted.keys()
+        asked = {c.address: store.fields(c).names for c in store.collections} if places else {}
+        for _address, rows in store.scan(asked) if asked else ():
+            place = f"{store.name}/{rows.unit}"
+            for column in rows.columns.columns if place in places else ():
+                for fact in wanted[place]:
+                    found[place, fact] += _parts(column, fact)
+    return {key: n for key, n in found.items() if n}
+
+
+def _parts(column: pa.Array, fact: tuple[str, str]) -> int:
+    """How often a value stands in the cells of a column as part of a longer one."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return 0
+    found = 0
+    texts = sorted(set(spellings(Identity(*fact)).values()), key=len)
+    for n, text in enumerate(texts):
+        if any(shorter in text for shorter in texts[:n]):
+            continue  # counted with the shorter one
+        cells = column.filter(pc.fill_null(pc.match_substring(column, text), fill_value=False))
+        for cell in cells.to_pylist():
+            body, word = cell.encode(), text.encode()
+            starts = (m.start() for m in re.finditer(re.escape(word), body))
+            found += sum(not stands_alone(body, at, at + len(word)) for at in starts)
+    return found
 
 
 def _sums(hits: Iterable[_Hit]) -> dict[tuple[int, str], int]:

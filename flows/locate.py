@@ -65,10 +65,13 @@ def locate(batch_id: str) -> None:
     finish(estate, batch, "locate", rows=len(plan.fates), hops=found.hops, stopped=found.stopped, digest=found.digest)
 
 
-def find(estate: Estate, cohort: Cohort) -> Closure:
-    """Find every row of the cohort in every collection of the catalog; counts openings under the step `locate`."""
+def find(estate: Estate, cohort: Cohort, *, whole: bool = False) -> Closure:
+    """Find every row of the cohort in every collection of the catalog.
+
+    `whole`: its identities are all there are, so each unit is opened once (data/catalog/identity.py).
+    """
     seeds = frozenset(i.kind for s in cohort.subjects for i in s.identities)
-    return closure(estate.catalog, cohort, Look(estate, open_kinds=seeds))
+    return closure(estate.catalog, cohort, Look(estate, open_kinds=seeds), whole=whole)
 
 
 class Look:

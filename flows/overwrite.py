@@ -21,6 +21,7 @@ from fangxin.flows.batch import (
     is_done,
     keep_relocated,
     opened,
+    outcome,
     pack_states,
     relocations,
     unpack_states,
@@ -38,7 +39,7 @@ def overwrite(batch_id: str) -> None:
     if is_done(estate, batch, "overwrite"):
         return
     plan = approved_plan(estate, batch)
-    if estate.requests.note(batch.id, "destroy_keys") is None:
+    if outcome(estate, batch, "destroy_keys") is None:
         raise NotAllowed("keys are destroyed before bytes", hint="run destroy_keys first")
     estate.meter.step = "overwrite"
 
@@ -68,9 +69,11 @@ def carry_out(
             written = foreign(store, work, batch=batch)
             if written:
                 again = relocate(estate, plan, store, written, states)
+                work = orders(estate.catalog, again.plan, [store], again.states).get(store.name, [])
+                estate.meter.step = "rehearse"  # what was rehearsed before is not what lies there now
+                store.rehearse([one for one in work if states.get((store.name, one.unit.name)) != one.unit])
                 changed(again)
                 plan, states = again.plan, again.states
-                work = orders(estate.catalog, plan, [store], states).get(store.name, [])
                 estate.meter.step = "overwrite"
             done = _store(estate, batch, plan, store, number, work)
         else:

@@ -43,16 +43,18 @@ def plant(batch_id: str) -> None:
             raise NotAllowed("a store changed after it was located", hint="stop its writers, then run this again")
         estate.requests.done(batch.id, "planting", at=estate.minute, note={})
     one = estate.requests.requests(batch.id)[-1]
-    estate.meter.step = "plant"
-    cohort = Cohort((Subject(one.id, one.identities),))
     for store in estate.stores:
         store.recover(batch=batch.id)
     persona = canaries.persona(estate.catalog, one.identities)
+    cohort = Cohort((Subject(one.id, persona),))
     standing: set[str] = set()
     if interrupted:  # some rows may stand already: they are not planted twice
-        standing = set(find(estate, Cohort((Subject(one.id, persona),))).traces["collection"].to_pylist())
+        estate.meter.step = "plant-again"
+        standing = set(find(estate, cohort, whole=True).traces["collection"].to_pylist())
+    estate.meter.step = "plant"
     planted = canaries.plant(estate, persona, but=standing)
-    found = find(estate, cohort)
+    estate.meter.step = "plant-locate"
+    found = find(estate, cohort, whole=True)
     planted = {a: 1 for a in [*planted, *standing]}
     mine = _numbered(decide_canary(estate.catalog, found), one.number)
     plan = join(people, mine, digest="")

@@ -19,7 +19,7 @@ import fangxin
 from fangxin.data.errors import DoesNotHold
 from fangxin.data.requests import Batch, Request
 from fangxin.data.vocabulary import Mode
-from fangxin.flows.batch import approved_plan, finish, is_done, opened
+from fangxin.flows.batch import approved_plan, finish, is_done, opened, outcome
 from fangxin.flows.estate import LAWS, SCHEMAS, Estate
 from fangxin.flows.evidence import ISSUED, VALIDATED, load_sources, mark, record
 from fangxin.flows.findings import Sight, searchable
@@ -171,7 +171,7 @@ def software() -> Software:
 
 def _story(estate: Estate, batch: Batch) -> Story:
     steps = ("plant", "export", "destroy_keys", "overwrite", "validate")
-    notes = {s: estate.requests.note(batch.id, s) or {} for s in steps}
+    notes = {s: outcome(estate, batch, s) or {} for s in steps}
     validated = estate.ledger.find([mark(batch, VALIDATED)])
     index = next((str(i) for i, _e in validated.values()), None)
     return Story(

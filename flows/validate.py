@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fangxin.data.errors import DoesNotHold
 from fangxin.data.requests import Batch
-from fangxin.flows.batch import approved_plan, finish, is_done, opened
+from fangxin.flows.batch import approved_plan, finish, is_done, opened, outcome
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import ANSWERS, RESIDUES, ROUND, VALIDATED, mark, record
 from fangxin.flows.findings import Sight, account, findings, left, locate_again, look, needles
@@ -70,7 +70,7 @@ def validate(batch_id: str) -> None:
         "hits": int(table["hits_after"].sum()),
         "canaries": len(planted),
         "scanner": after.scanner,
-        "baseline": str((estate.requests.note(batch.id, "baseline") or {}).get("digest")),
+        "baseline": str((outcome(estate, batch, "baseline") or {}).get("digest")),
         "findings": digest,
     }
     record(estate, [entry])

@@ -9,7 +9,8 @@ recursively. What each container label means:
   refers to them); `parquet:values`: columns whose encoding hides values, decoded; `parquet:header`: page headers
   and packed bodies as stored; `parquet:statistics`, `parquet:index`, `parquet:bloom`, `parquet:key-value`,
   `parquet:footer` and `parquet:gap`: the rest, so that every byte of the file belongs to one of them.
-* `sqlite:table=t`: values of living rows by column, overflow chains joined; `sqlite:free`: pages on the free list
+* `sqlite:table=t`: values of living rows by column, overflow chains joined; `sqlite:index=t`: what a full-text index
+  keeps of another table's rows; `sqlite:free`: pages on the free list
   and unallocated bytes inside pages, which belong to no row; `sqlite:page`: the whole file as it lies, both at once.
 * `arrow:column`: buffers of Arrow IPC and Feather files.
 
@@ -475,6 +476,7 @@ class _Carver:
                 table = raw_table.decode("utf-8", "replace")
                 rows = database.execute("SELECT name FROM pragma_table_xinfo(?) WHERE hidden <> 1", (table,)).fetchall()
                 columns = [name.decode("utf-8", "replace") for (name,) in rows]
+                place = _in(label, _table_or_index(database, table))
                 # Names come from the file and are quoted as identifiers; numbers become decimal text here.
                 wanted = ", ".join(f"ifnull(CAST({_quoted(c)} AS BLOB), x'')" for c in columns)
                 cursor = database.execute(f"SELECT {wanted} FROM {_quoted(table)}")  # noqa: S608
@@ -485,9 +487,8 @@ class _Carver:
                     for column, values in zip(columns, zip(*batch, strict=True), strict=True):
                         joined = b"\n".join(values)
                         self._spend(len(joined))
-                        yield from self._leaf(
-                            joined, _in(label, f"sqlite:table={table}"), column, depth, offsets[column]
-                        )
+                        named = "" if "sqlite:index=" in place else column  # an index has no columns of anybody's
+                        yield from self._leaf(joined, place, named, depth, offsets[column])
                         offsets[column] += len(joined) + 1
                         size += len(joined)
                     rows_at_once = max(1, min(10_000, self.limits.chunk * len(batch) // (size + 1)))
@@ -504,6 +505,23 @@ class _Carver:
         if isinstance(file, OpenFile):
             return sqlite3.connect(f"file:/proc/self/fd/{file.fd}?mode=ro&immutable=1", uri=True)
         raise NotExaminable(f"a database of {file.size} bytes lies in another container")
+
+
+def _table_or_index(database: sqlite3.Connection, table: str) -> str:
+    """How the rows of a table are labelled: those in which a full-text index keeps its words are the index's own.
+
+    What else a virtual table keeps (`_content`, the texts of an R-tree) stands nowhere else: it is that table's own.
+    """
+    listed = dict(database.execute("SELECT name, type FROM pragma_table_list WHERE schema = 'main'").fetchall())
+    if listed.get(table.encode()) != b"shadow":
+        return f"sqlite:table={table}"
+    owners = [n.decode("utf-8", "replace") for n, kind in listed.items() if kind == b"virtual"]
+    owner = max((o for o in owners if table.startswith(f"{o}_")), key=len, default=table)
+    words = table.removeprefix(f"{owner}_") in _WORDS
+    return f"sqlite:index={owner}" if words else f"sqlite:table={owner}"
+
+
+_WORDS = ("data", "idx", "docsize", "config", "segments", "segdir", "stat")  # of FTS5, FTS4 and FTS3
 
 
 class _Seen(NamedTuple):

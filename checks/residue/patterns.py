@@ -36,7 +36,7 @@ from ahocorasick_rs import BytesAhoCorasick, Implementation
 from cryptography.hazmat.primitives import hashes
 
 from fangxin.data.catalog.kinds import stored_forms
-from fangxin.data.vocabulary import Identity, IdentityFormat
+from fangxin.data.vocabulary import Identity, IdentityFormat, stands_alone
 
 SHORTEST = 8  # bytes of a needle
 SHORTEST_IN_SQLITE = 6  # bytes of a number in a SQLite record
@@ -77,15 +77,22 @@ class Form:
     sqlite_only: bool = False
     random: bool = False  # a digest: its first bytes are enough for the automaton, the rest is compared on a hit
     whole: bytes = field(default=b"", repr=False)  # of a fragment: where all of it stands, the fragment is not counted
+    folded: bool = False  # ASCII letters in any case; `data` is the lower one
+    text: bool = False  # as people write it, in UTF-8: what stands around it may show that it is part of a longer text
 
 
 @dataclass(frozen=True)
 class Hits:
-    """Where needles were found: `needle[i]` ends before `end[i]` and starts at `start[i]` of the searched bytes."""
+    """Where needles were found: `needle[i]` ends before `end[i]` and starts at `start[i]` of the searched bytes.
+
+    `inside[i]`: the bytes around it look as if it were part of a longer number, address or word. Only who knows where a
+    value begins and ends can tell: in a page of a database the neighbour may be another value.
+    """
 
     needle: _Ints
     start: _Ints
     end: _Ints
+    inside: npt.NDArray[np.bool_]
 
 
 class Needles:
@@ -100,10 +107,9 @@ class Needles:
         self.breadth = breadth
         self.omitted: Mapping[str, int] = dict(sorted(omitted.items()))
         self.longest = max((max(len(f.data), len(f.whole)) for f in self._forms), default=0)
-        self._everywhere = np.array([i for i, f in enumerate(self._forms) if not f.sqlite_only], dtype=np.int64)
-        self._in_sqlite = np.array([i for i, f in enumerate(self._forms) if f.sqlite_only], dtype=np.int64)
-        self._machine = _automaton([self._forms[i] for i in self._everywhere])
-        self._machine_in_sqlite = _automaton([self._forms[i] for i in self._in_sqlite])
+        self._exact = self._machine_of(lambda f: not f.sqlite_only and not f.folded)
+        self._folded = self._machine_of(lambda f: f.folded)
+        self._in_sqlite = self._machine_of(lambda f: f.sqlite_only)
         self._doubtful = np.array(
             [bool(f.before[0] or f.after[0] or f.random or f.whole) for f in self._forms], dtype=bool
         )
@@ -135,18 +141,22 @@ class Needles:
 
     @property
     def margin(self) -> int:
-        """Bytes by which two pieces of one stream must overlap so that every hit is seen whole, with its neighbour."""
-        return self.longest + 1
+        """Bytes by which two pieces of one stream must overlap so that every hit is seen whole, with its neighbours."""
+        return self.longest + 2
 
     def find(self, data: bytes | memoryview, *, sqlite: bool = False) -> Hits:
         """Every occurrence, nested and overlapping ones included; with `sqlite`, only the numbers of 6 bytes."""
-        machine, numbers = (self._machine_in_sqlite, self._in_sqlite) if sqlite else (self._machine, self._everywhere)
         data = memoryview(data).cast("B")  # Arrow's buffers come as signed bytes
-        found = machine.find_matches_as_indexes(data, overlapping=True) if machine else []
-        if not found:
-            return Hits(*(np.empty(0, np.int64) for _ in range(3)))
-        table = np.array(found, dtype=np.int64)
-        needle, start, end = numbers[table[:, 0]], table[:, 1], table[:, 2]
+        if sqlite:
+            table = self._in_sqlite(data)
+        else:
+            table = self._exact(data)
+            if self._folded:
+                table = np.concatenate([table, self._folded(bytes(data).lower())])
+        if not len(table):
+            none = np.empty(0, np.int64)
+            return Hits(none, none, none, np.empty(0, np.bool_))
+        needle, start, end = table.T.copy()
         doubtful = np.flatnonzero(self._doubtful[needle])
         if len(doubtful):
             keep = np.ones(len(needle), dtype=bool)
@@ -155,7 +165,14 @@ class Needles:
                 end[i] = start[i] + len(form.data)
                 keep[i] = self._fits(form, data, int(start[i]), int(end[i]))
             needle, start, end = needle[keep], start[keep], end[keep]
-        return Hits(needle, start, end)
+        inside = [
+            self._forms[n].text and not stands_alone(data, s, e)
+            for n, s, e in zip(needle.tolist(), start.tolist(), end.tolist(), strict=True)
+        ]
+        return Hits(needle, start, end, np.array(inside, np.bool_))
+
+    def _machine_of(self, wanted: Callable[[Form], bool]) -> _Machine:
+        return _Machine({i: f for i, f in enumerate(self._forms) if wanted(f)})
 
     def _fits(self, form: Form, data: bytes | memoryview, start: int, end: int) -> bool:
         """Whether all of a digest is there, only the fragment, base64 neighbours with its bits (or none at an edge)."""
@@ -171,6 +188,25 @@ class Needles:
         return True
 
 
+class _Machine:
+    """One automaton over some of the forms; answers with (number of the form, start, end) per occurrence."""
+
+    def __init__(self, forms: Mapping[int, Form]) -> None:
+        self._numbers = np.array(list(forms), dtype=np.int64)
+        patterns = [f.data[:ENOUGH] if f.random else f.data for f in forms.values()]
+        kind = Implementation.DFA if len(patterns) <= MANY else None
+        self._machine = BytesAhoCorasick(patterns, implementation=kind) if patterns else None
+
+    def __bool__(self) -> bool:
+        return self._machine is not None
+
+    def __call__(self, data: bytes | memoryview) -> _Ints:
+        found = self._machine.find_matches_as_indexes(data, overlapping=True) if self._machine else []
+        table = np.array(found, dtype=np.int64).reshape(-1, 3)
+        table[:, 0] = self._numbers[table[:, 0]] if len(table) else 0
+        return table
+
+
 def needles_for(identities: Sequence[tuple[int, Identity]], *, breadth: Breadth | None = None) -> Needles:
     """Every byte form of every identity, as (subject, identity) pairs; core forms only for a crowd unless told."""
     breadth = breadth or (Breadth.FULL if len(identities) <= CROWD else Breadth.CORE)
@@ -178,7 +214,11 @@ def needles_for(identities: Sequence[tuple[int, Identity]], *, breadth: Breadth 
     known: dict[bytes, Form] = {}
     omitted: Counter[str] = Counter()
     for number, (subject, identity) in enumerate(identities):
-        for form in forms_of(identity, breadth):
+        forms = list(forms_of(identity, breadth))
+        in_any_case = {form.data for form in forms if form.folded}
+        for form in forms:
+            if not form.folded and form.data.lower() in in_any_case:
+                continue  # an escape that changes nothing: found in any case already
             if len(form.data) < (SHORTEST_IN_SQLITE if form.sqlite_only else SHORTEST):
                 omitted[form.name] += 1
                 continue
@@ -192,14 +232,7 @@ def needles_for(identities: Sequence[tuple[int, Identity]], *, breadth: Breadth 
 
 
 def _conditions(form: Form) -> tuple[object, ...]:
-    return form.before, form.after, form.sqlite_only, form.random, form.whole
-
-
-def _automaton(forms: list[Form]) -> BytesAhoCorasick | None:
-    if not forms:
-        return None
-    patterns = [f.data[:ENOUGH] if f.random else f.data for f in forms]
-    return BytesAhoCorasick(patterns, implementation=Implementation.DFA if len(patterns) <= MANY else None)
+    return form.before, form.after, form.sqlite_only, form.random, form.whole, form.folded
 
 
 # ---------------------------------------------------------------- the forms of one identity
@@ -215,9 +248,12 @@ def forms_of(identity: Identity, breadth: Breadth) -> Iterator[Form]:
         # A short number in wider characters is still a short number: it hits longer ones by chance.
         yield Form("number too short for a search", b"")
     else:
-        for name, text in searched.items():
-            for form in _text_forms(text, breadth, first=name == first):
-                yield Form(_named(name, form.name), form.data, form.before, form.after)
+        for name, spelling in searched.items():
+            for form in _text_forms(spelling, breadth, first=name == first):
+                plain = form.name == "utf-8"
+                folded = plain and form.data.lower() != form.data.upper()  # the letters of ASCII only
+                data = form.data.lower() if folded else form.data
+                yield Form(_named(name, form.name), data, form.before, form.after, folded=folded, text=plain)
         for name, text in _fragments(identity):
             for form, all_of_it in zip(_encoded(text), _encoded(identity.value), strict=True):
                 yield Form(_named(name, form.name), form.data, whole=all_of_it.data)

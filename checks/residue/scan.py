@@ -35,6 +35,7 @@ HITS = pa.schema(
         ("subject", pa.int32()),
         ("identity", pa.int32()),
         ("form", pa.string()),
+        ("inside", pa.bool_()),  # the bytes around look like a longer number, address or word
         ("hits", pa.int64()),
         ("first_offset", pa.int64()),  # in the layer that `container` names; for columns in their piece of it
         ("digest", pa.string()),
@@ -127,7 +128,7 @@ class _Search:
         self.decoded = 0
         self.containers: set[str] = set()
         self.problems: list[str] = []
-        self._counts: dict[tuple[str, str], dict[int, tuple[int, int]]] = {}
+        self._counts: dict[tuple[str, str], dict[tuple[int, bool], tuple[int, int]]] = {}
 
     def run(self, path: Path) -> _Search:
         """Search the path's names and, if it is a plain file, its contents."""
@@ -150,10 +151,10 @@ class _Search:
         """The hits as rows of HITS, once for every owner of a needle."""
         for (container, column), counts in self._counts.items():
             where = (self.place, self._printable(container), self._printable(column))
-            for number, (hits, first) in sorted(counts.items()):
+            for (number, inside), (hits, first) in sorted(counts.items()):
                 digest = hmac.new(key, self.needles.data(number), "sha256").hexdigest()
                 for needle in self.needles.of(number):
-                    yield *where, needle.subject, needle.identity, needle.form, hits, first, digest
+                    yield *where, needle.subject, needle.identity, needle.form, inside, hits, first, digest
 
     def layers(self) -> str:
         """The labels of every container that was searched, sorted and comma-joined."""
@@ -202,11 +203,13 @@ class _Search:
             if not own.any():
                 continue
             counts = self._counts.setdefault((piece.container, piece.column), {})
-            numbers, first, hits = np.unique(found.needle[own], return_index=True, return_counts=True)
+            keys = found.needle[own] * 2 + found.inside[own]
+            numbers, first, hits = np.unique(keys, return_index=True, return_counts=True)
             starts = found.start[own][first] + piece.offset
             for number, at, n in zip(numbers.tolist(), starts.tolist(), hits.tolist(), strict=True):
-                known, where = counts.get(number, (0, at))
-                counts[number] = (known + n, min(where, at))
+                key = (number // 2, bool(number % 2))
+                known, where = counts.get(key, (0, at))
+                counts[key] = (known + n, min(where, at))
 
 
 _NO_ATTRIBUTES = frozenset({95, 61, 38})  # EOPNOTSUPP, ENODATA, ENOSYS: the file system keeps none

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import yaml
 
+from fangxin.data.catalog.known import CATEGORIES, folded, likely_category, likely_kind
 from fangxin.data.catalog.references import resolve
 from fangxin.data.catalog.shape import Draft, FileReader
 from fangxin.data.catalog.tree import Page, Problem, Severity, collector_paused, compose, ordered
@@ -45,22 +46,27 @@ def read(paths: Sequence[Path]) -> tuple[Catalog, list[Problem]]:
     found: list[Problem] = []
     files = _files(paths, found)
     with collector_paused():
-        draft, pages = Draft(), []
-        for label, _name, path, body in files:
-            node = compose(label, body, found)
-            if node is not None:
-                page = Page(label, found)
-                pages.append((page, path, node, _root(page, node, path)))
-        catalog_root = pages[0][3] if pages else Path(os.path.realpath(paths[0] if paths else "."))
-        for page, path, node, root in pages:
-            FileReader(page, draft, path.parent, root, catalog_root).read(node)
-        _unique(draft, found)
-        _labels(draft)
-        resolved = resolve(draft, found)
-        sources = [(name, body) for _label, name, _path, body in files]
-        sources += [(f"stop_list:{p.name}", p.read_bytes()) for p in dict.fromkeys(draft.stop_lists)]
-        catalog = Catalog(resolved.datasets, catalog_root, _digest(sources), resolved.person_kind, resolved.kinds)
+        catalog = _whole(paths, files, found)  # its nodes are gone before the collector could count them
     return catalog, ordered(found, [label for label, *_ in files])
+
+
+def _whole(paths: Sequence[Path], files: Sequence[tuple[str, str, Path, bytes]], found: list[Problem]) -> Catalog:
+    draft, pages = Draft(), []
+    for label, _name, path, body in files:
+        node = compose(label, body, found)
+        if node is not None:
+            page = Page(label, found)
+            pages.append((page, path, node, _root(page, node, path)))
+    catalog_root = pages[0][3] if pages else Path(os.path.realpath(paths[0] if paths else "."))
+    for page, path, node, root in pages:
+        FileReader(page, draft, path.parent, root, catalog_root).read(node)
+    _unique(draft, found)
+    _labels(draft)
+    _kinds(draft)
+    resolved = resolve(draft, found)
+    sources = [(name, body) for _label, name, _path, body in files]
+    sources += [(f"stop_list:{p.name}", p.read_bytes()) for p in dict.fromkeys(draft.stop_lists)]
+    return Catalog(resolved.datasets, catalog_root, _digest(sources), resolved.person_kind, resolved.kinds)
 
 
 def _files(paths: Sequence[Path], found: list[Problem]) -> list[tuple[str, str, Path, bytes]]:
@@ -116,16 +122,39 @@ def _unique(draft: Draft, found: list[Problem]) -> None:
 
 
 def _labels(draft: Draft) -> None:
-    """A category outside `user` and `system` that nobody declares is a typo, and would hide personal data."""
-    roots = {"user", "system"} | draft.own_labels
+    """A category outside `user` and `system` that nobody declares is a typo, and would hide personal data.
+
+    Inside them it stays personal whatever it says, so an unknown one only deserves a look.
+    """
+    roots, own = {"user", "system"} | draft.own_labels, frozenset(draft.own_labels)
+    judged: dict[str, str] = {}
     for page, node, label in draft.labels:
+        if label in CATEGORIES or label in own:
+            continue
         parts = label.split(".")
-        if not any(".".join(parts[: n + 1]) in roots for n in range(len(parts))):
-            close = difflib.get_close_matches(parts[0], sorted(roots), n=1)
-            hint = (
-                f'; did you mean "{".".join((close[0], *parts[1:]))}"?' if close else "; declare it in data_category:"
-            )
-            page.say(node, f'unknown category "{label}"{hint}')
+        above = {".".join(parts[: n + 1]) for n in range(len(parts))}
+        if above & own:
+            continue
+        if above & roots:
+            if label not in judged:
+                likely = likely_category(label, own)
+                judged[label] = f'did you mean "{likely}"?' if likely else "declare it in data_category: if it is meant"
+            page.say(node, f'unknown category "{label}"; {judged[label]}', Severity.WARNING)
+        else:
+            close = next(iter(difflib.get_close_matches(parts[0], sorted(roots), n=1)), None)
+            meant = f'did you mean "{".".join((close, *parts[1:]))}"?' if close else "declare it in data_category:"
+            page.say(node, f'unknown category "{label}"; {meant}')
+
+
+def _kinds(draft: Draft) -> None:
+    """Any word may be a kind; one that looks like another is compared letter by letter, and would miss its people."""
+    first: dict[str, str] = {}
+    judged: dict[str, str] = {}
+    for page, node, kind in draft.kinds:
+        if kind not in judged:
+            judged[kind] = likely_kind(kind) or first.setdefault(folded(kind), kind)
+        if (meant := judged[kind]) != kind:
+            page.say(node, f'unknown kind of identity "{kind}"; did you mean "{meant}"?', Severity.WARNING)
 
 
 def _digest(sources: Sequence[tuple[str, bytes]]) -> str:

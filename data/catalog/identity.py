@@ -120,9 +120,13 @@ class Closure:
         return running.hexdigest()
 
 
-def closure(catalog: Catalog, cohort: Cohort, probe: Probe) -> Closure:
-    """Find all rows of the cohort; NotAllowed when the walk does not end within the catalog's `max_hops`."""
-    return _Walk(catalog, cohort, probe).run()
+def closure(catalog: Catalog, cohort: Cohort, probe: Probe, *, whole: bool = False) -> Closure:
+    """Find all rows of the cohort; NotAllowed when the walk does not end within the catalog's `max_hops`.
+
+    `whole`: the given identities are all there are, as with somebody made up. Then one question to every collection
+    is enough, and nobody is asked who else uses what; what turns out to be new is followed all the same.
+    """
+    return _Walk(catalog, cohort, probe).run(whole=whole)
 
 
 def edge_of(collection: Collection, one: Field) -> str:
@@ -178,9 +182,15 @@ class _Walk:
 
     # ------------------------------------------------------------ the walk
 
-    def run(self) -> Closure:
+    def run(self, *, whole: bool) -> Closure:
         new = self._seed()
         hop = 0
+        if whole:
+            hop = 1
+            self._ask(self._question(set(self.collections), None), hop)
+            new = self._grow(hop)
+            if not new:
+                return self._result([], hop)
         limit = max((d.guards.max_hops for d in self.catalog.datasets), default=32)
         emitting = {a for a, c in self.collections.items() if any(f.emits for f in c.fields)}
         while new:

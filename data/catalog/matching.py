@@ -20,14 +20,13 @@ import pyarrow.compute as pc
 
 from fangxin.data.catalog.identity import searched
 from fangxin.data.catalog.kinds import NUMBERS, SPELLED, canonical_column, stored_forms
-from fangxin.data.vocabulary import Field, IdentityFormat
+from fangxin.data.vocabulary import Field, IdentityFormat, stands_alone
 
 Index = npt.NDArray[np.int64]
 
 _SEPARATORS = r"[\s\-()./]"
 _BLANKS = r"\s"  # li.wei@ and liwei@ are two people: an e-mail keeps its dots and dashes
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
-_WORD = re.compile(rb"[0-9A-Za-z]")
 _SHORTEST = 8  # what is shorter is not looked for in free text
 
 # Runs of digits in UTF-8. A full-width digit was folded to its ASCII digit and two bytes 01, so lengths are kept.
@@ -180,10 +179,8 @@ class Matcher:
         last = np.searchsorted(edges, hits[:, 2] - 1, side="right") - 1
         for row, end_row, (form, start, end) in zip(first.tolist(), last.tolist(), hits.tolist(), strict=True):
             low, high = int(edges[row]), int(edges[row + 1])
-            if row != end_row or (start > low and _WORD.match(body, start - 1) and _WORD.match(body, start)):
-                continue  # over the edge of a value, or the tail of a longer number or word
-            if end < high and _WORD.match(body, end) and _WORD.match(body, end - 1):
-                continue
+            if row != end_row or not stands_alone(body, start, end, low, high):
+                continue  # over the edge of a value, or part of a longer number, address or word
             for fact, exact in self._needles[needles[form]]:
                 if exact is None or exact == body[start:end]:
                     yield row, fact, start, end
@@ -212,10 +209,8 @@ class Matcher:
     ) -> Iterator[tuple[int, int, bytes]]:
         """The known numbers made of whole neighbouring groups, the longest first, none inside another."""
         groups = [(g.start(), g.end(), g[0].replace(b"\x01", b"").upper()) for g in _GROUP.finditer(folded, *part)]
-        if groups and groups[-1][1] < high and _WORD.match(folded, groups[-1][1]):
-            groups.pop()  # goes on as a word
-        if groups and groups[0][0] > low and _WORD.match(folded, groups[0][0] - 1):
-            groups.pop(0)  # the tail of a word
+        if groups and not stands_alone(folded, *groups[-1][:2], low, high):
+            groups.pop()  # an X that goes on as a word
         at = 0
         while at < len(groups):
             digits, best, then = b"", None, at + 1

@@ -44,6 +44,7 @@ _OTHER_RESOURCES = ("data_use", "data_subject", "data_qualifier", "organization"
 
 _FIDES_TYPES = ("string", "integer", "float", "boolean", "object_id", "object")
 _OUR_TYPES = ("decimal", "date", "time", "timestamp", "uuid", "bytes", "json", "text")
+_FORMATS = tuple(f.value for f in IdentityFormat)
 _LINKABLE = frozenset({"hash", "hmac", "aes_encrypt"})
 
 
@@ -66,6 +67,7 @@ class Draft:
     links: list[Link] = field(default_factory=list)
     customs: dict[Address, str] = field(default_factory=dict)  # custom_request_field: an extra seed kind
     labels: list[tuple[Page, yaml.Node, str]] = field(default_factory=list)  # categories used by datasets of ours
+    kinds: list[tuple[Page, yaml.Node, str]] = field(default_factory=list)  # kinds that datasets of ours declare
     own_labels: set[str] = field(default_factory=set)  # categories declared in a `data_category:` list
     stop_lists: list[Path] = field(default_factory=list)
     replicas: list[tuple[Page, yaml.Node, str]] = field(default_factory=list)  # datasets that copies name
@@ -213,17 +215,17 @@ class FileReader:
             settings = replace(settings, ownership=Ownership.MENTION)  # free text: others are mentioned in it
         nested = settings if "fields" not in keys else replace(settings, categories=own)
         if "custom_request_field" in meta:
-            custom = page.name(meta["custom_request_field"], "custom_request_field")
+            custom = self._kind(meta, "custom_request_field")
             if custom:
                 self.draft.customs[address] = custom
-        form = self.page.word_at(block, "identity_format", tuple(f.value for f in IdentityFormat))
+        form = self.page.word_at(block, "identity_format", _FORMATS)
         confidence = self.erasure.confidence(block["confidence"]) if "confidence" in block else None
         fanout = page.integer(block["max_fanout"], "max_fanout", least=1) if "max_fanout" in block else None
         return Field(
             name=name,
             data_type=data_type,
             categories=own,
-            identity=page.name(meta["identity"], "identity") if "identity" in meta else None,
+            identity=self._kind(meta, "identity") if "identity" in meta else None,
             primary_key=bool(self.page.flag_at(meta, "primary_key")),
             references=self._references(meta, address),
             mode=settings.mode,
@@ -264,6 +266,12 @@ class FileReader:
             return {}
         homes = {k: home for k, home in HOMES.items() if k not in ERASURE_KEYS[level]}
         return self.page.mapping(keys["erasure"], f"erasure of a {level}", ERASURE_KEYS[level], elsewhere=homes)
+
+    def _kind(self, meta: dict[str, yaml.Node], key: str) -> str | None:
+        kind = self.page.name(meta[key], key)
+        if kind and self.ours:
+            self.draft.kinds.append((self.page, meta[key], kind))
+        return kind
 
     def _categories(self, keys: dict[str, yaml.Node]) -> tuple[str, ...]:
         if "data_categories" not in keys:

@@ -26,6 +26,7 @@ _TAG = "tag:yaml.org,2002:"
 _PLAIN_TAGS = frozenset(_TAG + t for t in ("str", "int", "float", "bool", "null", "timestamp", "seq", "map"))
 _NODE_BUDGET = 2_000_000  # nodes after aliases are written out; 48,000 fields need about 600,000
 _MAX_DEPTH = 100
+_PLAIN_NAME = re.compile(r"[!-~]+")  # no blanks, nothing invisible, and composed already
 _TRUE, _FALSE = frozenset({"true", "yes", "on"}), frozenset({"false", "no", "off"})
 _INVISIBLE = frozenset("\u00ad\u061c\u200b\u200c\u200d\u200e\u200f\u2060\ufeff") | {
     chr(c) for low, high in ((0x202A, 0x202E), (0x2066, 0x2069)) for c in range(low, high + 1)
@@ -104,11 +105,17 @@ def compose(label: str, body: bytes, problems: list[Problem]) -> yaml.Node | Non
     if node is None:
         fail(0, 0, "empty file; expected a mapping")
         return None
-    budget = _Budget()
-    if (bad := budget.check(node)) is not None:
+    if not _may_have_tags(text):  # most files; the walk over 400,000 nodes would find nothing
+        return node
+    if (bad := _Budget().check(node)) is not None:
         fail(*position(bad[0]), bad[1])
         return None
     return node
+
+
+def _may_have_tags(text: str) -> bool:
+    """Whether anchors, tags, or YAML's own special words `<<` and `=` may stand in it; never misses one."""
+    return any(mark in text for mark in ("&", "!", "<<")) or re.search(r"(?<!\w)=", text) is not None
 
 
 def _may_be_deep(text: str) -> bool:
@@ -267,7 +274,7 @@ class Page:
     def name(self, node: yaml.Node, what: str, *, forbid: str = "") -> str | None:
         """Read a name: NFC, nothing invisible, no blanks at the ends, none of the characters in `forbid`."""
         text = self.text(node, what)
-        if text is None or (text.isidentifier() and text.isascii()):
+        if text is None or (_PLAIN_NAME.fullmatch(text) and not any(char in text for char in forbid)):
             return text
         for char in text:
             if char in _INVISIBLE or unicodedata.category(char) == "Cc":

@@ -18,7 +18,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fangxin.data.errors import CatalogError, FangxinError, StoreUnavailable, UnitChanged
-from fangxin.data.medium import FOLDER, Done, Pending, why_not
+from fangxin.data.medium import why_not
+from fangxin.data.pending import FOLDER, Done, Pending
 from fangxin.data.vocabulary import Collection, Erasure, Method, Order, Positions, Unit
 
 PLANTED = "fangxincanary"  # in the name of a unit that holds nothing but a planted row

@@ -158,8 +158,12 @@ class ParquetStore:
         self.pending.forget(batch=batch)
         self.pending.forget(batch=_PLANTING)
 
-    def plant(self, collection: Collection, row: Mapping[str, Any]) -> None:
-        """Add a unit with this one row, with schema and settings of an existing unit, in a folder already in use."""
+    def plant(self, rows: Sequence[tuple[Collection, Mapping[str, Any]]]) -> None:
+        """Add a unit of one row for each, with schema and settings of an existing unit, in a folder already in use."""
+        for collection, row in rows:
+            self._plant(collection, row)
+
+    def _plant(self, collection: Collection, row: Mapping[str, Any]) -> None:
         models = [u for u in self.units(collection) if PLANTED not in u.name] or list(self.units(collection))
         if not models:
             raise StoreUnavailable(

@@ -4,9 +4,10 @@ A live database is never half erased: its rows are removed in a private working 
 `VACUUM INTO` to a new file, compared with the old one row by row, and published under the old name; then the old
 file, its journals, a held WAL and the working copy are destroyed.
 
-* The working copy keeps no journal at all (thrown away on any error), and `VACUUM INTO` copies cells, never free
-  space: neither a persistent journal nor secure_delete would add anything, since the copy is destroyed as a whole.
-* A WAL is checkpointed without truncating and held by a second link, because SQLite unlinks it on closing.
+* The working copy keeps its journal (PERSIST) and deletes securely; it is destroyed as a whole, journal included, and
+  `VACUUM INTO` copies cells, never free space.
+* A WAL is checkpointed without truncating and held by a second link, because SQLite unlinks it on closing. So is a
+  journal, because SQLite unlinks it on rolling back; one that waits for that (hot) is refused, not rolled back by us.
 * Triggers do not fire and foreign keys do not cascade: the order names every row that changes.
 * Full-text indexes are rebuilt, sampled statistics (sqlite_stat4) emptied: both keep values of deleted rows.
 * Positions are valid for the located state only. Nothing is read from a file that changed since.
@@ -24,7 +25,8 @@ from typing import Any
 import pyarrow as pa
 
 from fangxin.data.errors import DoesNotHold, NotAllowed, UnitChanged
-from fangxin.data.medium import Done, Pending, why_not
+from fangxin.data.medium import why_not
+from fangxin.data.pending import Done, Pending
 from fangxin.data.stores.sqlite_rewrite import Work
 from fangxin.data.stores.sqlite_tables import (
     SIDECARS,
@@ -193,7 +195,7 @@ class SqliteStore:
 
     def _rehearse(self, order: Order, work: Work) -> None:
         unit, table = order.unit.name, ""
-        nothing = "nothing was destroyed; choose another mask in the catalog, or change the table"
+        nothing = "this database is as it was; choose another mask in the catalog, or change the table"
         try:
             with asking(unit):
                 try:
@@ -267,32 +269,40 @@ class SqliteStore:
         self.pending.forget(batch=batch)
         self.pending.forget(batch=_PLANTING)
 
-    def plant(self, collection: Collection, row: Mapping[str, Any]) -> None:  # Any: a value of any column type
-        """Insert one row into the first database of the collection; NOT NULL columns without a value are filled.
+    def plant(self, rows: Sequence[tuple[Collection, Mapping[str, Any]]]) -> None:  # Any: a value of any column type
+        """Insert each row into the first database of its collection; NOT NULL columns without a value are filled.
 
         The journal stays (PERSIST), and a WAL that closing would shed is destroyed: both hold copies of neighbours.
         """
-        units = self.units(collection)
-        if not units:
-            raise unavailable(
-                collection.address, "a database to add a row to", "none", "see the catalog's url and glob"
-            )
-        unit = units[0]
+        here: dict[Unit, list[tuple[Collection, Mapping[str, Any]]]] = {}
+        for collection, row in rows:
+            units = self.units(collection)
+            if not units:
+                raise unavailable(
+                    collection.address, "a database to add a row to", "none", "see the catalog's url and glob"
+                )
+            here.setdefault(units[0], []).append((collection, row))
+        for unit, newcomers in here.items():
+            self._plant(unit, newcomers)
+
+    def _plant(self, unit: Unit, rows: Sequence[tuple[Collection, Mapping[str, Any]]]) -> None:
+        """Insert rows into one database, in one transaction."""
         path = self.root / unit.name
         plain_database(path, unit.name, for_writing=True)
         self.meter.open(self.name, unit.name)
         held: Path | None = None
         with asking(unit.name), contextlib.closing(connect(path, "rw")) as db:
             wal = begin_writing(db, unit.name)
-            table = self._table(db, unit, collection)
-            values: dict[str, Value] = {
-                name: column.filler for name, column in table.columns.items() if column.must_be_filled
-            }
-            values |= {name: bindable(value) for name, value in row.items() if table.require(name, collection.where)}
-            names = ", ".join(quoted(name) for name in values)
-            marks = ", ".join("?" * len(values))
-            with quietly(db, unit.name):
-                db.execute(f"INSERT INTO {table.sql} ({names}) VALUES ({marks})", tuple(values.values()))
+            for collection, row in rows:
+                table = self._table(db, unit, collection)
+                values: dict[str, Value] = {
+                    name: column.filler for name, column in table.columns.items() if column.must_be_filled
+                }
+                values |= {n: bindable(value) for n, value in row.items() if table.require(n, collection.where)}
+                names = ", ".join(quoted(name) for name in values)
+                marks = ", ".join("?" * len(values))
+                with quietly(db, unit.name):
+                    db.execute(f"INSERT INTO {table.sql} ({names}) VALUES ({marks})", tuple(values.values()))
             db.execute("COMMIT")
             if wal:
                 held = self.pending.hold(beside(path, "-wal"), batch=_PLANTING)

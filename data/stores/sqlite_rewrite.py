@@ -1,7 +1,7 @@
 """One SQLite database being rewritten: locked, copied, changed in the copy, compared, published, destroyed.
 
-The working copy keeps no journal: it is thrown away on any error. The comparison runs inside SQLite, between the
-locked original and the new file, and covers every row of every table that was not ordered to change.
+The working copy keeps its journal (PERSIST), which is destroyed with it. The comparison runs inside SQLite, between
+the locked original and the new file, and covers every row of every table that was not ordered to change.
 """
 
 # ruff: noqa: S608  -- names of tables and columns are quoted by `quoted`, values are always bound
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from fangxin.data.errors import DoesNotHold, Incomplete, UnitChanged
-from fangxin.data.medium import Done, Pending
+from fangxin.data.pending import Done, Pending
 from fangxin.data.stores.sqlite_tables import (
     Table,
     Value,
@@ -67,10 +67,13 @@ class Work:
         self.note: dict[str, dict[str, int]] = {"before": {}, "after": {}, "changed": {}}
 
     def lock(self) -> None:
-        """Take the exclusive lock; hold the WAL first, because SQLite drops it when the last connection closes."""
-        wal = beside(self.path, "-wal")
-        if wal.exists() and wal.stat().st_size:
-            self.ours.append(self.pending.hold(wal, batch=self.batch))
+        """Take the exclusive lock; hold WAL and journal first: SQLite drops one on closing, the other on rolling back.
+
+        A writer that dies just before we open leaves a journal that SQLite rolls back and unlinks, bytes and all.
+        """
+        for log in (beside(self.path, "-wal"), beside(self.path, "-journal")):
+            if log.exists() and log.stat().st_size:
+                self.ours.append(self.pending.hold(log, batch=self.batch))
         self.live = self.stack.enter_context(contextlib.closing(connect(self.path, "rw")))
         self.live.execute("PRAGMA locking_mode=EXCLUSIVE")
         self.wal = self.live.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
@@ -82,7 +85,11 @@ class Work:
         self.live = self.stack.enter_context(contextlib.closing(connect(self.path, "ro")))
 
     def copy_out(self) -> None:
-        """Settle the WAL and copy every page, through the locked connection, into a scratch without a journal."""
+        """Settle the WAL and copy every page, through the locked connection, into a scratch.
+
+        What is deleted there goes through a journal that stays (PERSIST), beside the scratch and under its name: no
+        block is shed, and the journal is destroyed with the copy.
+        """
         if self.wal:
             busy, log, moved = self.live.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
             if busy or log != moved:
@@ -91,11 +98,13 @@ class Work:
         scratch = self._scratch()
         self.copy = self.stack.enter_context(contextlib.closing(connect(scratch, "rwc")))
         self.copy.execute("PRAGMA synchronous=OFF")  # thrown away on any error
-        self.copy.execute("PRAGMA journal_mode=OFF")
+        self.copy.execute("PRAGMA journal_mode=OFF")  # nothing to undo while the pages come
         self.live.backup(self.copy, pages=4096)
-        if self.copy.execute("PRAGMA journal_mode=OFF").fetchone()[0] != "off":
-            raise DoesNotHold(f"{self.unit}: its working copy insists on a journal")
         self.copy.execute("PRAGMA locking_mode=EXCLUSIVE")
+        self.copy.execute("PRAGMA secure_delete=ON")
+        self.copy.execute("PRAGMA temp_store=MEMORY")
+        if self.copy.execute("PRAGMA journal_mode=PERSIST").fetchone()[0] != "persist":
+            raise DoesNotHold(f"{self.unit}: its working copy does not keep its journal")
         self.copy.execute("PRAGMA foreign_keys=OFF")
         self.triggers = [row[0] for row in self.copy.execute("SELECT sql FROM sqlite_master WHERE type='trigger'")]
         for (name,) in self.copy.execute("SELECT name FROM sqlite_master WHERE type='trigger'").fetchall():
@@ -170,15 +179,16 @@ class Work:
             with contextlib.closing(connect(new, "rw")) as db:
                 db.execute("PRAGMA journal_mode=WAL")
         self.stack.close()  # our own connections would count as somebody who has it open
+        self._let_go_of_the_journal()
         aside = [beside(self.path, end) for end in ("-journal", "-shm")]
-        copies = [p for p in self.ours if p != new]
+        copies = [q for p in self.ours if p != new for q in (p, beside(p, "-journal"))]
         try:
             done = self.pending.replace(
                 new,
                 self.path,
                 batch=self.batch,
                 note=self.note,
-                also=[*(p for p in aside if p.exists()), *copies],
+                also=[p for p in (*aside, *copies) if p.exists()],
                 seen=self.seen,
                 absent=[beside(self.path, "-wal")],
             )
@@ -193,7 +203,6 @@ class Work:
         settle_indexes(self.copy)
         for sql in self.triggers:
             self.copy.execute(sql)
-        self.copy.execute("PRAGMA temp_store=MEMORY")
         new = self._scratch()
         self.copy.execute("VACUUM INTO ?", (os.fspath(new),))
         with contextlib.closing(connect(new, "rw")) as db:
@@ -201,6 +210,13 @@ class Work:
                 raise DoesNotHold(f"{self.unit}: the rewritten database is damaged", hint=str(found)[:80])
         self._compare(new)
         return new
+
+    def _let_go_of_the_journal(self) -> None:
+        """Drop our link to a journal that kept its name: it is destroyed under that one, and alone."""
+        journal = beside(self.path, "-journal")
+        for held in [p for p in self.ours if journal.exists() and p.exists() and p.samefile(journal)]:
+            self.pending.discard(held, batch=self.batch)
+            self.ours.remove(held)
 
     def close(self) -> None:
         """Close the connections and destroy the scratches that were not handed over."""

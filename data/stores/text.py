@@ -173,8 +173,12 @@ class TextStore:
         self.pending.forget(batch=batch)
         self.pending.forget(batch=_PLANTING)
 
-    def plant(self, collection: Collection, row: Mapping[str, Any]) -> None:
-        """Add one record: a unit of its own where the glob has a wildcard, else at the end of the one file."""
+    def plant(self, rows: Sequence[tuple[Collection, Mapping[str, Any]]]) -> None:
+        """Add each as one record: a unit of its own where the glob has a wildcard, else at the end of the one file."""
+        for collection, row in rows:
+            self._plant(collection, row)
+
+    def _plant(self, collection: Collection, row: Mapping[str, Any]) -> None:
         models = [u for u in self.units(collection) if PLANTED not in u.name] or list(self.units(collection))
         if not models:
             raise StoreUnavailable(

@@ -75,12 +75,21 @@ def _demo(home: Path, *, people: int, seed: int) -> tuple[int, dict[str, Any]]: 
     batch, estate = _open(house, made.catalog, subjects)
     _where(estate, subjects, leaving)
 
+    from fangxin.flows.resurrection import back_up
+
+    backup = back_up(estate, root / "backup")
+    say(f"\n   A full backup of stores, vault and requests is taken now: {root / 'backup'}")
+
     say("\n4. fangxin erase: locate, export, destroy keys, overwrite, validate, publish (Prefect runs the steps)")
     waking.join()
     document = _carried_out(house, batch)
     _told(house, document)
 
-    say("\n5. What a stranger checks (python verify.py, no part of fangxin needed)")
+    say("\n5. The backup from before, opened with everything that lives today")
+    kept = {one["domain"] for r in document["requests"] for one in _certificate(r)["keys"]["kept"]}
+    resurrected = _resurrected(house, made.catalog, backup, leaving, kept)
+
+    say("\n6. What a stranger checks (python verify.py, no part of fangxin needed)")
     from fangxin.checks.verify import main as verify
 
     code = verify([document["package"], "--trust", str(house / "keys")])
@@ -88,7 +97,8 @@ def _demo(home: Path, *, people: int, seed: int) -> tuple[int, dict[str, Any]]: 
     say(f"package      {document['package']}")
     say(f"export       {root / 'export'}   (a new copy: delete it when you have seen it)")
     say(f"verify exit  {code}; {time.monotonic() - started:.0f} s in all")
-    return code, {**document, "verify": code, "export": str(root / "export")}
+    answered = {**document, "verify": code, "export": str(root / "export"), "resurrected": resurrected}
+    return code or int(resurrected > 0), answered
 
 
 def _make_room(root: Path) -> None:
@@ -161,6 +171,48 @@ def _carried_out(house: Path, batch: str) -> dict[str, Any]:  # Any: JSON
     from fangxin.flows.deployed import run_erase
 
     return carried_out(house, batch, run_erase)
+
+
+def _certificate(request: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
+    document: dict[str, Any] = json.loads(Path(request["certificate"]).read_bytes())
+    return document
+
+
+def _resurrected(
+    house: Path,
+    catalog: Path,
+    backup: Any,
+    leaving: dict[str, Any],
+    kept: set[str],  # Any: a Backup; JSON
+) -> int:
+    """Print what the backup still gives, and return how much of the erased came back: nothing may."""
+    from fangxin.flows.estate import open_estate
+    from fangxin.flows.resurrection import resurrect
+
+    erased = {str(account) for one in leaving.values() for account in one["accounts"]}
+    found = resurrect(open_estate(house, catalog, datetime.fromisoformat(NOW)), backup, erased=erased)
+    header = ("under keys", "of the living", "open", "of the erased", "open", "")
+    table(
+        header,
+        [
+            (
+                f"{o.collection}.{o.field}",
+                o.living,
+                o.living_opened,
+                o.erased,
+                o.erased_opened,
+                "a law keeps this key" if o.domain in kept else "",
+            )
+            for o in found.opened
+        ],
+    )
+    say(f"keys that the old vault gives under today's root   {found.keys}")
+    say(f"identities in the old requests store that open      {found.unsealed} of {found.sealed}")
+    days = ", ".join(sorted({one.until for one in found.readable if one.until})) or "no day is declared"
+    values = sum(one.erased for one in found.readable)
+    where = f"{values} values in {len(found.readable)} fields, until {days}"
+    say(f"never under a key, so still readable there          {where}")
+    return sum(one.erased_opened for one in found.opened if one.domain not in kept) + found.keys + found.unsealed
 
 
 def _told(house: Path, document: dict[str, Any]) -> None:  # Any: JSON

@@ -89,6 +89,7 @@ TYPES: Mapping[str, Mapping[str, str]] = {
     "residue.found": {"tag": "tag", "store": "store", "code": "code"},
     "exception": {"tag": "tag", "code": "code", "role": "code"},
     "certificate.issued": {"tag": "tag", "json": "digest", "html": "digest", "verdict": "outcome"},
+    "step.done": {"tag": "tag", "step": "code", "note": "digest"},
     "package.published": {"digest": "digest"},
 }
 _MOST = 2**53 - 1

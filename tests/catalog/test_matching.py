@@ -107,8 +107,13 @@ def test_exact_identities_keep_their_case_in_free_text() -> None:
 
 
 def test_free_text_leaves_longer_numbers_words_and_neighbouring_values_alone() -> None:
-    cells = ["parcel 7713900000001888", "139.0000.00012", "x139.0000.0001", "139 0000 0001x", "139.0000", ".0001"]
+    cells = ["parcel 7713900000001888", "139.0000.00012", "9139.0000.0001", "139.0000", ".0001"]
     assert _text(cells) == []
+
+
+def test_free_text_finds_a_number_between_letters() -> None:
+    cells = ["tel139.0000.0001", "139 0000 0001x", "QQ13900000001abc", "号13900000001转"]
+    assert [row for row, _fact, _text in _text(cells)] == [0, 1, 2, 3]
     assert _text(["77１３９００００００１", "139 0000 000", "1"]) == []
 
 

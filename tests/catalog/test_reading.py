@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from fangxin.data.catalog import tree
 from fangxin.data.catalog.dataset import Severity, problems, read_catalog
+from fangxin.data.catalog.kinds import SPELLED
+from fangxin.data.catalog.known import CATEGORIES
 from fangxin.data.catalog.lint import lint, reachable
 from fangxin.data.errors import CatalogError
 from fangxin.data.vocabulary import Catalog, IdentityFormat, Mode, Ownership, Retention
+from fangxin.flows.cli.main import main
 
 HERE = Path(__file__).parent
 MEMBER = "ref:lecard/会员.member_id"
@@ -325,3 +329,33 @@ def test_a_long_chain_of_references_is_followed_to_its_end_and_is_no_circle(tmp_
     (tmp_path / "big.yml").write_text("\n".join(lines) + "\n")
     assert lint([tmp_path]) == []
     assert len(reachable(read_catalog([tmp_path]))) == 300
+
+
+def test_a_lint_with_nothing_but_warnings_still_passes(tmp_path: Path) -> None:
+    shutil.copyfile(HERE / "bad/lint_words_that_look_like_others.yml", tmp_path / "c.yml")
+    assert {p.severity for p in lint([tmp_path])} == {Severity.WARNING}
+    assert main(["catalog", "lint", str(tmp_path / "c.yml")]) == 0
+
+
+def test_every_category_and_kind_that_is_known_is_written_without_a_warning(tmp_path: Path) -> None:
+    lines = [
+        "dataset:",
+        "  - fides_key: shop",
+        "    erasure: {store: {kind: parquet, url: lake/}, mode: delete, copies: []}",
+        "    collections:",
+        "      - name: all",
+        "        fields:",
+    ]
+    lines += [f"          - {{name: c{n}, data_categories: [{one}]}}" for n, one in enumerate(sorted(CATEGORIES))]
+    kinds = (*sorted(SPELLED), "openid", "unionid", "member_no", "会员号")
+    lines += [f"          - {{name: k{n}, fides_meta: {{identity: {one}}}}}" for n, one in enumerate(kinds)]
+    (tmp_path / "c.yml").write_text("\n".join(lines) + "\n", "utf-8")
+    assert len(CATEGORIES) == 85
+    assert lint([tmp_path]) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["a: &x 1\nb: *x\n", "a: !!str 1\n", "<<: {a: 1}\n", "a: =\n", "[=]\n", "- !x y\n", '"a": !<tag:x> b\n']
+)
+def test_files_with_anchors_tags_or_special_words_are_always_walked(text: str) -> None:
+    assert tree._may_have_tags(text)

@@ -294,7 +294,7 @@ class StoreContract:
         before = self.rows(store)
         units = [u.name for u in store.units()]
         row = {"member_id": 99, "phone": CANARY, "name": "金丝雀", "note": "canary"}
-        store.plant(store.collections[0], row)
+        store.plant([(store.collections[0], row)])
         assert not list(root.rglob(".fangxin-*")), "planting leaves nothing of ours behind"
         store = self.open(root)
         store.check(for_writing=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from journeys.lecard import LeCard, make
+from journeys.small_house import House, build
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +20,14 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> LeCard:
 def lecard(pristine: LeCard, tmp_path: Path) -> LeCard:
     """A copy of one's own."""
     return pristine.copy(tmp_path / "lecard")
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+    """A house so small that every row can be counted by hand."""
+    made = build(tmp_path)
+    monkeypatch.setenv("FANGXIN_HOME", str(made.home))
+    return made
 
 
 @pytest.fixture(autouse=True, scope="module")

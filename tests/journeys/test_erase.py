@@ -294,12 +294,13 @@ def test_a_person_who_is_gone_cannot_be_erased_again_and_nothing_is_kept_of_the_
 
 
 def test_ten_people_cost_no_more_openings_than_one(gone: Gone, lecard: LeCard) -> None:
-    """Every unit is opened once a step for everybody; locate opens it at most once a hop, and planting locates."""
+    """Every unit is opened once in a pass of a step, for everybody; locate passes once a hop."""
     alone = lecard.erase([seed(lecard.cast["cycle"])])
     many, one = ({s: _note(c, b, s) for s in STEPS} for c, b in ((gone.lecard, gone.batch), (lecard, alone)))
     for opened in (many, one):
         assert opened["locate"]["opened"]["locate"] <= opened["locate"]["hops"]
         assert all(opened[s]["opened"].get(s, 0) <= 1 for s in ("baseline", "export", "overwrite"))
+        assert opened["plant"]["opened"] == {"plant": 1, "plant-locate": 1}
         assert opened["validate"]["opened"] == {"validate": 1, "validate-rows": 1}
     for step in ("locate", "plant", "baseline", "destroy_keys", "overwrite", "validate"):
         assert many[step]["opened"] == one[step]["opened"], step

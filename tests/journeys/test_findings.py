@@ -1,12 +1,17 @@
-"""What the findings refuse to overlook: a store that did something else than the plan."""
+"""What the findings refuse to overlook: a store that did not do as planned, a person where no collection looks."""
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
+
 import pandas as pd
 import pytest
+from journeys.small_house import THEIRS, House
 
-from fangxin.data.errors import DoesNotHold
+from fangxin.data.errors import DoesNotHold, NotAllowed
 from fangxin.data.vocabulary import Erasure, Method
+from fangxin.flows import erase
 from fangxin.flows.findings import _live, account
 from fangxin.flows.plan import Plan
 
@@ -45,3 +50,39 @@ def test_only_prefects_own_moving_files_may_be_read_as_they_stand() -> None:
     assert not _live("home/requests.db", torn)
     assert not _live("sqlite:wallet.db/wallet.db", "changed while it was read")
     assert not _live("home/prefect/prefect.db", "cannot be read (Permission denied)")
+
+
+BESIDE = {
+    "a table": ("CREATE TABLE chats (said TEXT)", "INSERT INTO chats VALUES (?)"),
+    "a table named like the content of a full-text index": (
+        "CREATE VIRTUAL TABLE chats USING fts5(phone, content='accounts', content_rowid='id');"
+        "CREATE TABLE chats_content (said TEXT)",
+        "INSERT INTO chats_content VALUES (?)",
+    ),
+    "a table that a full-text index covers": (
+        "CREATE TABLE chats (said TEXT); CREATE VIRTUAL TABLE words USING fts5(said, content='chats');"
+        "CREATE TRIGGER t AFTER INSERT ON chats BEGIN INSERT INTO words VALUES (new.said); END",
+        "INSERT INTO chats VALUES (?)",
+    ),
+    "a spatial index that keeps texts": (
+        "CREATE VIRTUAL TABLE chats USING rtree(id, low, high, +said)",
+        "INSERT INTO chats (id, low, high, said) VALUES (1, 0, 1, ?)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("made", "filled"), BESIDE.values(), ids=BESIDE)
+def test_a_person_in_what_no_collection_names_stops_the_run_before_anything_is_destroyed(
+    house: House, made: str, filled: str
+) -> None:
+    path = house.root / "stores/w/w.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.executescript(made)
+        db.execute(filled, [THEIRS])
+    batch = house.begin()
+    with pytest.raises(NotAllowed, match="table chats, which no collection names"):
+        house.until(erase.overwrite, batch)
+    assert THEIRS.encode() in path.read_bytes()
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT count(*) FROM accounts WHERE phone = ?", [THEIRS]).fetchone() == (1,)
+    assert not {"located", "approved"} & set(house.entries()), "only the planted canary was taken back"

@@ -5,96 +5,18 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from journeys.small_house import DATABASE, NOW, TEXT, THEIRS, House
 
-from fangxin.checks import verify
-from fangxin.data.errors import DoesNotHold, InputError, NotAllowed
-from fangxin.data.vocabulary import Identity
+from fangxin.data.errors import DoesNotHold, FangxinError, InputError, NotAllowed
 from fangxin.flows import batch as batches
 from fangxin.flows import erase
 from fangxin.flows.cli.main import main
-from fangxin.flows.estate import make_home, open_estate
+from fangxin.flows.estate import open_estate
 from fangxin.flows.export import by_person
-
-NOW = datetime(2026, 11, 24, 1, 0, tzinfo=UTC)
-THEIRS = "13900000005"
-DATABASE = """root: ../stores
-dataset:
-  - fides_key: w
-    name: w
-    erasure: {store: {kind: sqlite, url: w/w.db}, mode: delete, copies: []}
-    collections:
-      - name: accounts
-        erasure: {person: true}
-        fields:
-          - {name: id, data_categories: [user.unique_id], fides_meta: {primary_key: true, data_type: integer}}
-          - {name: phone, data_categories: [user.contact.phone_number], fides_meta: {identity: phone_number}}
-          - {name: name, data_categories: [user.name]}
-"""
-TEXT = """  - fides_key: t
-    name: t
-    erasure: {store: {kind: text, url: t/}, mode: delete, copies: []}
-    collections:
-      - name: members
-        erasure: {store: {glob: "m*.csv"}}
-        fields:
-          - {name: who}
-          - name: phone
-            data_categories: [user.contact.phone_number]
-            fides_meta: {identity: phone_number}
-"""
-
-
-@dataclass(frozen=True)
-class House:
-    """A database and a folder of CSV; no value lies under keys."""
-
-    root: Path
-
-    @property
-    def home(self) -> Path:
-        return self.root / "home"
-
-    @property
-    def catalog(self) -> Path:
-        return self.root / "catalog" / "c.yml"
-
-    def begin(self, phone: str = THEIRS, **options: str) -> str:
-        estate = open_estate(self.home, self.catalog.parent, NOW)
-        asked = {"approved": True, "now": NOW.isoformat(), **options}
-        return erase.open_batch(estate, [[Identity("phone_number", phone)]], options=asked)
-
-    def until(self, step: batches.Step, batch: str) -> None:
-        for one in erase.STEPS[: erase.STEPS.index(step)]:
-            erase.run_step(one, batch)
-
-    def verified(self, batch: str) -> int:
-        package = erase.summary(self.home, batch)["package"]
-        return verify.exit_code(verify.verify(Path(package), trust=self.home / "keys"))
-
-    def entries(self) -> list[str]:
-        return [str(e["type"]) for _n, e in open_estate(self.home, self.catalog.parent, NOW).ledger.entries()]
-
-
-@pytest.fixture
-def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
-    made = House(tmp_path)
-    for folder in ("stores/w", "stores/t", "catalog"):
-        (tmp_path / folder).mkdir(parents=True)
-    with closing(sqlite3.connect(tmp_path / "stores/w/w.db")) as db, db:
-        db.execute("CREATE TABLE accounts (id INTEGER PRIMARY KEY, phone TEXT, name TEXT)")
-        db.executemany("INSERT INTO accounts VALUES (?, ?, ?)", [(i, f"139{i:08d}", f"n{i}") for i in range(1, 40)])
-    rows = "".join(f"x{i},139{i:08d}\n" for i in range(1, 40))
-    (tmp_path / "stores/t/m.csv").write_text("who,phone\n" + rows)
-    made.catalog.write_text(DATABASE + TEXT)
-    make_home(made.home, rehearsal=True, origin="house.example/erasure", now=NOW, capacity=500)
-    monkeypatch.setenv("FANGXIN_HOME", str(made.home))
-    return made
 
 
 def test_without_any_key_nothing_is_said_of_destroyed_keys_and_the_package_verifies(house: House) -> None:
@@ -121,6 +43,33 @@ def test_a_catalog_that_loses_a_store_after_the_approval_stops_every_step_until_
     assert THEIRS not in (house.root / "stores/t/m.csv").read_text()
     house.catalog.write_text(DATABASE)  # what is closed can be asked about, and resumed, whatever the catalog says
     erase.journey(batch)
+    assert erase.summary(house.home, batch)["requests"][0]["outcome"] == "erased"
+
+
+@pytest.mark.parametrize("step", erase.STEPS[:-1], ids=lambda s: s.__name__)
+def test_the_ledger_says_which_steps_are_done_and_a_note_alone_does_not(house: House, step: batches.Step) -> None:
+    batch = house.begin()
+    house.until(erase.STEPS[erase.STEPS.index(step) + 1], batch)
+    estate, opened = batches.opened(batch)
+    assert batches.is_done(estate, opened, step.__name__)
+    assert house.entries().count("step.done") == erase.STEPS.index(step) + 1
+    with closing(sqlite3.connect(house.home / "requests.db")) as db, db:
+        db.execute("UPDATE step SET note = json_set(note, '$.seconds', 99) WHERE name = ?", [step.__name__])
+    with pytest.raises(DoesNotHold, match="the requests store does not know its outcome"):
+        batches.is_done(estate, opened, step.__name__)
+    with closing(sqlite3.connect(house.home / "requests.db")) as db, db:
+        db.execute("DELETE FROM step WHERE name = ?", [step.__name__])
+    with pytest.raises(DoesNotHold, match="older than the ledger"):
+        erase.run_step(step, batch)
+
+
+def test_a_note_of_which_the_ledger_knows_nothing_is_no_step_done(house: House) -> None:
+    batch = house.begin()
+    estate, opened = batches.opened(batch)
+    estate.requests.done(batch, "locate", at=estate.minute, note={"rows": 0})
+    assert not batches.is_done(estate, opened, "locate")
+    erase.journey(batch)
+    assert (estate.requests.note(batch, "locate") or {})["rows"] > 0
     assert erase.summary(house.home, batch)["requests"][0]["outcome"] == "erased"
 
 
@@ -154,6 +103,64 @@ def test_units_written_after_the_approval_are_located_again_and_the_ledger_says_
     assert "x99" in path.read_text()
     assert THEIRS not in path.read_text()
     assert house.verified(batch) == 0
+
+
+@pytest.mark.parametrize("refusing", ["w.db", "x.db"], ids=["a unit that was written", "a unit that is new"])
+def test_units_written_after_the_approval_are_rehearsed_again_before_any_of_their_store_is_touched(
+    house: House, refusing: str
+) -> None:
+    house.catalog.write_text(house.catalog.read_text().replace("url: w/w.db}", 'url: w/, glob: "*.db"}'))
+    folder = house.root / "stores/w"
+    with closing(sqlite3.connect(folder / "a.db")) as db, db:
+        db.execute("CREATE TABLE accounts (id INTEGER PRIMARY KEY, phone TEXT, name TEXT)")
+        db.execute("INSERT INTO accounts VALUES (105, ?, 'n105')", [THEIRS])
+    batch = house.begin()
+    house.until(erase.overwrite, batch)
+    with closing(sqlite3.connect(folder / "w.db")) as db, db:  # an application splits its database meanwhile
+        db.execute("ATTACH ? AS x", [str(folder / "x.db")])
+        db.execute("CREATE TABLE x.accounts (id INTEGER PRIMARY KEY, phone TEXT, name TEXT)")
+        db.execute("INSERT INTO x.accounts SELECT * FROM accounts WHERE id = 5")
+        db.execute("DELETE FROM accounts WHERE id BETWEEN 5 AND 9" if refusing == "x.db" else "DELETE FROM x.accounts")
+    with closing(sqlite3.connect(folder / refusing)) as db, db:
+        db.execute("CREATE VIRTUAL TABLE words USING fts5(phone, content='')")  # cannot be shown to forget
+    before = {path.name: path.read_bytes() for path in folder.glob("*.db")}
+    with pytest.raises(FangxinError, match="full-text index words to have its content") as refused:
+        erase.run_step(erase.overwrite, batch)
+    assert "drop it" in str(refused.value)
+    assert {path.name: path.read_bytes() for path in folder.glob("*.db")} == before
+    with closing(sqlite3.connect(folder / refusing)) as db, db:
+        db.execute("DROP TABLE words")
+    erase.journey(batch)
+    assert not [path for path in folder.iterdir() if THEIRS.encode() in path.read_bytes()]
+    assert house.verified(batch) == 0
+
+
+def test_a_full_text_index_over_a_catalogued_table_is_no_stray_and_forgets(house: House) -> None:
+    path = house.root / "stores/w/w.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE VIRTUAL TABLE words USING fts5(phone, name, content='accounts', content_rowid='id')")
+        db.execute("INSERT INTO words (words) VALUES ('rebuild')")
+    assert THEIRS.encode() in path.read_bytes()
+    batch = house.begin()
+    erase.journey(batch)
+    assert erase.summary(house.home, batch)["requests"][0]["outcome"] == "erased"
+    assert THEIRS.encode() not in path.read_bytes()
+    with closing(sqlite3.connect(path)) as db:
+        found = [
+            db.execute("SELECT count(*) FROM words WHERE words MATCH ?", [p]).fetchone()[0] for p in (THEIRS, "n7")
+        ]
+    assert found == [0, 1]
+
+
+def test_a_full_text_table_that_keeps_rows_of_its_own_is_a_stray_where_no_collection_names_it(house: House) -> None:
+    path = house.root / "stores/w/w.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE VIRTUAL TABLE notes USING fts5(said)")
+        db.execute("INSERT INTO notes VALUES (?)", [f"call {THEIRS} back"])
+    batch = house.begin()
+    with pytest.raises(NotAllowed, match="table notes, which no collection names"):
+        house.until(erase.destroy_keys, batch)
+    assert not [e for e in house.entries() if e in ("store.overwritten", "store.rewritten", "located")]
 
 
 def test_every_failed_look_is_logged_and_the_validation_that_holds_answers_them(

@@ -41,8 +41,8 @@ from fangxin.flows.settings import PREFECT, prepare_prefect
 
 ROOT = Path(__file__).resolve().parents[2]
 FANGXIN = Path(sys.executable).with_name("fangxin")
-FLOWS = ("erase", "due", "locate", "export", "destroy_keys", "overwrite", "validate", "publish")
 STEPS = ("locate", "plant", "baseline", "export", "destroy_keys", "overwrite", "validate", "publish", "close")
+FLOWS = ("erase", "due", *STEPS)
 EMAIL, PHONE = "planted.nobody@example.com", "13912345678"  # the canary of the failing step
 
 
@@ -310,7 +310,8 @@ def test_flows_started_by_hand_change_nothing_without_an_approved_plan(
     run(deployed.locate, batch)
     estate = lecard.open()
     before = {p: p.read_bytes() for p in _files(lecard.stores)}, estate.tree.generation, estate.tree.live()
-    for flow in (deployed.destroy_keys, deployed.overwrite, deployed.validate, deployed.erase):
+    started = (deployed.plant, deployed.destroy_keys, deployed.overwrite, deployed.validate, deployed.close)
+    for flow in (*started, deployed.erase):
         with pytest.raises(NotAllowed):
             run(flow, batch)
         assert (flow.name, "FAILED") in [(name, state) for name, state, _said in prefect.runs(batch)]

@@ -20,7 +20,7 @@ from journeys.lecard import NOW, ORIGIN, LeCard
 from fangxin.checks import readiness
 from fangxin.data.errors import NotAllowed
 from fangxin.data.keys.columns import open_rows
-from fangxin.data.medium import Pending
+from fangxin.data.pending import Pending
 from fangxin.data.vocabulary import Cohort, Mode, Subject
 from fangxin.flows.cli import home as commands
 from fangxin.flows.estate import Estate, make_home

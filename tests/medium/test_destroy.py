@@ -14,8 +14,9 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from fangxin.data import extents, medium
-from fangxin.data.errors import Incomplete, StoreUnavailable
-from fangxin.data.medium import NotAlone, Pending, Refused, destroy, examine, why_not
+from fangxin.data.errors import StoreUnavailable
+from fangxin.data.extents import Moved, NotAlone, Refused, examine
+from fangxin.data.medium import destroy, overwrite, why_not
 
 NEEDLE = b"13900001234 Wang Xiaoming"
 
@@ -53,7 +54,7 @@ def test_a_plain_file_is_overwritten_to_whole_blocks_on_its_old_extents(unit: Pa
         return
     now = unit.stat()
     with opened(unit) as fd:
-        before = examine(fd)
+        before = examine(fd, unit.parent)
     done = destroy(unit)
     assert (done.dev, done.ino, done.size) == (now.st_dev, now.st_ino, len(NEEDLE) * 4001)
     assert done.bytes_overwritten == -(-done.size // before.block) * before.block
@@ -66,7 +67,7 @@ def test_the_seed_of_the_evidence_regenerates_what_lies_in_the_old_blocks(unit: 
     if not overwritable(unit):
         assert why_not(unit)
         return
-    done = medium._overwrite(unit)
+    done = overwrite(unit)
     stream = Cipher(algorithms.AES(bytes.fromhex(done.seed)), modes.CTR(bytes(16))).encryptor()
     assert unit.read_bytes() == stream.update(bytes(done.bytes_overwritten))
 
@@ -76,7 +77,7 @@ def test_the_claim_speaks_of_overwriting_only(unit: Path) -> None:
         assert why_not(unit)
         return
     with opened(unit) as fd:
-        claim = examine(fd).claim.lower()
+        claim = examine(fd, unit.parent).claim.lower()
     assert not any(word in claim for word in ("clear", "purge", "permanent"))
     assert "overw" in claim
 
@@ -108,7 +109,7 @@ def test_an_empty_file_needs_no_overwriting(tmp_path: Path) -> None:
 def test_a_hard_link_is_refused(unit: Path) -> None:
     os.link(unit, unit.with_name("other"))
     with opened(unit) as fd, pytest.raises(Refused, match="2 names"):
-        examine(fd)
+        examine(fd, unit.parent)
     with pytest.raises(StoreUnavailable, match="one name"):
         why_not(unit)
     with pytest.raises(NotAlone):
@@ -128,7 +129,7 @@ def test_a_symlink_is_refused_and_its_target_stays(unit: Path) -> None:
 
 def test_an_open_reader_is_refused(unit: Path) -> None:
     with opened(unit), opened(unit) as fd, pytest.raises(NotAlone, match="open"):
-        examine(fd)
+        examine(fd, unit.parent)
     with opened(unit), pytest.raises(StoreUnavailable, match="open"):
         why_not(unit)
     assert NEEDLE in unit.read_bytes()
@@ -138,7 +139,7 @@ def test_a_mapping_whose_descriptor_is_closed_is_refused(unit: Path) -> None:
     with opened(unit) as fd:
         mapped = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
     with mapped, opened(unit) as fd, pytest.raises(NotAlone, match="mapped"):
-        examine(fd)
+        examine(fd, unit.parent)
     assert NEEDLE in unit.read_bytes()
 
 
@@ -146,27 +147,6 @@ def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(StoreUnavailable, match="not a regular file"):
         why_not(tmp_path / "pipe")
-
-
-def test_a_file_system_that_is_not_on_the_list_is_refused_by_name(unit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with opened(unit) as fd:
-        monkeypatch.setattr(extents, "_OVERWRITABLE", ())
-        with pytest.raises(Refused, match="is not known to overwrite in place"):
-            examine(fd)
-
-
-def test_a_refusing_medium_still_publishes_and_says_why(unit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extents, "_OVERWRITABLE", ())
-    pending = Pending(unit.parent)
-    new = pending.scratch(unit, batch="b")
-    new.write_bytes(b"survivors")
-    done = pending.replace(new, unit, batch="b", note={"rows": 1})
-    assert unit.read_bytes() == b"survivors"
-    assert done.destructions == ()
-    assert "not known to overwrite" in done.refused
-    assert "overwritten" not in done.claim
-    pending.forget(batch="b")
-    assert list(unit.parent.iterdir()) == [unit]
 
 
 @contextmanager
@@ -227,31 +207,6 @@ def test_blocks_that_moved_meanwhile_are_no_evidence(unit: Path, monkeypatch: py
         return [(a, b + 4096 * (len(calls) - 1), c, d) for a, b, c, d in real(fd)]
 
     monkeypatch.setattr(extents, "_extents", moving)
-    with pytest.raises(medium.Moved):
+    with pytest.raises(Moved):
         destroy(unit)
     assert unit.exists()
-
-
-def test_a_failing_device_leaves_the_work_to_be_finished_later(unit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not overwritable(unit):
-        assert why_not(unit)
-        return
-    old = unit.stat().st_ino
-    pending = Pending(unit.parent)
-    new = pending.scratch(unit, batch="b")
-    new.write_bytes(b"survivors")
-    real = os.pwrite
-    with monkeypatch.context() as fault:
-        fault.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[:1000], at) and fail())
-        with pytest.raises(Incomplete, match="resume"):
-            pending.replace(new, unit, batch="b", note={})
-    assert unit.read_bytes() == b"survivors"
-    assert pending.outcome(unit, batch="b") is None
-    pending.recover()
-    done = pending.outcome(unit, batch="b")
-    assert done is not None
-    assert [d.ino for d in done.destructions] == [old]
-
-
-def fail() -> int:
-    raise OSError(errno.EIO, "fault")

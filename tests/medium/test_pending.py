@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from fangxin.data import medium
+from fangxin.data import extents, medium
 from fangxin.data.errors import FangxinError, Incomplete, StoreUnavailable, UnitChanged, WriterBusy
-from fangxin.data.medium import Pending, why_not
+from fangxin.data.medium import why_not
+from fangxin.data.pending import Pending
 
 OLD, NEW, WAL = b"old rows of everybody " * 1000, b"survivors " * 500, b"frames " * 300
 
@@ -280,3 +282,41 @@ def test_stores_of_one_folder_keep_apart(unit: Path, tmp_path: Path) -> None:
     one.discard(scratch, batch="b")
     one.forget(batch="b")
     assert everything(tmp_path) == ["part/unit.bin"]
+
+
+def test_a_refusing_medium_still_publishes_and_says_why(unit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extents, "_OVERWRITABLE", ())
+    pending = Pending(unit.parent)
+    new = pending.scratch(unit, batch="b")
+    new.write_bytes(b"survivors")
+    done = pending.replace(new, unit, batch="b", note={"rows": 1})
+    assert unit.read_bytes() == b"survivors"
+    assert done.destructions == ()
+    assert "not known to overwrite" in done.refused
+    assert "overwritten" not in done.claim
+    pending.forget(batch="b")
+    assert list(unit.parent.iterdir()) == [unit]
+
+
+def test_a_failing_device_leaves_the_work_to_be_finished_later(unit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if why_not(unit):
+        return
+    old = unit.stat().st_ino
+    pending = Pending(unit.parent)
+    new = pending.scratch(unit, batch="b")
+    new.write_bytes(b"survivors")
+    real = os.pwrite
+    with monkeypatch.context() as fault:
+        fault.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[:1000], at) and fail())
+        with pytest.raises(Incomplete, match="resume"):
+            pending.replace(new, unit, batch="b", note={})
+    assert unit.read_bytes() == b"survivors"
+    assert pending.outcome(unit, batch="b") is None
+    pending.recover()
+    done = pending.outcome(unit, batch="b")
+    assert done is not None
+    assert [d.ino for d in done.destructions] == [old]
+
+
+def fail() -> int:
+    raise OSError(errno.EIO, "fault")

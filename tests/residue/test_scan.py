@@ -356,6 +356,22 @@ def test_a_value_inside_another_is_reported_for_both(tmp_path: Path) -> None:
     assert result.totals(1) == {"here": 1}
 
 
+@pytest.mark.parametrize("written", [MAIL.upper(), "Mei.Zhang+X@Example.com", "mEI.zHANG+x@eXAMPLE.COM"])
+def test_letters_count_in_any_case(tmp_path: Path, written: str) -> None:
+    found = once(tmp_path / "u", f"x;{written};y".encode(), needles_for(PEOPLE))
+    assert found.totals(0) == {"here": 1}
+
+
+@pytest.mark.parametrize(
+    ("written", "inside"),
+    [(f"9{PHONE}", True), (f"{PHONE}0", True), (f"tel{PHONE}x", False), (f" {PHONE},", False),
+     (f"li.{MAIL}", True), (f"{MAIL}.cn", True), (f"{MAIL}. Bye", False), (f"<{MAIL}>", False)],
+)  # fmt: skip
+def test_a_hit_says_whether_it_looks_like_part_of_something_longer(tmp_path: Path, written: str, inside: bool) -> None:
+    found = once(tmp_path / "u", f"a {written} b".encode(), needles_for(PEOPLE))
+    assert found.hits["inside"].to_pylist() == [inside]
+
+
 def test_a_value_two_people_share_counts_for_both(tmp_path: Path) -> None:
     shared = [(0, Identity("email", MAIL)), (1, Identity("email", MAIL))]
     result = once(tmp_path / "u", MAIL.encode() * 3, needles_for(shared))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from contracts import store as contract
 
 from fangxin.data import medium
 from fangxin.data.errors import NotAllowed, StoreUnavailable, UnitChanged
-from fangxin.data.stores import sqlite_tables
+from fangxin.data.stores import sqlite_rewrite, sqlite_tables
 from fangxin.data.stores.sqlite import SqliteStore
 from fangxin.data.vocabulary import (
     Blank,
@@ -143,7 +144,7 @@ def test_the_old_file_and_the_working_copy_are_overwritten_with_evidence(home: P
     if done.method is Method.OVERWRITE:
         assert done.reason == ""
         assert (done.destructions[0].ino, done.destructions[0].size) == (old.st_ino, old.st_size)
-        assert len(done.destructions) == 2
+        assert len(done.destructions) == 3, "the database, its working copy, and the journal of that"
         assert done.bytes_overwritten >= 2 * old.st_size
     else:
         assert done.reason
@@ -211,6 +212,30 @@ def test_a_kept_journal_is_destroyed_with_its_database(tmp_path: Path) -> None:
     (done,) = erase(store, order(store, blank={"note": Blank(ids(17), "")}))
     assert journal.st_ino in {d.ino for d in done.destructions} or done.reason
     assert [holds(tmp_path, needle) for needle in NEEDLES] == [0, 0, 0]
+
+
+def test_a_journal_that_sqlite_rolls_back_under_our_hands_is_destroyed(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that dies after our last look leaves one; SQLite would unlink it with its bytes."""
+    path, before = home / "crm.db", rows(home / "crm.db")
+    if (pid := os.fork()) == 0:
+        db = sqlite3.connect(path, isolation_level=None)
+        db.executescript("PRAGMA cache_size=1; BEGIN; UPDATE people SET mail='other'")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    journal = (home / "crm.db-journal").stat()
+    assert NEEDLES[2] in (home / "crm.db-journal").read_bytes()
+    store, destroyed = open_store(home), []
+    discard = store.pending.discard
+    monkeypatch.setattr(store.pending, "discard", lambda p, *, batch: destroyed.append(discard(p, batch=batch)))
+    work = sqlite_rewrite.Work(store.pending, path, "b1")
+    work.lock()
+    work.close()
+    store.forget(batch="b1")
+    assert any(done.refused or journal.st_ino in {d.ino for d in done.destructions} for done in destroyed)
+    assert sorted(p.name for p in home.iterdir()) == ["crm.db"]
+    assert rows(path) == before
 
 
 def test_full_text_indexes_forget_the_words_and_triggers_do_not_fire(tmp_path: Path) -> None:
@@ -290,11 +315,34 @@ def kill_at(store: SqliteStore, work: Order, n: int) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-def test_a_kill_after_any_step_loses_nobody_and_the_rerun_ends_the_same(tmp_path: Path) -> None:
+def test_a_kill_amid_the_deleting_leaves_a_journal_that_recovery_destroys_with_the_copy(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The working copy's journal holds the rows just deleted: it keeps its name until its bytes are overwritten."""
+    store = open_store(home)
+    work = order(store)
+    pid = os.fork()
+    if pid == 0:
+        monkeypatch.setattr(sqlite_rewrite, "settle_indexes", lambda _db: os.kill(os.getpid(), signal.SIGKILL))
+        with suppress(BaseException):
+            list(store.erase([work], batch="b1"))
+        os._exit(1)
+    assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])
+    (journal,) = home.glob(".fangxin-*-journal")
+    assert NEEDLES[2] in journal.read_bytes()
+    assert journal in store.files()
+    store.recover(batch="b1")
+    assert not journal.exists()
+    assert not [p for p in home.rglob(".fangxin-*") if p.is_file()]
+
+
+@pytest.mark.parametrize("journal", ["DELETE", "PERSIST"])
+def test_a_kill_after_any_step_loses_nobody_and_the_rerun_ends_the_same(tmp_path: Path, journal: str) -> None:
     for n in range(40):
         home = tmp_path / str(n)
         home.mkdir()
-        make(home / "crm.db", people=200)
+        make(home / "crm.db", people=200, journal=journal)
+        assert (home / "crm.db-journal").exists() == (journal == "PERSIST")
         store = open_store(home)
         work = order(store, drop=ids(100), blank={"note": Blank(ids(17), "")})
         survivors = rows(home / "crm.db", where="id NOT IN (17, 100)")
@@ -356,7 +404,7 @@ def test_take_returns_whole_rows_at_their_positions(home: Path) -> None:
 def test_a_planted_row_is_found_by_the_same_scan(tmp_path: Path, wal: bool) -> None:
     make(tmp_path / "crm.db", wal=wal)
     store = open_store(tmp_path)
-    store.plant(store.collections[0], {"id": 9_000_001, "phone": "16600000000"})
+    store.plant([(store.collections[0], {"id": 9_000_001, "phone": "16600000000"})])
     found = {
         phone
         for _, r in store.scan({"crm/people": ["phone", "name"]})
@@ -404,7 +452,7 @@ def test_plain_values_that_arrive_later_are_put_under_keys_without_touching_the_
         return pa.record_batch([pa.array(sealed, pa.large_binary())], names=["mail"])
 
     list(store.rewrite({"crm/people": ["mail"]}, turn, batch="p1"))
-    store.plant(store.collections[0], {"id": 9_000_001, "mail": "late@example.net"})
+    store.plant([(store.collections[0], {"id": 9_000_001, "mail": "late@example.net"})])
     (done,) = store.rewrite({"crm/people": ["mail"]}, turn, batch="p2")
     assert done.changed == {"crm/people": 1}
     assert holds(home, b"late@example.net") == 0
@@ -536,7 +584,7 @@ def test_a_planted_record_fires_no_trigger_and_indexes_follow_it(tmp_path: Path)
         db.execute("INSERT INTO words (words) VALUES ('rebuild')")
         schema = db.execute("SELECT * FROM sqlite_master WHERE type = 'trigger'").fetchall()
     store = open_store(tmp_path)
-    store.plant(store.collections[0], {"name": "canary", "phone": "19900000000", "note": "canarywords"})
+    store.plant([(store.collections[0], {"name": "canary", "phone": "19900000000", "note": "canarywords"})])
     assert rows(tmp_path / "crm.db", "log") == []
     assert len(rows(tmp_path / "crm.db", "words", "words MATCH 'canarywords'")) == 1
     with closing(sqlite3.connect(tmp_path / "crm.db")) as db:
