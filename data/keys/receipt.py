@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from fangxin.data.keys.grant import stamp
-from fangxin.data.keys.roots.protocol import Claim, RootReceipt, strongest
+from fangxin.data.keys.roots.protocol import Claim, RootReceipt, dated, strongest
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Receipt:
                 }
                 for holder in self.holders
             ],
-            "effective_at": stamp(self.effective_at),
+            "effective_at": stamp(dated(self.claim, self.effective_at)),
         }
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from contracts.root import KeeperContract
 from keys.kms_stand_in import ACCESS_KEY, StandIn, serving
+from keys.vaults import LIFTED, destroy, refs
 
 from fangxin.data.errors import InputError, RootUnreachable
 from fangxin.data.keys.roots.kms import Kms, claim_of
-from fangxin.data.keys.roots.protocol import Claim, RootGone, RootRefused
+from fangxin.data.keys.roots.protocol import Claim, RootGone, RootReceipt, RootRefused, dated
 from fangxin.data.keys.roots.wrapped import WrappedRoot
+from fangxin.data.keys.tree import KeyTree
 
 REGION = "cn-north-1"
 
@@ -41,7 +44,7 @@ class TestTheKmsHolder(KeeperContract):
         "no",
         (
             "The answers came from a stand-in for AWS KMS, not from AWS.",
-            "Until that day the deletion of the key can be cancelled by whoever administers the account.",
+            "Until a scheduled deletion takes place, whoever administers the account can cancel it.",
         ),
     )
 
@@ -74,6 +77,22 @@ def test_the_claim_says_the_day_that_aws_gave_and_never_an_earlier_one(kms: Stan
     assert claim_of(gone, aws) == Claim("after:2026-12-02", "if", ("provider-statement", "cancellable"))
     evening = datetime.fromisoformat("2026-12-02T23:59:00-08:00")
     assert claim_of(evening, aws).effect == "after:2026-12-03"  # days are UTC
+
+
+def test_a_batch_that_only_kms_makes_true_takes_effect_after_its_day(tmp_path: Path) -> None:
+    now = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    later = claim_of(now + timedelta(days=7), f"https://kms.{REGION}.amazonaws.com.cn")
+    assert dated(later, now) == datetime(2026, 12, 1, tzinfo=UTC)
+    weak = RootReceipt("file", 2, (1,), Claim("best-effort", "no", ("solid-state",)))
+    strong = RootReceipt("file", 2, (1,), Claim("immediate", "if", ("in-place-medium",)))
+    with KeyTree.create(tmp_path / "vault", capacity=300, guard=LIFTED) as tree:
+        tree.create_keys(refs(1), [1])
+        receipt = replace(destroy(tree, refs(1)), effective_at=now)
+    for holders, effect in (
+        ((weak, RootReceipt("kms", 2, (1,), later)), "2026-12-01T00:00:00Z"),
+        ((strong, RootReceipt("kms", 2, (1,), later)), "2026-11-23T12:00:00Z"),
+    ):
+        assert replace(receipt, holders=holders).event()["effective_at"] == effect
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
 from fangxin.data.errors import DoesNotHold, RootUnreachable, Unavailable
@@ -73,8 +74,8 @@ CONDITIONS: Mapping[str, tuple[str, str]] = {
         "该日之后密钥不复存在，系云服务商的声明。",
     ),
     "cancellable": (
-        "Until that day the deletion of the key can be cancelled by whoever administers the account.",
-        "该日之前，账户管理员可以撤销密钥的删除。",
+        "Until a scheduled deletion takes place, whoever administers the account can cancel it.",
+        "在预定的删除发生之前，账户管理员可以将其撤销。",
     ),
     "not-aws": (
         "The answers came from a stand-in for AWS KMS, not from AWS.",
@@ -182,3 +183,11 @@ def strongest(receipts: Sequence[RootReceipt]) -> Claim:
         return resistances.index(claim.backup_resistant), effect, claim.effect
 
     return min((r.claim for r in receipts), key=weakness)
+
+
+def dated(claim: Claim, at: datetime) -> datetime:
+    """When a destruction done at this moment holds: a claim "after" a day holds from the next one (UTC)."""
+    if not claim.effect.startswith("after:"):
+        return at
+    day = datetime.fromisoformat(claim.effect.removeprefix("after:")).replace(tzinfo=UTC)
+    return max(at, day + timedelta(days=1))
