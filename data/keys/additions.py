@@ -31,7 +31,11 @@ def additions(
     names = walk.names(state, refs, domains)
     for some, leaves in walk.by_bucket(state, names):
         wanted = names[some]
-        if (wanted[1:] == wanted[:-1]).all(axis=1).any() or (newcomers and _present(walk, leaves, wanted).any()):
+        twice = np.flatnonzero((wanted[1:] == wanted[:-1]).all(axis=1))
+        shared = any(refs[some[at] // len(domains)] != refs[some[at + 1] // len(domains)] for at in twice)
+        if len(twice):
+            wanted = np.delete(wanted, twice, axis=0)
+        if shared or (newcomers and _present(walk, leaves, wanted).any()):
             raise AddressTaken(
                 "a subject to be created has keys already, or shares an address with somebody who has",
                 hint="nothing was created; use `ensure` for known subjects, another ref for a new one",
@@ -45,7 +49,7 @@ def additions(
             keys = np.frombuffer(os.urandom(KEY * len(fresh)), np.uint8).reshape(-1, KEY)
             buckets = walk.shape.buckets_of(fresh)
             after = leaves.merged(np.concatenate((fresh, keys), axis=1), buckets, at[~known])
-            yield _sealed(walk, state, after, np.unique(buckets))
+            yield _sealed(walk, state, after, buckets)
 
 
 def _present(walk: Walk, leaves: Leaves, wanted: Rows) -> npt.NDArray[np.bool_]:
@@ -62,12 +66,7 @@ def _present(walk: Walk, leaves: Leaves, wanted: Rows) -> npt.NDArray[np.bool_]:
 def _sealed(walk: Walk, state: State, after: Leaves, changed: npt.NDArray[np.int64]) -> list[tuple[int, bytes]]:
     if after.counts.max() > pages.MOST_ENTRIES:
         raise NotAllowed("a bucket of the key vault is full", hint="`fangxin keys grow` makes room; then repeat")
-    depth, tree_id = walk.shape.depth, walk.tree_id
-    few = after.only(changed) if len(changed) < len(after.buckets) else after
-    rows = []
-    for bucket, plain in zip(few.buckets.tolist(), few.plains(depth), strict=True):
-        key, half = walk.child(state, depth, bucket)
-        number = walk.shape.page(depth, bucket)
-        body = pages.seal_page(key, plain, tree_id=tree_id, page=number, level=depth, half=half)
-        rows.append((2 * number + half, body))
-    return rows
+    depth = walk.shape.depth
+    few = after.only(changed)
+    keys, nodes = walk.children(state, depth, few.buckets.tolist())
+    return pages.seal_pages(keys, nodes, few.plains(depth), tree_id=walk.tree_id, level=depth)

@@ -160,13 +160,13 @@ def _own(target: Path, anchor: Anchor, holders: Sequence[Root]) -> int | None:
         return None
     try:
         with contextlib.closing(VaultFile(target)) as file:
-            if not file.faults():
-                _examined(file, anchor, holders, examined)
-                raise NotAllowed(
-                    "the key vault is whole; a copy in its place could only lose keys",
-                    hint="nothing needs to be restored; `fangxin keys status --deep` says what it holds",
-                )
-            return file.number("seq")
+            if file.faults():
+                return file.number("seq")
+            _examined(file, anchor, holders, examined)
+        raise NotAllowed(
+            "the key vault is whole; a copy in its place could only lose keys",
+            hint="nothing needs to be restored; `fangxin keys status --deep` says what it holds",
+        )
     except (VaultDamaged, BackupUnusable):
         with contextlib.suppress(FangxinError), contextlib.closing(VaultFile(target)) as file, file.snapshot():
             return file.number("seq")

@@ -55,18 +55,22 @@ def shadow(walk: Walk, state: State, drop: Drops, add: Adds) -> Batch:
                 gone[row] = codes is None or int(leaves.rows[row, pages.ADDRESS]) in codes
         batch.destroyed += int(gone.sum())
         batch.domains |= set(leaves.rows[gone, pages.ADDRESS].tolist())
-        left = leaves.without(gone)
-        names, keys = _coming([refs[place] for place in some.tolist()], addresses[some], add)
-        order = walk.order(names)
-        by = sorted_names(names, order)
-        names, keys, order = names[by], keys[by], order[by]
-        at, taken = left.place(names, order)
-        if taken.any():
-            raise AddressTaken("a key to be put in place has an entry already", hint="nothing was changed; drop it too")
-        after = left.merged(np.concatenate((names, keys), axis=1), walk.shape.buckets_of(names), at)
-        touched = np.repeat(leaves.buckets, leaves.counts)[gone]
-        changed = after.only(np.union1d(touched, walk.shape.buckets_of(names)))
-        for bucket, plain in zip(changed.buckets.tolist(), changed.plains(walk.shape.depth), strict=True):
+        after, changed = leaves.without(gone), np.repeat(leaves.buckets, leaves.counts)[gone]
+        if add:
+            names, keys = _coming([refs[place] for place in some.tolist()], addresses[some], add)
+            order = walk.order(names)
+            by = sorted_names(names, order)
+            names, keys, order = names[by], keys[by], order[by]
+            at, taken = after.place(names, order)
+            if taken.any():
+                raise AddressTaken(
+                    "a key to be put in place has an entry already", hint="nothing was changed; drop it too"
+                )
+            coming = walk.shape.buckets_of(names)
+            after = after.merged(np.concatenate((names, keys), axis=1), coming, at)
+            changed = np.concatenate((changed, coming))
+        few = after.only(changed)
+        for bucket, plain in zip(few.buckets.tolist(), few.plains(walk.shape.depth), strict=True):
             _rewrite(walk, state, batch, walk.shape.depth, bucket, plain)
     return batch
 

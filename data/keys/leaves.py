@@ -62,8 +62,11 @@ class Leaves:
         return Leaves(self.buckets, self.counts + more, rows, self.total)
 
     def only(self, buckets: Numbers) -> Leaves:
-        """Fewer buckets."""
-        kept = np.isin(self.buckets, buckets, assume_unique=True)
+        """Only these buckets of them."""
+        kept = np.zeros(len(self.buckets), np.bool_)
+        kept[np.searchsorted(self.buckets, buckets)] = True
+        if kept.all():
+            return self
         return Leaves(self.buckets[kept], self.counts[kept], self.rows[np.repeat(kept, self.counts)], self.total)
 
     def plains(self, level: int) -> list[bytes]:

@@ -234,10 +234,10 @@ class KeyTree:
                 keys.raw[absent], keys.found[absent] = made.raw, made.found
         return keys
 
-    def _make(self, refs: Iterable[bytes], domains: Iterable[int], *, newcomers: bool) -> None:
+    def _make(self, refs: Sequence[bytes], domains: Sequence[int], *, newcomers: bool) -> None:
         for domain in domains:
             _check_code(domain)
-        self._group.fulfil(Wish(list(dict.fromkeys(refs)), sorted(set(domains)), newcomers))
+        self._group.fulfil(Wish(refs, sorted(set(domains)), newcomers))
 
     def _fulfil(self, wishes: Sequence[Wish]) -> None:
         with self._writing():
@@ -549,6 +549,13 @@ class KeyTree:
         BackupUnusable, with the reason, if it is of another tree or older than the last destroy batch.
         """
         return copies.opened(backup, self.anchor, self.holders)
+
+    def keep_copies(self, places: Places) -> None:
+        """From now on ship every write to these replicas, and make a base copy after each batch; begin at once."""
+        places.note(self.folder)
+        with self._writing():
+            pass
+        self.back_up()
 
     def back_up(self) -> Path | None:
         """Write a fresh base copy into the folder noted for them, under a name of its own; None if none is noted."""

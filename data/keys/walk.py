@@ -127,14 +127,12 @@ class Walk:
     def addresses(self, state: State, refs: Iterable[bytes]) -> Rows:
         """Where the entries of refs lie: a keyed hash, whose key is in the top page and not in the clear."""
         copy = hashlib.blake2b(digest_size=16, key=self.inner(state, 0, 0).hkey).copy
-
-        def address(ref: bytes) -> bytes:
-            state = copy()
-            state.update(ref)
-            return state.digest()
-
-        hashed = b"".join([address(ref) for ref in refs])
-        return np.frombuffer(hashed, np.uint8).reshape(-1, 16)[:, : pages.ADDRESS]
+        digests = []
+        for ref in refs:
+            hashing = copy()
+            hashing.update(ref)
+            digests.append(hashing.digest())
+        return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16)[:, : pages.ADDRESS]
 
     def names(self, state: State, refs: Sequence[bytes], domains: Sequence[int]) -> Rows:
         """The names of entries: addresses and domains, all domains of a subject together."""
@@ -220,20 +218,27 @@ class Walk:
         """The plaintext of a living page. StaleRoot if overtaken, VaultDamaged if not."""
         return self._open_many(state, level, (index,))[0]
 
+    def children(self, state: State, level: int, indices: Iterable[int]) -> tuple[list[bytes], list[int]]:
+        """Keys and rows of many pages of a level (ascending), as `child` and `node` give them one by one."""
+        if level == 0:
+            return [state.top_key], [state.living.half]
+        fanout, first = self.shape.fanout, self.shape.page(level, 0)
+        keys, nodes, end = [], [], -1
+        for index in indices:
+            if index >= end:
+                above = index // fanout
+                inner, start = self.inner(state, level - 1, above), above * fanout
+                end = start + fanout
+            keys.append(inner.keys[index - start])
+            nodes.append(2 * (first + index) + inner.halves[index - start])
+        return keys, nodes
+
     def _open_many(self, state: State, level: int, indices: Sequence[int]) -> list[bytes]:
-        first, tree_id = self.shape.page(level, 0), self.tree_id
-        below = [self.child(state, level, index) for index in indices]
-        nodes = [2 * (first + index) + half for index, (_, half) in zip(indices, below, strict=True)]
-        bodies = self._bodies(nodes)
-        plains = []
-        for node, (key, half) in zip(nodes, below, strict=True):
-            body = bodies.get(node)
-            if body is None:
-                raise self._wrong(state, node >> 1, "is missing")
-            try:
-                plains.append(pages.open_page(key, body, tree_id=tree_id, page=node >> 1, level=level, half=half))
-            except PageWrong:
-                raise self._wrong(state, node >> 1, "does not open") from None
+        keys, nodes = self.children(state, level, indices)
+        plains = pages.open_pages(keys, nodes, self._bodies(nodes), tree_id=self.tree_id, level=level)
+        if len(plains) < len(nodes):
+            node = nodes[len(plains)]
+            raise self._wrong(state, node >> 1, "does not open" if self._bodies([node]) else "is missing")
         return plains
 
     def _wrong(self, state: State, number: int, what: str) -> Exception:

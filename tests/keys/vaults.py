@@ -41,17 +41,24 @@ def destroy(tree: KeyTree, some: Iterable[bytes] | Drops) -> Receipt:
     return tree.destroy(drops, grant=grant(tree, drops), now=NOW)
 
 
-class Adversary:
-    """Copies the pages with their log whenever it likes, and notes the root of the moment."""
+def grow(tree: KeyTree, capacity: int) -> Receipt:
+    return tree.grow(capacity, grant=grant(tree, {}, action="grow"), now=NOW)
 
-    def __init__(self, tree: KeyTree, folder: Path) -> None:
-        self.tree, self.folder = tree, folder
+
+class Adversary:
+    """Copies the pages with their log whenever it likes, and notes the root of the moment.
+
+    `others` are folders of replicas and backups: they are its to copy too.
+    """
+
+    def __init__(self, tree: KeyTree, folder: Path, *others: Path) -> None:
+        self.tree, self.folder, self.others = tree, folder, others
         self.copies: list[Path] = []
         self.roots: list[bytes] = []
         folder.mkdir()
 
     def visit(self) -> None:
-        for source in self.tree.folder.glob("tree-*.db"):
+        for source in (path for place in (self.tree.folder, *self.others) for path in place.glob("*.db")):
             to = self.folder / f"copy-{len(self.copies)}.db"
             shutil.copyfile(source, to)
             log = source.with_name(source.name + "-wal")
