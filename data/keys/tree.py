@@ -279,6 +279,15 @@ class KeyTree:
             with self._transaction():
                 self._file.note("guard", guard.text().encode())
 
+    def allowed(
+        self, drops: Drops, *, now: datetime, grant: Grant | None = None, approvals: Sequence[Approval] = ()
+    ) -> None:
+        """Raise NotAllowed where destroying these would need officers who have not signed; nothing is changed."""
+        if grant is None:
+            grant = Grant.of(drops, vault=self.vault_id, generation=self.generation, catalog="", not_before=now)
+        grant.check(drops, vault=self.vault_id, generation=self.generation, action="destroy", now=now)
+        self._guarded(drops, {}, grant, approvals, now)
+
     def destroy(self, drops: Drops, *, grant: Grant, now: datetime, approvals: Sequence[Approval] = ()) -> Receipt:
         """Destroy keys for good: ref -> the domain codes that die, None = every domain.
 

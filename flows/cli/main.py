@@ -121,7 +121,10 @@ def erase(
     identity: Identities = None,
     subjects: Subjects = None,
     export: Annotated[Path | None, Parameter(name="--export")] = None,
-    approval: Annotated[list[Path] | None, Parameter(name="--approval", negative="")] = None,
+    approval: Annotated[
+        list[Path] | None, Parameter(name="--approval", negative="", help="An officer's signature; repeatable.")
+    ] = None,
+    plan: Annotated[Path | None, Parameter(name="--plan", help="Write what officers have to sign, and wait.")] = None,
     require: Annotated[str | None, Parameter(name="--require", help="overwrite: refuse media that cannot.")] = None,
     yes: Annotated[bool, Parameter(name="--yes", negative="", help="Approve the plan.")] = False,
     home: Home = None,
@@ -138,6 +141,7 @@ def erase(
         subjects,
         export=export,
         approvals=approval or [],
+        plan=plan,
         require=require,
         yes=yes,
         now=now,
@@ -184,6 +188,41 @@ def status(*, home: Home = None, json: Json = False) -> int:
     from fangxin.flows.cli.home import keys_status as work
 
     return work(_home(home), as_json=json)
+
+
+@keys_app.command
+def officer(name: str, /, *, out: Path, home: Home = None, json: Json = False) -> int:
+    """Make an officer's signing key: NAME.key stays with the officer, NAME.pub is enrolled."""
+    from fangxin.flows.cli.officers import officer as work
+
+    _home(home)
+    return work(name, out, as_json=json)
+
+
+@keys_app.command
+def officers(
+    *,
+    add: Annotated[list[Path] | None, Parameter(name="--add", negative="", help="NAME.pub; repeatable.")] = None,
+    remove: Annotated[list[str] | None, Parameter(name="--remove", negative="", help="A name; repeatable.")] = None,
+    plan: Annotated[Path | None, Parameter(name="--plan", help="Write what two present officers sign.")] = None,
+    approval: Annotated[list[Path] | None, Parameter(name="--approval", negative="")] = None,
+    home: Home = None,
+    json: Json = False,
+) -> int:
+    """Who may approve a destruction in bulk; with --add or --remove, who may from now on."""
+    from fangxin.flows.cli.officers import officers as work
+
+    return work(_home(home), add or [], remove or [], plan=plan, approvals=approval or [], as_json=json)
+
+
+@keys_app.command
+def approve(
+    plan: Path, /, *, officer: str, key: Path, out: Path, home: Home = None, now: Now = None, json: Json = False
+) -> int:
+    """Sign a plan as an officer, on the officer's own machine; no home is needed."""
+    from fangxin.flows.cli.officers import approve as work
+
+    return work(plan, officer, key, out, home=_home(home), now=now, as_json=json)
 
 
 def _home(given: Path | None) -> Path:
