@@ -1,5 +1,5 @@
 # Everything a fresh machine with python3, venv and make needs.
-.PHONY: setup components demo test check drill lock
+.PHONY: setup components demo test check bench drill lock
 # Containers often switch bytecode off; then every process compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 PY ?= python3
@@ -36,10 +36,15 @@ check: setup components
 	$(B)/lint-imports
 	$(B)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
+# make bench CASE=keys
+bench: setup
+	$(B)/python bench/$(CASE).py
+
 drill: setup
 	$(B)/python tests/journeys/worker_drill.py
 	$(B)/python tests/journeys/crash_drill.py
 	$(B)/python tests/journeys/scale_drill.py
+	$(B)/python tests/keys/vault_drill.py
 	$(B)/python tests/medium/loop_drill.py
 
 lock: .venv/bin/uv

@@ -166,6 +166,15 @@ class KeyTree:
         """Open every page and check that every entry lies where it belongs, once; VaultDamaged says what does not."""
         return self._reading(examined)
 
+    def faults(self) -> list[str]:
+        """What SQLite itself finds wrong with the file; empty if nothing."""
+        return self._file.faults()
+
+    @property
+    def places(self) -> Places:
+        """Where copies of the pages go."""
+        return Places.of(self.folder)
+
     @property
     def size(self) -> int:
         """Bytes of the vault's file: what a backup holds, and what stays the same until the vault grows."""

@@ -112,15 +112,16 @@ def protect(home: Path, catalog: Path | None, *, require: str | None = None, as_
     return 0
 
 
-def keys_status(home: Path, *, as_json: bool) -> int:
-    """What the vault holds."""
+def keys_status(home: Path, *, deep: bool, as_json: bool) -> int:
+    """What the vault holds; `deep` opens every page and judges every copy."""
     from fangxin.data.keys.roots.protocol import CONDITIONS
+    from fangxin.flows.cli import keys as vault
     from fangxin.flows.estate import open_estate
 
     tree = open_estate(home).tree
     census = tree.census()
     claims = {holder.name: holder.claim() for holder in (tree.anchor, *tree.holders)}
-    document = {
+    document: dict[str, Any] = {
         "vault": tree.vault_id.hex(),
         "generation": tree.generation,
         "commitment": tree.commitment,
@@ -129,6 +130,8 @@ def keys_status(home: Path, *, as_json: bool) -> int:
         "domains": [{"name": name, "keys": keys} for name, keys in census.items()],
         "holders": [{"name": name, **claim._asdict()} for name, claim in claims.items()],
     }
+    if deep:
+        document["deep"] = vault.deep(tree)
 
     def words() -> None:
         say(f"generation {document['generation']}, {document['keys']} living keys in {document['bytes']} bytes")
@@ -139,6 +142,8 @@ def keys_status(home: Path, *, as_json: bool) -> int:
             say(f"root holder {name}: destruction is {claim.effect}, resistant to backups: {claim.backup_resistant}")
             for condition in claim.conditions:
                 say(f"  {CONDITIONS[condition][0]}")
+        if deep:
+            vault.say_deep(document["deep"])
 
     answer(document, as_json=as_json, words=words)
     return 0

@@ -183,11 +183,82 @@ def verify(
 
 
 @keys_app.command
-def status(*, home: Home = None, json: Json = False) -> int:
+def status(
+    *,
+    deep: Annotated[bool, Parameter(name="--deep", negative="", help="Open every page, judge every copy.")] = False,
+    home: Home = None,
+    json: Json = False,
+) -> int:
     """Generation, number of living keys, holders of the root."""
     from fangxin.flows.cli.home import keys_status as work
 
-    return work(_home(home), as_json=json)
+    return work(_home(home), deep=deep, as_json=json)
+
+
+@keys_app.command
+def backup(
+    *,
+    to: Annotated[Path | None, Parameter(name="--to", help="Folder; gets a copy after each batch.")] = None,
+    home: Home = None,
+    json: Json = False,
+) -> int:
+    """Write a fresh copy of the vault's pages, never of the root; it opens until the next destroy batch."""
+    from fangxin.flows.cli.keys import backup_vault as work
+
+    return work(_home(home), to, as_json=json)
+
+
+@keys_app.command
+def backups(folders: list[Path] | None = None, /, *, home: Home = None, json: Json = False) -> int:
+    """Say of each copy whether it can be restored now, and why not."""
+    from fangxin.flows.cli.keys import copies_of as work
+
+    return work(_home(home), folders or [], as_json=json)
+
+
+@keys_app.command
+def replicate(
+    folders: list[Path] | None = None,
+    /,
+    *,
+    off: Annotated[bool, Parameter(name="--off", negative="", help="Ship to no replica any more.")] = False,
+    home: Home = None,
+    json: Json = False,
+) -> int:
+    """Ship every write of the vault to these folders before it counts."""
+    from fangxin.flows.cli.keys import replicate as work
+
+    return work(_home(home), folders or [], off=off, as_json=json)
+
+
+@keys_app.command(name="restore")
+def keys_restore(
+    folders: list[Path] | None = None,
+    /,
+    *,
+    yes: Annotated[bool, Parameter(name="--yes", negative="", help="Do it.")] = False,
+    home: Home = None,
+    json: Json = False,
+) -> int:
+    """Put the best copy in the place of a lost or damaged vault; without --yes only say which."""
+    from fangxin.flows.cli.keys import restore_vault as work
+
+    return work(_home(home), folders or [], yes=yes, as_json=json)
+
+
+@keys_app.command
+def grow(
+    keys: int,
+    /,
+    *,
+    yes: Annotated[bool, Parameter(name="--yes", negative="", help="Do it.")] = False,
+    home: Home = None,
+    json: Json = False,
+) -> int:
+    """Move all keys into a tree for so many keys, under a new root."""
+    from fangxin.flows.cli.keys import grow_vault as work
+
+    return work(_home(home), keys, yes=yes, as_json=json)
 
 
 @keys_app.command
