@@ -36,9 +36,9 @@ check: setup components
 	$(B)/lint-imports
 	$(B)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
-# make bench CASE=keys
+# make bench CASE=keys runs one of bench/, without CASE each of them
 bench: setup
-	$(B)/python bench/$(CASE).py
+	for one in $(or $(CASE),$(basename $(notdir $(wildcard bench/[a-z]*.py)))); do $(B)/python bench/$$one.py; done
 
 drill: setup
 	$(B)/python tests/journeys/worker_drill.py

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,7 +31,7 @@ from fangxin.data.keys.material import KEY, Keys
 
 NONCE = 12
 OVERHEAD = 1 + NONCE + suites.TAG
-AT_ONCE = 32_768  # rows in work: what they need stays in the processor's cache
+AT_ONCE = 131_072  # rows in work: bounds what is copied to sort them by length
 
 Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
@@ -117,8 +118,8 @@ def protect_column(
     field = place.id(suite)
 
     def sealed(some: _Same) -> list[bytes] | Bytes:
-        raw, own, nonces = keys.raw[some.rows], _own(field, rows, some.rows), os.urandom(NONCE * len(some.rows))
-        try:
+        own, nonces = _own(field, rows, some.rows), os.urandom(NONCE * len(some.rows))
+        with some.of(keys) as raw:
             if some.width is None or not batch or suite != suites.CHACHA or some.width > lanes.LONGEST:
                 return _seal_each(suite, raw, nonces, some.each(), field, own)
             out = np.empty((len(raw), OVERHEAD + some.width), np.uint8)
@@ -126,8 +127,6 @@ def protect_column(
             out[:, 1 : 1 + NONCE] = np.frombuffer(nonces, np.uint8).reshape(-1, NONCE)
             out[:, 1 + NONCE :] = lanes.seal(raw, out[:, 1 : 1 + NONCE], some.body(), field, own)
             return out
-        finally:
-            raw.fill(0)
 
     return _by_length(plain, _valid(plain), sealed)
 
@@ -150,19 +149,16 @@ def open_column(
     forged: list[int] = []
 
     def opened(some: _Same) -> list[bytes] | Bytes:
-        raw = keys.raw[some.rows]
-        try:
+        cut = 1 + NONCE
+        with some.of(keys) as raw:
             if some.width is not None and OVERHEAD <= some.width <= OVERHEAD + lanes.LONGEST and batch:
                 body = some.body()
                 if (body[:, 0] == suites.CHACHA).all():
-                    field = place.id(suites.CHACHA)
-                    cut = 1 + NONCE
-                    plain, good = lanes.unseal(raw, body[:, 1:cut], body[:, cut:], field, _own(field, rows, some.rows))
+                    own = _own(place.id(suites.CHACHA), rows, some.rows)
+                    plain, good = lanes.unseal(raw, body[:, 1:cut], body[:, cut:], place.id(suites.CHACHA), own)
                     forged.extend(some.rows[~good].tolist())
                     return plain
             return _open_each(raw, some, place, rows, forged)
-        finally:
-            raw.fill(0)
 
     there = _valid(bodies)
     plain = _by_length(bodies, there & keys.found, opened)
@@ -250,6 +246,18 @@ class _Same:
     def __init__(self, rows: Numbers, values: pa.LargeBinaryArray, width: int | None) -> None:
         self.rows, self.width, self._values = rows, width, values
 
+    @contextmanager
+    def of(self, keys: Keys) -> Iterator[Bytes]:
+        """The keys of these rows; a copy is wiped."""
+        if _adjoining(self.rows):
+            yield keys.raw[self.rows[0] : self.rows[-1] + 1]
+            return
+        raw = keys.raw[self.rows]
+        try:
+            yield raw
+        finally:
+            raw.fill(0)
+
     def body(self) -> Bytes:
         """The values as (N, width)."""
         starts, ends, data = _parts(self._values)
@@ -273,6 +281,8 @@ def _by_length(
         _some(values, first + np.flatnonzero(wanted[first : first + AT_ONCE]), lengths, work, first)
         for first in range(0, len(values), AT_ONCE)
     ]
+    if len(done) == 1:
+        return done[0]
     return pa.concat_arrays(done) if done else pa.array([], pa.large_binary())
 
 
@@ -287,20 +297,21 @@ def _some(
     count = min(AT_ONCE, len(values) - first)
     order = rows[np.argsort(lengths[rows], kind="stable")]
     borders = np.flatnonzero(np.diff(lengths[order])) + 1
-    parts: list[bytes] = []
+    parts: list[Bytes] = []
     sizes: list[Numbers] = []
     for same in np.split(order, borders) if len(order) else ():
         width = int(lengths[same[0]])
-        as_rows = values.slice(same[0], len(same)) if same[-1] - same[0] + 1 == len(same) else values.take(same)
-        made = work(_Same(same, as_rows, None if width == _MANY else width))
+        those = values.slice(same[0], len(same)) if _adjoining(same) else values.take(pa.array(same))
+        made = work(_Same(same, those, None if width == _MANY else width))
         if isinstance(made, np.ndarray):
-            parts.append(made.tobytes())
+            parts.append(np.ascontiguousarray(made).reshape(-1))
             sizes.append(np.full(len(made), made.shape[1], np.int64))
         else:
-            parts.append(b"".join(made))
+            parts.append(np.frombuffer(b"".join(made), np.uint8))
             sizes.append(np.fromiter(map(len, made), np.int64, len(made)))
     ends = np.cumsum(np.concatenate(sizes)) if sizes else np.zeros(0, np.int64)
-    sorted_ = _binary(np.concatenate([[0], ends]), b"".join(parts), None)
+    data = parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.uint8), *parts])
+    sorted_ = _binary(np.concatenate([[0], ends]), data, None)
     if len(order) == count and len(borders) == 0:
         return sorted_  # one length and no null: they lie in their order
     back = np.zeros(count, np.int64)
@@ -350,9 +361,13 @@ def _open_each(
 def _own(field: bytes, rows: Sequence[str | bytes | None] | None, which: Numbers) -> Bytes | None:
     if rows is None:
         return None
-    if which[-1] - which[0] + 1 == len(which):
+    if _adjoining(which):
         return row_ids(field, rows[which[0] : which[-1] + 1])
     return row_ids(field, [rows[row] for row in which.tolist()])
+
+
+def _adjoining(rows: Numbers) -> bool:
+    return bool(rows[-1] - rows[0] + 1 == len(rows))  # they ascend
 
 
 def _hashes(start: hashlib.blake2b, values: Sequence[str | bytes | None]) -> list[bytes]:

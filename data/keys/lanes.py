@@ -5,15 +5,16 @@ does a step of four quarter rounds for all lanes; Poly1305 keeps 130-bit numbers
 A value of up to 64 bytes needs two blocks: number 0 for the one-time key, number 1 for the value.
 
 * Byte for byte what `cryptography` makes; the scalar path opens it and the other way round.
-* All values of a call have the same length; a call's last lanes are padded, so there is one set of buffers.
-* Buffers are per thread and zeroed after every call. numpy does not promise constant time: this is for values at
-  rest, where nobody measures us.
+* All values of a call have the same length; the last lanes of a call are padded up to one of a few widths.
+* Buffers are per thread and width, and zeroed after every call. numpy does not promise constant time: this is for
+  values at rest, where nobody measures us.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ import numpy.typing as npt
 
 LONGEST = 64  # bytes of a value: one block of key stream
 WIDTH = 2048  # lanes at a time: fewer pay for numpy's calls, more fall out of the processor's cache
+STEP = 256  # widths of what is left over
 TAG = 16
 
 Bytes = npt.NDArray[np.uint8]
@@ -44,8 +46,8 @@ def seal(keys: Bytes, nonces: Bytes, plain: Bytes, field: bytes, rows: Bytes | N
     """
     size = plain.shape[1]
     out = np.empty((len(plain), size + TAG), np.uint8)
-    with _Scratch.mine() as scratch:
-        for lanes in _turns(len(plain)):
+    with _buffers() as buffers:
+        for lanes, scratch in buffers.turns(len(plain)):
             words = scratch.crypt(keys[lanes], nonces[lanes], plain[lanes])
             tags = scratch.tag(words, size, field, None if rows is None else rows[lanes])
             out[lanes, :size] = _columns(words, len(out[lanes]), size)
@@ -58,56 +60,76 @@ def unseal(
 ) -> tuple[Bytes, npt.NDArray[np.bool_]]:
     """Decrypt what `seal` made: the values (N, n), and which tags were right. Where one was not, the value is zeros."""
     size = sealed.shape[1] - TAG
-    out = np.zeros((len(sealed), size), np.uint8)
+    out = np.empty((len(sealed), size), np.uint8)
     good = np.zeros(len(sealed), np.bool_)
-    with _Scratch.mine() as scratch:
-        for lanes in _turns(len(sealed)):
+    with _buffers() as buffers:
+        for lanes, scratch in buffers.turns(len(sealed)):
             body = sealed[lanes, :size]
             plain = scratch.crypt(keys[lanes], nonces[lanes], body)
-            tags = scratch.tag(scratch.load(body), size, field, None if rows is None else rows[lanes])
-            wrong = _columns(tags, len(body), TAG) ^ sealed[lanes, size:]
-            good[lanes] = np.bitwise_or.reduce(wrong, axis=1) == 0
+            tags = scratch.tag(scratch.text, size, field, None if rows is None else rows[lanes])
+            wrong = tags[:, : len(body)] ^ _words(sealed[lanes, size:])
+            good[lanes] = np.bitwise_or.reduce(wrong, axis=0) == 0
             out[lanes] = _columns(plain, len(body), size)
-            out[lanes][~good[lanes]] = 0
+    out[~good] = 0
     return out, good
 
 
-class _Scratch:
-    """The buffers of one thread, and the steps that fill them; all zero between calls."""
-
-    _of_thread = threading.local()
+class _Buffers(threading.local):
+    """The buffers of a thread by width; all zero between calls."""
 
     def __init__(self) -> None:
-        self.state = np.zeros((16, 2, WIDTH), np.uint32)  # block 0 and block 1 of every lane
-        self.key = np.zeros((8, WIDTH), np.uint32)
-        self.nonce = np.zeros((3, WIDTH), np.uint32)
-        self.text = np.zeros((16, WIDTH), np.uint32)
-        self.made = np.zeros((16, WIDTH), np.uint32)
-        self.block = np.zeros((WIDTH, LONGEST), np.uint8)
-        self.spare = np.zeros((4, 2 * WIDTH), np.uint32)
-        self.powers = np.zeros((9, WIDTH), np.uint64)  # 5r1..5r4, r0..r4: limb i meets rows 4-i..8-i
-        self.sum = np.zeros((5, WIDTH), np.uint64)
-        self.product = np.zeros((5, WIDTH), np.uint64)
-        self.term = np.zeros((5, WIDTH), np.uint64)
-        self.limbs = np.zeros((5, WIDTH), np.uint64)
-        self.wide = np.zeros((4, WIDTH), np.uint64)
+        self.by_width: dict[int, _Scratch] = {}
+
+    def of(self, width: int) -> _Scratch:
+        """Buffers for so many lanes."""
+        if width not in self.by_width:
+            self.by_width[width] = _Scratch(width)
+        return self.by_width[width]
+
+    def turns(self, count: int) -> Iterator[tuple[slice, _Scratch]]:
+        """Some lanes after the other, with the buffers for them."""
+        for start in range(0, count, WIDTH):
+            lanes = min(WIDTH, count - start)
+            yield slice(start, start + lanes), self.of(-(-lanes // STEP) * STEP)
+
+
+@contextmanager
+def _buffers() -> Iterator[_Buffers]:
+    try:
+        yield _OURS
+    finally:
+        for scratch in _OURS.by_width.values():
+            scratch.wipe()
+
+
+class _Scratch:
+    """The buffers for so many lanes at a time, and the steps that fill them."""
+
+    def __init__(self, width: int) -> None:
+        self.state = np.zeros((16, 2, width), np.uint32)  # block 0 and block 1 of every lane
+        self.key = np.zeros((8, width), np.uint32)
+        self.nonce = np.zeros((3, width), np.uint32)
+        self.text = np.zeros((16, width), np.uint32)  # what `crypt` was given
+        self.made = np.zeros((16, width), np.uint32)
+        self.block = np.zeros((width, LONGEST), np.uint8)
+        self.spare = np.zeros((4, 2 * width), np.uint32)
+        self.own = np.zeros((4, width), np.uint32)
+        self.powers = np.zeros((9, width), np.uint64)  # 5r1..5r4, r0..r4: limb i meets rows 4-i..8-i
+        self.sum = np.zeros((5, width), np.uint64)
+        self.product = np.zeros((5, width), np.uint64)
+        self.term = np.zeros((5, width), np.uint64)
+        self.limbs = np.zeros((5, width), np.uint64)
+        self.wide = np.zeros((4, width), np.uint64)
         self.double_round = _double_round(self.state.reshape(16, -1), self.spare)
+        self.used = False
 
-    @classmethod
-    def mine(cls) -> _Scratch:
-        """This thread's buffers."""
-        found: _Scratch | None = getattr(cls._of_thread, "scratch", None)
-        if found is None:
-            found = cls._of_thread.scratch = cls()
-        return found
-
-    def __enter__(self) -> _Scratch:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for one in vars(self).values():
-            if isinstance(one, np.ndarray):
-                one.fill(0)
+    def wipe(self) -> None:
+        """Zero what was used."""
+        if self.used:
+            for one in vars(self).values():
+                if isinstance(one, np.ndarray):
+                    one.fill(0)
+        self.used = False
 
     def load(self, text: Bytes) -> Words:
         """Up to 64 bytes a lane as rows of words, zeros behind."""
@@ -120,6 +142,7 @@ class _Scratch:
         """The text of each lane under its key stream, as rows of words; the one-time key stays in block 0."""
         lanes, size = text.shape
         state, key = self.state, self.key
+        self.used = True
         key[:, :lanes] = _words(keys)
         self.nonce[:, :lanes] = _words(nonces)
         state[0:4] = _SIGMA[:, :, None]
@@ -149,26 +172,23 @@ class _Scratch:
         self._multiply_by(self.state[0:4, 0])
         self.sum.fill(0)
         aad = len(field)
-        common = np.frombuffer(field + bytes(-aad % 16), "<u4").astype(np.uint32)[:, None]
-        for first in range(0, len(common), 4):
-            self._absorb(common[first : first + 4])
+        for first in range(0, aad, 16):
+            self._absorb(_limbs(field[first : first + 16].ljust(16, b"\0")))
         if rows is not None:
             aad += rows.shape[1]
-            own = np.zeros((4, WIDTH), np.uint32)
-            own[:, : len(rows)] = _words(rows)
-            self._absorb(own)
+            self.own[:, : len(rows)] = _words(rows)
+            self._absorb(self._split(self.own, 1))
         for first in range(0, -(-size // 16) * 4, 4):
-            self._absorb(words[first : first + 4])
-        self._absorb(np.array([aad, 0, size, 0], np.uint32)[:, None])
+            self._absorb(self._split(words[first : first + 4], 1))
+        self._absorb(_limbs(aad.to_bytes(8, "little") + size.to_bytes(8, "little")))
         return self._finish(self.state[4:8, 0])
 
     def _multiply_by(self, r: Words) -> None:
         """Split r into limbs; times five they stand for what wraps round 2^130 - 5."""
-        self._split(r, 0)
-        self.powers[4:] = self.limbs
+        self.powers[4:] = self._split(r, 0)
         np.multiply(self.limbs[1:], _N[5], self.powers[:4])
 
-    def _split(self, words: Words, above: int) -> None:
+    def _split(self, words: Words, above: int) -> Limbs:
         """Four words and a bit above them as five limbs of 26 bits."""
         self.wide[:] = words
         limbs = self.limbs
@@ -178,11 +198,11 @@ class _Scratch:
         limbs[1:4] |= self.term[:3]
         limbs[:4] &= _26
         limbs[4] |= np.uint64(above << 24)
+        return limbs
 
-    def _absorb(self, words: Words) -> None:
+    def _absorb(self, block: Limbs) -> None:
         """sum = (sum + block) * r, with limbs below 2^27 again."""
-        self._split(words, 1)
-        self.sum += self.limbs
+        self.sum += block
         product, powers = self.product, self.powers
         np.multiply(self.sum[0], powers[4:9], product)
         for i in range(1, 5):
@@ -214,6 +234,15 @@ class _Scratch:
         for i in range(3):
             wide[i + 1] += wide[i] >> _N[32]
         return (wide & _32).astype(np.uint32)
+
+
+_OURS = _Buffers()
+
+
+def _limbs(block: bytes) -> Limbs:
+    """A whole block that all lanes share, and the bit above it, as limbs."""
+    number = int.from_bytes(block, "little") | 1 << 128
+    return np.array([[number >> 26 * i & 2**26 - 1] for i in range(5)], np.uint64)
 
 
 def _carry(limbs: Limbs, spare: Limbs) -> None:
@@ -261,10 +290,6 @@ def _double_round(state: Words, spare: Words) -> Sequence[_Step]:
             pairwise(np.bitwise_xor, b, c, (sb, sc))
             rotate(b, second)
     return steps
-
-
-def _turns(count: int) -> Iterator[slice]:
-    return (slice(start, min(start + WIDTH, count)) for start in range(0, count, WIDTH))
 
 
 def _words(rows: Bytes) -> Words:
