@@ -15,7 +15,7 @@ from fangxin.data.errors import NotAllowed
 from fangxin.data.keys import domains as codes
 from fangxin.data.keys import page as pages
 from fangxin.data.keys.faults import AddressTaken, SubjectSealed
-from fangxin.data.keys.leaves import Leaves, Rows
+from fangxin.data.keys.leaves import Leaves, Order, Rows
 from fangxin.data.keys.material import KEY
 from fangxin.data.keys.walk import State, Walk, names_of
 
@@ -29,21 +29,21 @@ def additions(
     SubjectSealed if one is in the cooling-off period.
     """
     names = walk.names(state, refs, domains)
-    for some, leaves in walk.by_bucket(state, names):
+    for some, order, leaves in walk.by_bucket(state, names):
         wanted = names[some]
         twice = np.flatnonzero((wanted[1:] == wanted[:-1]).all(axis=1))
         shared = any(refs[some[at] // len(domains)] != refs[some[at + 1] // len(domains)] for at in twice)
         if len(twice):
-            wanted = np.delete(wanted, twice, axis=0)
-        if shared or (newcomers and _present(walk, leaves, wanted).any()):
+            wanted, order = np.delete(wanted, twice, axis=0), np.delete(order, twice)
+        if shared or (newcomers and _present(leaves, wanted, order).any()):
             raise AddressTaken(
                 "a subject to be created has keys already, or shares an address with somebody who has",
                 hint="nothing was created; use `ensure` for known subjects, another ref for a new one",
             )
         sealed = names_of(wanted[:, : pages.ADDRESS], np.full(len(wanted), codes.SEALED, np.uint8))
-        if leaves.place(sealed, walk.order(sealed))[1].any():
+        if leaves.place(sealed, order)[1].any():
             raise SubjectSealed
-        at, known = leaves.place(wanted, walk.order(wanted))
+        at, known = leaves.place(wanted, order)
         fresh = wanted[~known]
         if len(fresh):
             keys = np.frombuffer(os.urandom(KEY * len(fresh)), np.uint8).reshape(-1, KEY)
@@ -52,10 +52,10 @@ def additions(
             yield _sealed(walk, state, after, buckets)
 
 
-def _present(walk: Walk, leaves: Leaves, wanted: Rows) -> npt.NDArray[np.bool_]:
+def _present(leaves: Leaves, wanted: Rows, order: Order) -> npt.NDArray[np.bool_]:
     # Codes count from 1: what is not below the name with code 0 is the subject's first entry, if there is one.
     lowest = names_of(wanted[:, : pages.ADDRESS], np.zeros(len(wanted), np.uint8))
-    at, _ = leaves.place(lowest, walk.order(lowest))
+    at, _ = leaves.place(lowest, order)
     inside = at < len(leaves.rows)
     present = np.zeros(len(wanted), np.bool_)
     there = leaves.rows[at[inside], : pages.ADDRESS]

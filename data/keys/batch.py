@@ -45,9 +45,9 @@ def shadow(walk: Walk, state: State, drop: Drops, add: Adds) -> Batch:
         raise AddressTaken("two subjects of the batch share an address", hint="nothing was changed; report this")
     lowest = names_of(addresses, np.zeros(len(refs), np.uint8))
     highest = names_of(addresses, np.full(len(refs), 0xFF, np.uint8))
-    for some, leaves in walk.by_bucket(state, lowest):
-        begins, _ = leaves.place(lowest[some], walk.order(lowest[some]))
-        ends, last = leaves.place(highest[some], walk.order(highest[some]))
+    for some, order, leaves in walk.by_bucket(state, lowest):
+        begins, _ = leaves.place(lowest[some], order)
+        ends, last = leaves.place(highest[some], order)
         gone = np.zeros(len(leaves.rows), np.bool_)
         for place, begin, end in zip(some.tolist(), begins.tolist(), (ends + last).tolist(), strict=True):
             codes = drop.get(refs[place], frozenset())
@@ -58,10 +58,9 @@ def shadow(walk: Walk, state: State, drop: Drops, add: Adds) -> Batch:
         after, changed = leaves.without(gone), np.repeat(leaves.buckets, leaves.counts)[gone]
         if add:
             names, keys = _coming([refs[place] for place in some.tolist()], addresses[some], add)
-            order = walk.order(names)
-            by = sorted_names(names, order)
-            names, keys, order = names[by], keys[by], order[by]
-            at, taken = after.place(names, order)
+            by = sorted_names(names, walk.order(names))
+            names, keys = names[by], keys[by]
+            at, taken = after.place(names, walk.order(names))
             if taken.any():
                 raise AddressTaken(
                     "a key to be put in place has an entry already", hint="nothing was changed; drop it too"

@@ -7,6 +7,7 @@ over `order`, the bucket above the first bits of the name in one u64; what ties 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +28,11 @@ class Leaves:
     counts: Numbers
     rows: Rows = field(repr=False)
     total: int  # buckets of the whole tree
-    order: Order = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        self.order = order_of(np.repeat(self.buckets, self.counts), self.rows, self.total)
+    @cached_property
+    def order(self) -> Order:
+        """What the rows are searched by."""
+        return order_of(np.repeat(self.buckets, self.counts), self.rows, self.total)
 
     def place(self, names: Rows, order: Order) -> tuple[Numbers, npt.NDArray[np.bool_]]:
         """For each name the first row that is not below it, and whether that row is it."""

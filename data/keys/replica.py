@@ -155,11 +155,11 @@ class Places:
     @classmethod
     def of(cls, folder: Path) -> Self:
         """What is noted beside a vault. InputError if it is not what we wrote."""
+        if not os.path.exists(folder / PLACES):  # noqa: PTH110  # looked at before every write
+            return cls()
         try:
             noted = json.loads((folder / PLACES).read_text("utf-8"))
             return cls(tuple(map(Path, noted["replicas"])), Path(noted["backups"]) if noted["backups"] else None)
-        except FileNotFoundError:
-            return cls()
         except (ValueError, TypeError, KeyError):
             raise InputError(
                 f"{PLACES} of the key vault is not readable",

@@ -58,7 +58,7 @@ from fangxin.data.keys.roots.protocol import (
     RootReceipt,
     RootUnsettled,
 )
-from fangxin.data.keys.vault import Changes, Unchanged, VaultFile, alone, siblings
+from fangxin.data.keys.vault import Changes, Unchanged, VaultFile, alone
 from fangxin.data.keys.walk import TRIES, State, Walk
 
 __all__ = ["KeyAbsent", "KeyTree"]
@@ -426,7 +426,9 @@ class KeyTree:
         dying = sum(ref not in add and (some is None or bool(some - codes.OURS)) for ref, some in drop.items())
         if not dying:
             return spent, 0
-        living = self._subjects() if dying + today > FREE else 0  # a sample costs more than a small destroy
+        living = (
+            self._subjects() if dying + today > FREE and not self.guard.lifted else 0
+        )  # a sample costs more than a small destroy
         found = self.guard.check(grant, approvals, subjects=dying, today=today, living=living, now=now)
         return (spent, len(found)) if found else ([*spent, (stamp(now), dying)], 0)
 
@@ -690,14 +692,14 @@ class KeyTree:
     def _strangers(self) -> list[Path]:
         # The file of a tree that the vault grew out of, or of an attempt to grow that was given up.
         kept = tree_path(self.folder, self.tree_id).name
-        return [path for path in self.folder.glob("tree-*.db") if path.name != kept]
+        names = os.listdir(self.folder)  # noqa: PTH208  # looked at before every write
+        return [self.folder / name for name in names if name.startswith("tree-") and not name.startswith(kept)]
 
     def _clear_up(self, generation: int, highest: int) -> None:
         # An aborted attempt burns its number but gives its grant back; its pages, and those of a batch that was
         # committed but not scrubbed, lie in halves that do not live, or in another file.
         for path in self._strangers():
-            for left in (path, *siblings(path)):
-                left.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         with self._transaction():
             for name, note in self._file.meta("grant/").items():
                 if json.loads(note)["generation_after"] > generation:

@@ -56,8 +56,10 @@ class VaultFile:
 
     @classmethod
     def create(cls, path: Path, meta: Mapping[str, bytes], nodes: Iterable[tuple[int, bytes]]) -> None:
-        """Write a whole new file; durable when it returns. Nothing may rely on the name before that."""
-        with _spoken(path), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        """Write a whole new file; it appears under its name whole and durable, or not at all."""
+        part = path.with_name(path.name + ".partial")
+        part.unlink(missing_ok=True)
+        with _spoken(path), contextlib.closing(sqlite3.connect(part, isolation_level=None)) as db:
             db.execute("PRAGMA page_size=4096")
             db.execute("PRAGMA journal_mode=OFF")
             db.execute("PRAGMA synchronous=OFF")
@@ -67,7 +69,8 @@ class VaultFile:
             db.executemany("INSERT INTO node VALUES (?, ?)", nodes)
             db.execute("COMMIT")
             db.execute("PRAGMA journal_mode=WAL")
-        sync_file(path)
+        sync_file(part)
+        part.rename(path)
         sync_folder(path.parent)
 
     @contextlib.contextmanager

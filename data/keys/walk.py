@@ -21,7 +21,7 @@ from fangxin.data.errors import Unavailable, VaultDamaged
 from fangxin.data.keys import page as pages
 from fangxin.data.keys.faults import Grown, StaleRoot
 from fangxin.data.keys.lease import Lease
-from fangxin.data.keys.leaves import AT_ONCE, Leaves, Numbers, Rows, order_of, sorted_names
+from fangxin.data.keys.leaves import AT_ONCE, Leaves, Numbers, Order, Rows, order_of, sorted_names
 from fangxin.data.keys.material import Keys
 from fangxin.data.keys.page import Inner, PageWrong, Shape
 from fangxin.data.keys.roots import shares
@@ -116,8 +116,8 @@ class Walk:
             self._search(state, refs, domain, keys)
         else:
             names = self.names(state, refs, (domain,))
-            for some, leaves in self.by_bucket(state, names):
-                at, found = leaves.place(names[some], self.order(names[some]))
+            for some, order, leaves in self.by_bucket(state, names):
+                at, found = leaves.place(names[some], order)
                 keys.raw[some[found]] = leaves.rows[at[found], pages.TAGGED :]
                 keys.found[some[found]] = True
         if not keys.found.all() and self.anchor.living() != state.living:
@@ -139,20 +139,21 @@ class Walk:
         codes = np.frombuffer(bytes(domains), np.uint8)
         return names_of(np.repeat(self.addresses(state, refs), len(codes), axis=0), np.tile(codes, len(refs)))
 
-    def order(self, names: Rows) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
-        """What the rows of leaves are sorted by."""
+    def order(self, names: Rows) -> Order:
+        """What rows with these names are sorted by; their domains count for nothing in it."""
         return order_of(self.shape.buckets_of(names), names, self.shape.buckets)
 
-    def by_bucket(self, state: State, names: Rows) -> Iterator[tuple[Numbers, Leaves]]:
-        """Their buckets in the clear, some at a time, with the places of the names in them, sorted as rows are."""
-        order = self.order(names)
+    def by_bucket(self, state: State, names: Rows) -> Iterator[tuple[Numbers, Order, Leaves]]:
+        """Their buckets in the clear, some at a time, with the places of the names in them, sorted, and their order."""
+        buckets = self.shape.buckets_of(names)
+        order = order_of(buckets, names, self.shape.buckets)
         by = sorted_names(names, order)
-        buckets = self.shape.buckets_of(names)[by]
+        buckets, order = buckets[by], order[by]
         first = np.flatnonzero(np.diff(buckets, prepend=-1))  # where each bucket begins
         for start in range(0, len(first), AT_ONCE):
             begins = first[start : start + AT_ONCE]
             end = first[start + AT_ONCE] if start + AT_ONCE < len(first) else len(by)
-            yield by[begins[0] : end], self.leaves(state, buckets[begins])
+            yield by[begins[0] : end], order[begins[0] : end], self.leaves(state, buckets[begins])
 
     def all_leaves(self, state: State) -> Iterator[Leaves]:
         """Every bucket of the tree, some at a time."""
