@@ -1,4 +1,4 @@
-"""Commands around a home: init, sample, catalog lint, protect, keys status."""
+"""Commands around a home: init, sample, catalog lint, keys status."""
 
 from __future__ import annotations
 
@@ -69,47 +69,6 @@ def lint(paths: Sequence[Path], *, as_json: bool) -> int:
 
     answer(document, as_json=as_json, words=words)
     return 3 if errors else 0
-
-
-def protect(home: Path, catalog: Path | None, *, require: str | None = None, as_json: bool) -> int:
-    """Protect what stands in clear."""
-    from fangxin.data.errors import InputError
-    from fangxin.data.vocabulary import Method
-    from fangxin.flows.estate import alone, open_estate
-    from fangxin.flows.protect import protect as work
-
-    if require not in (None, "overwrite"):
-        raise InputError(f"--require: expected overwrite, found {require!r}")
-    with alone(home):
-        done = work(open_estate(home, catalog), require=require)
-    logical = {name: [e for e in es if e.method is not Method.OVERWRITE] for name, es in done.items()}
-    document: dict[str, list[dict[str, Any]]] = {  # Any: JSON
-        "stores": [
-            {
-                "store": name,
-                "units": len(es),
-                "bytes_overwritten": sum(e.bytes_overwritten for e in es),
-                "method": (Method.LOGICAL_DELETE if logical[name] else Method.OVERWRITE).value,
-                "units_not_overwritten": len(logical[name]),
-                "reasons": sorted({e.reason for e in logical[name]}),
-            }
-            for name, es in sorted(done.items())
-        ]
-    }
-
-    def words() -> None:
-        if not done:
-            say("nothing stands in clear that should not")
-        for one in document["stores"]:
-            say(f"{one['store']}: {one['units']} units rewritten, {one['bytes_overwritten']} bytes overwritten")
-            for reason in one["reasons"]:
-                say(
-                    f"  {one['method']}: the plaintext of {one['units_not_overwritten']} units was deleted, "
-                    f"not overwritten: {reason}"
-                )
-
-    answer(document, as_json=as_json, words=words)
-    return 0
 
 
 def keys_status(home: Path, *, deep: bool, as_json: bool) -> int:

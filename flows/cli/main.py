@@ -89,13 +89,30 @@ def protect(
     *,
     catalog: CatalogPath = None,
     require: Annotated[str | None, Parameter(name="--require", help="overwrite: refuse media that cannot.")] = None,
+    suite: Annotated[str | None, Parameter(name="--suite", help="Of key domains without values yet.")] = None,
     home: Home = None,
     json: Json = False,
 ) -> int:
     """Put sensitive fields under their subjects' keys and destroy the plaintext files; idempotent."""
-    from fangxin.flows.cli.home import protect as work
+    from fangxin.flows.cli.protect import protect as work
 
-    return work(_home(home), catalog, require=require, as_json=json)
+    return work(_home(home), catalog, require=require, suite=suite, as_json=json)
+
+
+@app.command
+def unprotect(
+    collections: list[str],
+    /,
+    *,
+    catalog: CatalogPath = None,
+    yes: Annotated[bool, Parameter(name="--yes", negative="", help="Write the values in clear.")] = False,
+    home: Home = None,
+    json: Json = False,
+) -> int:
+    """Bring protected values of collections back in clear (DATASET/COLLECTION ...), for those that leave the scheme."""
+    from fangxin.flows.cli.protect import unprotect as work
+
+    return work(_home(home), catalog, collections, yes=yes, as_json=json)
 
 
 @app.command
