@@ -1,9 +1,10 @@
 """Who else has keys of this vault in memory: a lease per open vault, waited for before a destroy takes effect.
 
-A process that caches a root or inner pages keeps `leases/<pid>-<number>` with the generation it has cached and an
-expiry on CLOCK_BOOTTIME (which counts suspended time), under a lock that dies with the process. It drops its caches
-when the lease ends, or as soon as it sees that the generation has moved on: at its next read, or a moment later.
+Whoever caches a root or inner pages takes a file `leases/<number>` that nobody else has locked, with the generation
+that is cached and an expiry on CLOCK_BOOTTIME (which counts suspended time); the lock dies with the process. It
+drops its caches when the lease ends, or when it sees that the generation has moved on: at its next read, or soon.
 
+* Files stay when nobody has them, so that whoever lists the folder (a scan, a backup) finds what was listed.
 * Record: `g u64 ‖ expiry in ns u64`, little endian, written in one piece; all zero = nothing cached.
 * Other vaults opened by the writer's own process are told directly.
 * The lock is POSIX's: a forked child does not inherit it, and starts with empty caches and a lease of its own.
@@ -19,6 +20,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 FOLDER = "leases"
@@ -26,7 +28,8 @@ LENGTH = 30.0  # seconds a cache may live without being looked after
 LOOK = 0.25  # seconds between two looks at the generation of an idle process
 RECORD = struct.Struct("<QQ")
 _register: weakref.WeakSet[Lease] = weakref.WeakSet()
-_numbers = iter(range(1, 2**62))
+_taken: set[tuple[int, Path]] = set()  # by process: a lock does not keep its own process out
+_taking = threading.Lock()
 
 
 class Lease:
@@ -42,6 +45,7 @@ class Lease:
         self._said = (0, 0)
         self._watch: threading.Thread | None = None
         self._busy = 0
+        self._finalizer: weakref.finalize[..., Lease] | None = None
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
@@ -74,9 +78,8 @@ class Lease:
     def close(self) -> None:
         """Give the lease up."""
         with self._mutex:
-            if self._pid == os.getpid() and self._fd >= 0:
-                self._path.unlink(missing_ok=True)
-                os.close(self._fd)
+            if self._finalizer is not None:
+                self._finalizer()
             self._fd, self._pid, self._said = -1, 0, (0, 0)
 
     def look(self) -> bool:
@@ -97,9 +100,8 @@ class Lease:
         for one in mine:
             while not one._quiet(generation):
                 time.sleep(0.001)
-        here = {one._path for one in mine}
-        for path in self._folder.glob("*-*"):
-            while path not in here and not _over(path, generation):
+        for path in self._folder.glob("[0-9]*"):
+            while not _passed(path, generation):
                 time.sleep(0.001)
 
     def _quiet(self, generation: int) -> bool:
@@ -118,16 +120,21 @@ class Lease:
         if self._fd >= 0:
             os.close(self._fd)
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        self._path = self._folder / f"{os.getpid()}-{next(_numbers)}"
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        fcntl.lockf(self._fd, fcntl.LOCK_EX)
+        with _taking:
+            self._path, self._fd = next(one for n in count() if (one := _take(self._folder / str(n))))
         self._pid, self._watch, self._said = os.getpid(), None, (0, 0)
-        weakref.finalize(self, _abandoned, self._fd, self._path, self._pid)
+        self._finalizer = weakref.finalize(self, _give_up, self._fd, self._path, self._pid)
         _register.add(self)
 
     def _say(self, generation: int, ends: int) -> None:
         os.pwrite(self._fd, RECORD.pack(generation, ends), 0)
         self._said = (generation, ends)
+
+
+def _passed(path: Path, generation: int) -> bool:
+    # Closing any descriptor of a file gives up this process's lock on it, so nobody may take it meanwhile.
+    with _taking:
+        return (os.getpid(), path) in _taken or _over(path, generation)
 
 
 def _over(path: Path, generation: int) -> bool:
@@ -146,18 +153,31 @@ def _over(path: Path, generation: int) -> bool:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return False
-        path.unlink(missing_ok=True)  # its process is dead
-        return True
+        return True  # its process is dead
     finally:
         os.close(fd)
 
 
-def _abandoned(fd: int, path: Path, pid: int) -> None:
-    # An opening that nobody closed was forgotten, and its caches with it. `close` takes the name away, so where
-    # it is still there the descriptor is still ours.
-    if pid == os.getpid() and path.exists():
-        path.unlink()
+def _take(path: Path) -> tuple[Path, int] | None:
+    if (os.getpid(), path) in _taken:
+        return None
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
         os.close(fd)
+        return None
+    os.pwrite(fd, RECORD.pack(0, 0), 0)
+    _taken.add((os.getpid(), path))
+    return path, fd
+
+
+def _give_up(fd: int, path: Path, pid: int) -> None:
+    # Also of an opening that nobody closed: it was forgotten, and its caches with it.
+    if pid == os.getpid():
+        os.pwrite(fd, RECORD.pack(0, 0), 0)
+        os.close(fd)
+        _taken.discard((pid, path))
 
 
 def _watch(lease: weakref.ref[Lease]) -> None:

@@ -163,7 +163,7 @@ def test_a_lease_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not mine.look()
     assert dropped
     mine.close()
-    assert not list((tmp_path / "leases").iterdir())
+    assert [one.read_bytes() for one in (tmp_path / "leases").iterdir()] == [bytes(16)]  # a file for the next one
 
 
 def test_an_entry_in_a_wrong_bucket_is_found_by_a_deep_look(tmp_path: Path) -> None:
