@@ -27,6 +27,7 @@ from fangxin.data.keys.founding import CREATING
 from fangxin.data.keys.roots.protocol import Root
 from fangxin.data.keys.roots.wrapped import WrappedRoot
 from fangxin.data.keys.tree import KeyTree
+from fangxin.data.keys.memory import no_core_dumps
 from fangxin.data.requests import Requests
 from fangxin.data.stores.registry import open_stores
 from fangxin.data.vocabulary import Catalog, Meter, Store, Unit
@@ -67,6 +68,7 @@ class Estate:
     @cached_property
     def tree(self) -> KeyTree:
         """The key vault of this home."""
+        no_core_dumps()
         return open_tree(self.settings)
 
     @cached_property
