@@ -24,6 +24,7 @@ class Row:
     name: str
     cpu_s: float
     wall_s: float
+    rounds: tuple[float, ...] = ()  # CPU of each round
     bytes_read: int = 0
     bytes_written: int = 0
     peak_rss: int = 0
@@ -58,9 +59,14 @@ def take_turns(contestants: Mapping[str, Callable[[], object]], *, rounds: int) 
             wall[name].append(time.perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
-        name: Row(name, statistics.median(cpu[name]), statistics.median(wall[name]), peak_rss=peak)
+        name: Row(name, statistics.median(cpu[name]), statistics.median(wall[name]), tuple(cpu[name]), peak_rss=peak)
         for name in contestants
     }
+
+
+def ratio(theirs: Row, ours: Row) -> float:
+    """How many times the CPU of ours theirs took: the median over rounds, so that each round meets one machine."""
+    return statistics.median(a / b for a, b in zip(theirs.rounds, ours.rounds, strict=True))
 
 
 def publish(case: str, rows: Sequence[Row], ratios: Mapping[str, float], bars: Sequence[Bar]) -> None:

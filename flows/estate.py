@@ -24,10 +24,10 @@ from fangxin.data.catalog.law import Laws
 from fangxin.data.errors import InputError, NotAllowed, WriterBusy
 from fangxin.data.keys.approval import Guard
 from fangxin.data.keys.founding import CREATING
+from fangxin.data.keys.memory import no_core_dumps
 from fangxin.data.keys.roots.protocol import Root
 from fangxin.data.keys.roots.wrapped import WrappedRoot
 from fangxin.data.keys.tree import KeyTree
-from fangxin.data.keys.memory import no_core_dumps
 from fangxin.data.requests import Requests
 from fangxin.data.stores.registry import open_stores
 from fangxin.data.vocabulary import Catalog, Meter, Store, Unit

@@ -158,4 +158,5 @@ class _Turn:
         """Return the protected columns, made from the full rows; those of them that stand in clear in this unit."""
         names = [n for n in self.fields[collection.address] if n in columns.schema.names]
         names = [n for n in names if not pa.types.is_large_binary(columns.schema.field(n).type)]
-        return protect_rows(self.estate.tree, self.estate.catalog, collection, names, columns)
+        scalar = not self.estate.settings.lanes
+        return protect_rows(self.estate.tree, self.estate.catalog, collection, names, columns, scalar=scalar)

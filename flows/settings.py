@@ -40,6 +40,9 @@ roots = {roots}
 # What you state of a hardware module, for the certificate: "no-module-backup", "no-key-blobs-on-host".
 stated = []
 
+# Whether values go under keys many at a time by our own numpy code, or one by one through `cryptography`.
+lanes = true
+
 # Who signs certificates as the tool's operator (a role, never a person's name).
 signer = "operator"
 """
@@ -58,6 +61,7 @@ class Settings:
     signer: str
     roots: tuple[str, ...] = ()
     stated: tuple[str, ...] = ()
+    lanes: bool = True
 
     @property
     def tmp(self) -> Path:
@@ -80,7 +84,7 @@ def load(home: Path) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid TOML: {error}", hint="compare with what `fangxin init` writes") from None
     expected = {"rehearsal": bool, "origin": str, "facts": list, "ledger_head": str, "capacity": int, "signer": str}
-    expected |= {"roots": list, "stated": list}
+    expected |= {"roots": list, "stated": list, "lanes": bool}
     for key, value in raw.items():
         if key not in expected:
             raise InputError(f"{path}: unknown key {key!r}", hint=f"known keys: {', '.join(expected)}")
@@ -96,6 +100,7 @@ def load(home: Path) -> Settings:
         signer=raw.get("signer", "operator"),
         roots=_texts(path, "roots", raw),
         stated=_texts(path, "stated", raw),
+        lanes=raw.get("lanes", True),
     )
 
 

@@ -52,9 +52,10 @@ class Tables:
 
         Null where a key is gone. It must have the columns of the owner and of the primary key. ValueForged.
         """
+        estate, scalar = self._estate, not self._estate.settings.lanes
 
         def work(collection: Collection, names: Sequence[str], batch: pa.RecordBatch) -> list[pa.Array]:
-            opened = open_all(self._estate.tree, self._estate.catalog, collection, names, batch)
+            opened = open_all(estate.tree, estate.catalog, collection, names, batch, scalar=scalar)
             return [opened[name].values for name in names]
 
         return self._turned(address, table, columns, work, envelopes=True)
@@ -64,9 +65,10 @@ class Tables:
 
         SubjectSealed for somebody in the cooling-off period. A column that lies under keys already is left alone.
         """
+        estate, scalar = self._estate, not self._estate.settings.lanes
 
         def work(collection: Collection, names: Sequence[str], batch: pa.RecordBatch) -> list[pa.Array]:
-            return list(protect_rows(self._estate.tree, self._estate.catalog, collection, names, batch).columns)
+            return list(protect_rows(estate.tree, estate.catalog, collection, names, batch, scalar=scalar).columns)
 
         return self._turned(address, table, columns, work, envelopes=False)
 

@@ -109,6 +109,7 @@ class _Turn:
         """Return the columns in clear, made from the full rows; those of them that lie under keys in this unit."""
         names = [n for n in self.fields[collection.address] if n in columns.schema.names]
         names = [n for n in names if pa.types.is_large_binary(columns.schema.field(n).type)]
-        opened = open_all(self.estate.tree, self.estate.catalog, collection, names, columns)
+        scalar = not self.estate.settings.lanes
+        opened = open_all(self.estate.tree, self.estate.catalog, collection, names, columns, scalar=scalar)
         self.done.gone += sum(int(one.gone.sum()) for one in opened.values())
         return pa.RecordBatch.from_arrays([one.values for one in opened.values()], names=list(opened))

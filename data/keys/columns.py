@@ -100,9 +100,17 @@ def protect_rows(
     return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
 
 
-def open_rows(vault: Vault, catalog: Catalog, collection: Collection, name: str, batch: pa.RecordBatch) -> pa.Array:
+def open_rows(
+    vault: Vault,
+    catalog: Catalog,
+    collection: Collection,
+    name: str,
+    batch: pa.RecordBatch,
+    *,
+    scalar: bool = False,
+) -> pa.Array:
     """Return a protected column in clear, as text or its declared type; null where the key is gone."""
-    return open_all(vault, catalog, collection, [name], batch)[name].values
+    return open_all(vault, catalog, collection, [name], batch, scalar=scalar)[name].values
 
 
 def open_all(

@@ -23,6 +23,7 @@ from keys.vaults import destroy
 import fangxin.reports
 from fangxin.checks import readiness
 from fangxin.data.errors import InputError, NotAllowed
+from fangxin.data.keys import lanes
 from fangxin.data.keys.columns import open_rows
 from fangxin.data.keys.envelope import ref_of
 from fangxin.data.keys.suites import CHACHA, SM4
@@ -172,6 +173,19 @@ def test_a_key_domain_keeps_the_suite_its_first_values_were_written_in(fresh: Le
         protect(fresh.open(), suite=CHACHA)
     protect(fresh.open())
     assert _suites(fresh) == {SM4}
+
+
+def test_without_lanes_the_same_is_written_and_read_one_by_one(fresh: LeCard, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = _values(fresh.open(), fresh)
+    text = (fresh.home / "fangxin.toml").read_text("utf-8")
+    (fresh.home / "fangxin.toml").write_text(text.replace("lanes = true", "lanes = false"), "utf-8")
+    with monkeypatch.context() as patch:
+        patch.setattr(lanes, "seal", None)  # whoever called it now would fail
+        patch.setattr(lanes, "unseal", None)
+        protect(fresh.open())
+        assert _suites(fresh) == {CHACHA}
+        assert find(fresh.open(), Cohort((Subject("r", fresh.subjects()[0]),))).traces.num_rows
+    assert _values(fresh.open(), fresh) == truth
 
 
 def test_what_was_protected_comes_back_in_clear_but_for_those_whose_key_is_gone(
