@@ -1,5 +1,5 @@
 # Everything a fresh machine with python3, venv and make needs.
-.PHONY: setup demo test check drill lock
+.PHONY: setup components demo test check bench drill lock
 # Containers often switch bytecode off; then every process compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 PY ?= python3
@@ -19,20 +19,32 @@ setup: .venv/.ok
 demo: setup
 	$(B)/fangxin demo
 
-test: setup
+# What the tests start and no wheel brings. Where it cannot be had, its test fails and says how to get it.
+components:
+	@command -v softhsm2-util >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+	  { apt-get install -qq -y --no-install-recommends softhsm2 >/dev/null 2>&1 || \
+	    { apt-get update -qq && apt-get install -qq -y --no-install-recommends softhsm2 >/dev/null; }; } || \
+	  echo "softhsm2 could not be installed; the tests that need it will fail"
+
+test: setup components
 	$(B)/python -m pytest -n 2 --dist loadfile
 
-check: setup
+check: setup components
 	$(B)/ruff format --check .
 	$(B)/ruff check .
 	$(B)/mypy
 	$(B)/lint-imports
 	$(B)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
+# make bench CASE=keys runs one of bench/, without CASE each of them
+bench: setup
+	for one in $(or $(CASE),$(basename $(notdir $(wildcard bench/[a-z]*.py)))); do $(B)/python bench/$$one.py; done
+
 drill: setup
 	$(B)/python tests/journeys/worker_drill.py
 	$(B)/python tests/journeys/crash_drill.py
 	$(B)/python tests/journeys/scale_drill.py
+	$(B)/python tests/keys/vault_drill.py
 	$(B)/python tests/medium/loop_drill.py
 
 lock: .venv/bin/uv

@@ -151,9 +151,18 @@ class Requests:
         """The batch of that id; InputError if there is none."""
         row = self._one("SELECT id, created, catalog, options, state, ref, sealed FROM batch WHERE id = ?", batch_id)
         if row is None:
-            raise InputError(f"no batch {batch_id} in this home", hint="`fangxin resume` without an id carries out every open one")
+            raise InputError(
+                f"no batch {batch_id} in this home", hint="`fangxin resume` without an id carries out every open one"
+            )
         secret = bytes.fromhex(self._payload(row[5], row[6])["secret"])
         return Batch(row[0], row[1], row[2], json.loads(row[3]), row[4], row[5], secret)
+
+    def approve(self, batch_id: str, approvals: Sequence[str]) -> None:
+        """Note that the plan of a batch is approved, with the officers' signatures; they hold no personal data."""
+        with self._write() as db:
+            (told,) = db.execute("SELECT options FROM batch WHERE id = ?", [batch_id]).fetchone()
+            options = {**json.loads(told), "approved": True, "approvals": list(approvals)}
+            db.execute("UPDATE batch SET options = ? WHERE id = ?", [json.dumps(options, sort_keys=True), batch_id])
 
     def requests(self, batch_id: str) -> tuple[Request, ...]:
         """The requests of a batch in the order of the cohort, the canary last; empty identities once closed."""

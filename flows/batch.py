@@ -16,6 +16,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from fangxin.data.errors import DoesNotHold, NotAllowed
+from fangxin.data.keys.approval import Approval
+from fangxin.data.keys.grant import Grant
 from fangxin.data.requests import Batch
 from fangxin.data.vocabulary import Unit
 from fangxin.flows.estate import Estate, estate_of
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Step = Callable[[str], None]
+PLANNED = "planned"  # the note that holds what officers sign
 
 
 def opened(batch_id: str) -> tuple[Estate, Batch]:
@@ -94,6 +97,15 @@ def _digest(batch: Batch, step: str, note: Mapping[str, Any]) -> str:
 def is_approved(batch: Batch) -> bool:
     """Whether somebody said yes to the plan of this batch."""
     return batch.options.get("approved") is True
+
+
+def signed(estate: Estate, batch: Batch) -> tuple[Grant, tuple[Approval, ...]] | None:
+    """The grant that officers signed for a batch, and their approvals; None where nobody had to (flows/officers.py)."""
+    noted = estate.requests.note(batch.id, PLANNED)
+    texts = batch.options.get("approvals") or []
+    if noted is None or not texts:
+        return None
+    return Grant.parse(noted["grant"]), tuple(map(Approval.parse, texts))
 
 
 def approved_plan(estate: Estate, batch: Batch) -> Plan:

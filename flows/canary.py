@@ -107,10 +107,14 @@ def _row(estate: Estate, collection: Collection, stored: pa.Schema, known: dict[
         if text is not None and one.name in stored.names:
             row[one.name] = text
     hidden = [n for n in row if pa.types.is_large_binary(stored.field(n).type) and _crypto(collection, n)]
+    key = collection.primary_key
+    if hidden and key is not None and key.name not in row:  # the values are bound to it
+        number = 10**9 + secrets.randbelow(10**9)
+        row[key.name] = str(number) if pa.types.is_integer(stored.field(key.name).type) else f"canary {number}"
     typed = {n: _typed(v, stored.field(n).type) for n, v in row.items() if n not in hidden}
     if hidden:
         batch = pa.RecordBatch.from_pylist([{n: str(v) for n, v in row.items()}])
-        sealed = protect_rows(estate.tree, estate.catalog, collection, hidden, batch)
+        sealed = protect_rows(estate.tree, estate.catalog, collection, hidden, batch, scalar=not estate.settings.lanes)
         typed.update({n: sealed.column(n)[0].as_py() for n in hidden})
     return typed
 

@@ -14,7 +14,7 @@ from fangxin.data.keys.envelope import ref_of
 from fangxin.data.keys.grant import Grant
 from fangxin.data.keys.receipt import Receipt
 from fangxin.data.requests import REQUEST_DOMAIN, Batch
-from fangxin.flows.batch import approved_plan, finish, is_done, opened
+from fangxin.flows.batch import approved_plan, finish, is_done, opened, signed
 from fangxin.flows.canary import persona
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import CLOSE_INTENDED, CLOSED, KEYS_DESTROYED, KEYS_INTENDED, mark, record
@@ -42,12 +42,15 @@ def destroy(estate: Estate, batch: Batch, plan: Plan) -> Mapping[str, Any]:
     intent, outcome = mark(batch, KEYS_INTENDED), mark(batch, KEYS_DESTROYED)
     if not estate.ledger.find([intent]) and not _living(estate, dying):
         return _nothing(estate)
-    grant = _grant(estate, batch, "grant", dying)
+    by_officers = signed(estate, batch)
+    grant, approvals = by_officers or (_grant(estate, batch, "grant", dying), ())
     entry = {"type": "erase.intended", "tag": intent, "store": "vault", "units": band(len(dying)), "plan": plan.digest}
     at = record(estate, [entry])[intent]
     try:
-        receipt = estate.tree.destroy(dying, grant=grant, now=estate.now)
+        receipt = estate.tree.destroy(dying, grant=grant, approvals=approvals, now=estate.now)
     except NotAllowed:  # a grant that was never carried out has expired, or another batch came first: same plan, anew
+        if by_officers:
+            raise  # what officers signed is carried out as it is, or not at all
         grant = _new_grant(estate, batch, dying)
         estate.requests.keep(batch, "grant", grant.canonical().encode())
         receipt = estate.tree.destroy(dying, grant=grant, now=estate.now)

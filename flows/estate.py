@@ -6,10 +6,11 @@ Every step opens its own: keys and rows never cross from one task to another, on
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -20,7 +21,12 @@ from pathlib import Path
 import fangxin.data
 from fangxin.data.catalog.dataset import read_catalog
 from fangxin.data.catalog.law import Laws
-from fangxin.data.errors import InputError, WriterBusy
+from fangxin.data.errors import InputError, NotAllowed, WriterBusy
+from fangxin.data.keys.approval import Guard
+from fangxin.data.keys.founding import CREATING
+from fangxin.data.keys.memory import no_core_dumps
+from fangxin.data.keys.roots.protocol import Root
+from fangxin.data.keys.roots.wrapped import WrappedRoot
 from fangxin.data.keys.tree import KeyTree
 from fangxin.data.requests import Requests
 from fangxin.data.stores.registry import open_stores
@@ -62,7 +68,8 @@ class Estate:
     @cached_property
     def tree(self) -> KeyTree:
         """The key vault of this home."""
-        return KeyTree.open(self.settings.home / "keys")
+        no_core_dumps()
+        return open_tree(self.settings)
 
     @cached_property
     def signing(self) -> SigningKeys:
@@ -117,7 +124,7 @@ def estate_of(batch_id: str, home: Path | None = None) -> Estate:
 
     folder = home_from(home)
     settings = load(folder)
-    requests = Requests(folder / "requests.db", KeyTree.open(folder / "keys"))
+    requests = Requests(folder / "requests.db", open_tree(settings))
     options = requests.batch(batch_id).options
     fixed = options.get("now")
     now = datetime.fromisoformat(fixed) if fixed else datetime.now(UTC)
@@ -162,18 +169,55 @@ def sweep_tmp(home: Path) -> None:
     tmp.mkdir(mode=0o700)
 
 
-def make_home(home: Path, *, rehearsal: bool, origin: str, now: datetime, capacity: int = 200_000) -> None:
-    """Create a home: settings, empty catalog, vault with its root, signing keys, ledger. InputError if it exists."""
+def open_tree(settings: Settings) -> KeyTree:
+    """The key vault of a home, with the root holders that its settings name."""
+    folder = settings.home / "keys"
+    return KeyTree.open(folder, holders=_holders(settings.roots, folder, settings.stated, settings.rehearsal))
+
+
+def _holders(roots: Sequence[str], folder: Path, stated: Sequence[str], rehearsal: bool) -> tuple[Root, ...]:
+    from fangxin.data.keys.roots.choose import holders
+
+    chosen = holders(roots, folder, stated=stated)
+    for holder in () if rehearsal else chosen:
+        if holder.claim().effect == "test-only":
+            raise NotAllowed(
+                f"root holder {holder.name} is a software token or a stand-in: it is for rehearsal homes only",
+                hint="fangxin init --rehearsal, or name a real holder",
+            )
+    return chosen
+
+
+def make_home(
+    home: Path,
+    *,
+    rehearsal: bool,
+    origin: str,
+    now: datetime,
+    capacity: int = 200_000,
+    roots: Sequence[str] = (),
+) -> None:
+    """Create a home: settings, empty catalog, vault with its root, signing keys, ledger. InputError if it exists.
+
+    `roots` are the addresses of further root holders; what is wrong with one is said before anything is made.
+    """
     from fangxin.flows.settings import TEMPLATE
 
     if (home / "fangxin.toml").exists():
         raise InputError(f"{home}: is a home of fangxin already", hint="choose another folder")
+    holders = _holders(roots, home / "keys", (), rehearsal)
     for folder in ("catalog", "certificates", "dsse", "reports", "tmp"):
         (home / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
-    with KeyTree.create(home / "keys", capacity=capacity) as tree:
+    for holder in holders if (home / "keys" / CREATING).exists() and not (home / "keys" / "root").exists() else ():
+        if isinstance(holder, WrappedRoot):
+            holder.forget()  # what an interrupted `init` left with it, before any root was committed
+    guard = Guard(lifted=rehearsal)
+    with KeyTree.create(home / "keys", capacity=capacity, holders=holders, guard=guard) as tree:
         root = tree.commitment
     keys = SigningKeys.create(home / "keys", origin=origin)
     ledger = Ledger.create(home / "ledger", origin=origin, head=home / "ledger-head", keys=keys)
     ledger.append([{"type": "key.committed", "time": minute(now), "root": root}])
-    text = TEMPLATE.format(rehearsal=str(rehearsal).lower(), origin=origin, capacity=capacity)
+    text = TEMPLATE.format(
+        rehearsal=str(rehearsal).lower(), origin=origin, capacity=capacity, roots=json.dumps(list(roots))
+    )
     (home / "fangxin.toml").write_text(text, "utf-8")

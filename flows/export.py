@@ -166,7 +166,9 @@ def _opened(estate: Estate, address: str, batch: pa.RecordBatch) -> pa.RecordBat
     for one in collection.fields:
         at = batch.schema.get_field_index(one.name)
         if at >= 0 and one.mode is Mode.CRYPTO_ERASE and pa.types.is_large_binary(batch.schema.field(at).type):
-            values = open_rows(estate.tree, estate.catalog, collection, one.name, batch)
+            values = open_rows(
+                estate.tree, estate.catalog, collection, one.name, batch, scalar=not estate.settings.lanes
+            )
             batch = batch.set_column(at, one.name, values)
     for at, column in enumerate(batch.schema):
         if pa.types.is_dictionary(column.type):

@@ -150,7 +150,7 @@ class _Search:
             if self._hidden(rows, name):
                 if name in self.shut:
                     continue
-                column = open_rows(estate.tree, estate.catalog, self.collection, name, rows.columns)
+                column = self._opened(name, rows.columns, estate)
             match = matcher.find(column)
             if len(match.rows):
                 found.append((name, match.rows, match.facts, match.texts))
@@ -170,6 +170,9 @@ class _Search:
                 hint="run `fangxin protect` first",
             )
         return True
+
+    def _opened(self, name: str, rows: pa.RecordBatch, estate: Estate) -> pa.Array:
+        return open_rows(estate.tree, estate.catalog, self.collection, name, rows, scalar=not estate.settings.lanes)
 
     def _hits(
         self,
@@ -199,7 +202,7 @@ class _Search:
         for one in self.emitting:
             column = taken.column(one.name)
             if self._hidden(rows, one.name):
-                column = open_rows(estate.tree, estate.catalog, self.collection, one.name, taken)
+                column = self._opened(one.name, taken, estate)
             for kind in one.emits:
                 made.append(self._values(rows.unit, positions, one.name, kind, emitted(kind, column)))
         if self.owner is not None and not self.owner.emits:  # whose row it is, for counting other people

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from fangxin.data.errors import NotAllowed
+from fangxin.data.requests import Batch
 from fangxin.data.vocabulary import Cohort, Subject
 from fangxin.flows import canary as canaries
 from fangxin.flows.batch import (
@@ -23,10 +24,12 @@ from fangxin.flows.batch import (
     opened,
     pack_states,
     read_plan,
+    signed,
     unpack_states,
 )
+from fangxin.flows.estate import Estate
 from fangxin.flows.locate import find
-from fangxin.flows.plan import Plan, decide_canary, join
+from fangxin.flows.plan import Plan, decide_canary, domains, drops, join
 
 
 def plant(batch_id: str) -> None:
@@ -36,6 +39,8 @@ def plant(batch_id: str) -> None:
         return
     if not is_approved(batch):  # before the canary: without an approval nothing changes in any store
         raise NotAllowed("the plan is not approved", hint="--yes approves it in operator mode")
+    if signed(estate, batch) is None:
+        _few_enough(estate, batch)
     people = read_plan(estate, batch, "people")
     interrupted = estate.requests.note(batch.id, "planting") is not None
     if not interrupted:
@@ -64,6 +69,13 @@ def plant(batch_id: str) -> None:
     estate.requests.keep(batch, "states", pack_states(estate.states()))
     estate.requests.keep(batch, "planted", json.dumps(planted).encode())
     finish(estate, batch, "plant", plan=digest, planted=len(planted))
+
+
+def _few_enough(estate: Estate, batch: Batch) -> None:
+    """Raise NotAllowed where so many people need officers; the vault asks again when the keys die."""
+    codes = {name: estate.tree.domain_code(name) for name in domains(estate.catalog)}
+    dying = drops(estate.catalog, read_plan(estate, batch, "people"), codes)
+    estate.tree.allowed(dying, now=estate.now)
 
 
 def _numbered(plan: Plan, number: int) -> Plan:

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import pyarrow as pa
 
 from fangxin.checks.readiness import overwritable
-from fangxin.data.errors import StoreUnavailable
-from fangxin.data.keys.columns import owner_of, protect_rows
-from fangxin.data.vocabulary import Collection, Erasure, Method, Mode, Store
+from fangxin.data.errors import InputError, StoreUnavailable
+from fangxin.data.keys.columns import owner_of, protect_rows, under_keys
+from fangxin.data.keys.suites import NAMES
+from fangxin.data.vocabulary import Collection, Erasure, Method, Store
 from fangxin.flows.estate import Estate, alone
 from fangxin.flows.evidence import record
 from fangxin.flows.overwrite import write_erasures
@@ -26,14 +28,15 @@ from fangxin.reports.ledger.entries import band, tag
 _BATCH = "protect"  # always the same name: the next run finds the records of a killed one
 
 
-def protect(estate: Estate, *, require: str | None = None) -> dict[str, tuple[Erasure, ...]]:
+def protect(estate: Estate, *, require: str | None = None, suite: int | None = None) -> dict[str, tuple[Erasure, ...]]:
     """Protect every column that stands in clear and should not; return what was rewritten, per store name.
 
+    `suite` is for key domains without values yet; InputError if a domain that is needed has another.
     Holds the home. Raises StoreUnavailable where a store cannot be written, NotAllowed where `require` is "overwrite"
     and a unit in clear lies on a medium that refuses; apart from finishing a killed run, nothing is touched before.
     """
     with alone(estate.settings.home):
-        due = _open_intents(estate)
+        due = open_intents(estate)
         for store in estate.stores:
             store.recover(batch=None)
             if estate.store_id(store) not in due:
@@ -44,6 +47,8 @@ def protect(estate: Estate, *, require: str | None = None) -> dict[str, tuple[Er
         for store in estate.stores:
             if wanted[store.name]:
                 store.check(for_writing=True)
+        if suite is not None:
+            _settle_suite(estate, wanted, suite)
         secret = secrets.token_bytes(32)  # ties no entry to anybody
         found = {}
         for number, store in enumerate(estate.stores):
@@ -51,7 +56,9 @@ def protect(estate: Estate, *, require: str | None = None) -> dict[str, tuple[Er
             fields = wanted[store.name] if intent is None else _crypto(store)
             if fields:
                 marks = tag(secret, 2 * number), tag(secret, 2 * number + 1)
-                found[store.name] = _store(estate, store, fields, marks, intent)
+                work = partial(store.rewrite, fields, _Turn(estate, fields), batch=_BATCH)
+                found[store.name] = exchanged(estate, store, work, len(_units(store, fields)), marks, intent)
+                store.forget(batch=_BATCH)
         return {name: done for name, done in found.items() if done}
 
 
@@ -68,7 +75,7 @@ def clear_fields(estate: Estate, store_name: str) -> dict[str, tuple[str, ...]]:
 
 
 def _crypto(store: Store) -> dict[str, tuple[str, ...]]:
-    named = {c.address: tuple(f.name for f in c.fields if f.mode is Mode.CRYPTO_ERASE) for c in store.collections}
+    named = {c.address: under_keys(c) for c in store.collections}
     return {address: names for address, names in named.items() if names}
 
 
@@ -76,26 +83,41 @@ def _units(store: Store, fields: Mapping[str, Sequence[str]]) -> set[str]:
     return {u for c in store.collections if c.address in fields for u in store.clear(c, fields[c.address])}
 
 
-def _store(
-    estate: Estate, store: Store, fields: Mapping[str, Sequence[str]], marks: tuple[str, str], intent: int | None
+def exchanged(
+    estate: Estate,
+    store: Store,
+    work: Callable[[], Iterator[Erasure]],
+    units: int,
+    marks: tuple[str, str],
+    intent: int | None,
 ) -> tuple[Erasure, ...]:
-    """One store: intent (unless a killed run left one), act, outcome."""
+    """One store's units exchanged by `work`: intent (unless a killed run left one), act, outcome."""
     before, after = marks
     if intent is None:
-        units = band(len(_units(store, fields)))
-        entry = {"type": "erase.intended", "tag": before, "store": estate.store_id(store), "units": units}
+        entry = {"type": "erase.intended", "tag": before, "store": estate.store_id(store), "units": band(units)}
         intent = record(estate, [entry])[before]
     done: list[Erasure] = []
     try:
-        for one in store.rewrite(fields, _Turn(estate, fields), batch=_BATCH):
+        for one in work():
             done.append(one)
     except StoreUnavailable:
         if not done:  # it refused before it changed anything, so nothing is due
             _outcome(estate, store, after, intent, ())
         raise
     _outcome(estate, store, after, intent, tuple(done))
-    store.forget(batch=_BATCH)
     return tuple(done)
+
+
+def _settle_suite(estate: Estate, wanted: Mapping[str, Mapping[str, Sequence[str]]], suite: int) -> None:
+    """Note the suite of domains that have none yet; a domain keeps its suite for ever."""
+    named = [(estate.catalog.collection(a), n) for fields in wanted.values() for a, ns in fields.items() for n in ns]
+    for domain in sorted({collection.field(name).key_domain for collection, name in named}):
+        kept = estate.tree.suite(estate.tree.domain_code(domain), suite)
+        if kept != suite:
+            raise InputError(
+                f"key domain {domain!r} keeps {NAMES[kept]} for ever: its first values were written in it",
+                hint="leave --suite out, or give the fields another key_domain",
+            )
 
 
 def _outcome(estate: Estate, store: Store, mark: str, intent: int, done: tuple[Erasure, ...]) -> None:
@@ -115,7 +137,7 @@ def _outcome(estate: Estate, store: Store, mark: str, intent: int, done: tuple[E
     record(estate, [entry])
 
 
-def _open_intents(estate: Estate) -> dict[str, int]:
+def open_intents(estate: Estate) -> dict[str, int]:
     """Per store the intent that a killed run of ours left: the intents to erase people carry a plan, ours do not."""
     found: dict[int, str] = {}
     for index, entry in estate.ledger.entries():
@@ -136,4 +158,5 @@ class _Turn:
         """Return the protected columns, made from the full rows; those of them that stand in clear in this unit."""
         names = [n for n in self.fields[collection.address] if n in columns.schema.names]
         names = [n for n in names if not pa.types.is_large_binary(columns.schema.field(n).type)]
-        return protect_rows(self.estate.tree, self.estate.catalog, collection, names, columns)
+        scalar = not self.estate.settings.lanes
+        return protect_rows(self.estate.tree, self.estate.catalog, collection, names, columns, scalar=scalar)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from fangxin.data.errors import InputError, NotAllowed
 
@@ -31,6 +33,16 @@ ledger_head = "ledger-head"
 # How many subjects' keys the vault is laid out for.
 capacity = {capacity}
 
+# Who else keeps a share of the vault's root beside its own file keys/root: addresses, fixed when the home is made.
+# All of them are needed to open any key. docs/root-holders.md has their forms, and what each may claim.
+roots = {roots}
+
+# What you state of a hardware module, for the certificate: "no-module-backup", "no-key-blobs-on-host".
+stated = []
+
+# Whether values go under keys many at a time by our own numpy code, or one by one through `cryptography`.
+lanes = true
+
 # Who signs certificates as the tool's operator (a role, never a person's name).
 signer = "operator"
 """
@@ -47,6 +59,9 @@ class Settings:
     ledger_head: Path
     capacity: int
     signer: str
+    roots: tuple[str, ...] = ()
+    stated: tuple[str, ...] = ()
+    lanes: bool = True
 
     @property
     def tmp(self) -> Path:
@@ -69,6 +84,7 @@ def load(home: Path) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid TOML: {error}", hint="compare with what `fangxin init` writes") from None
     expected = {"rehearsal": bool, "origin": str, "facts": list, "ledger_head": str, "capacity": int, "signer": str}
+    expected |= {"roots": list, "stated": list, "lanes": bool}
     for key, value in raw.items():
         if key not in expected:
             raise InputError(f"{path}: unknown key {key!r}", hint=f"known keys: {', '.join(expected)}")
@@ -82,7 +98,17 @@ def load(home: Path) -> Settings:
         ledger_head=(home / raw.get("ledger_head", "ledger-head")).resolve(),
         capacity=raw.get("capacity", 200_000),
         signer=raw.get("signer", "operator"),
+        roots=_texts(path, "roots", raw),
+        stated=_texts(path, "stated", raw),
+        lanes=raw.get("lanes", True),
     )
+
+
+def _texts(path: Path, key: str, raw: Mapping[str, Any]) -> tuple[str, ...]:
+    given = raw.get(key, [])
+    if not all(isinstance(one, str) for one in given):
+        raise InputError(f"{path}: {key}: expected a list of texts")
+    return tuple(given)
 
 
 def is_rehearsal(home: Path) -> bool:

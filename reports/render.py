@@ -14,6 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from fangxin.data.keys.roots.protocol import CONDITIONS
 from fangxin.reports.certificate import certificate_bytes
 from fangxin.reports.words import claim_words
 
@@ -53,7 +54,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"number": number, "size": size}
+    environment.filters |= {"number": number, "size": size, "sentences": sentences}
     return environment
 
 
@@ -69,6 +70,11 @@ def size(n: int) -> str:
             tenths = n * 10 >> shift
             return f"{number(tenths // 10)}.{tenths % 10} {unit}"
     return f"{n} B"
+
+
+def sentences(conditions: str) -> list[tuple[str, str]]:
+    """What a root holder's claim is bound to, word for word (English, Chinese); an id that is unknown stays itself."""
+    return [CONDITIONS.get(one, (one, one)) for one in conditions.split(", ") if one]
 
 
 def _methods(rows: list[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("data", "checks", "reports", "flows")
 FOLDERS = (*ROOMS, "tests", "docs", ".ci")
-HEAVY = {"prefect", "great_expectations", "pandas", "duckdb", "pyarrow", "numpy"}
+HEAVY = {"prefect", "great_expectations", "pandas", "duckdb", "pyarrow", "numpy", "boto3", "botocore", "pkcs11"}
 
 
 def files(*suffixes: str) -> list[Path]:
@@ -83,10 +83,12 @@ def test_the_lock_pins_everything_by_hash_and_names_no_address() -> None:
 
 def test_what_we_import_is_declared_and_locked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    declared = {re.split(r"[<>=]", one)[0] for one in project["dependencies"]}
+    extras = [one for some in project["optional-dependencies"].values() for one in some]
+    declared = {re.split(r"[<>=]", one)[0] for one in [*project["dependencies"], *extras]}
     locked = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.lock").read_text("utf-8"), re.MULTILINE))
     assert declared <= locked
-    package = {"yaml": "pyyaml", "ahocorasick_rs": "ahocorasick-rs", "stdnum": "python-stdnum"}
+    package = {"yaml": "pyyaml", "ahocorasick_rs": "ahocorasick-rs"}
+    package |= {"stdnum": "python-stdnum", "pkcs11": "python-pkcs11"}
     imported = set()
     for path in files(".py"):
         if path.relative_to(ROOT).parts[0] not in ROOMS:

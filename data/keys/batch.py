@@ -6,16 +6,19 @@ Nothing here decides or commits: it reads the living pages and returns the bodie
 from __future__ import annotations
 
 import os
-from bisect import insort
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from fangxin.data.errors import InputError
 from fangxin.data.keys import page as pages
 from fangxin.data.keys.faults import AddressTaken
 from fangxin.data.keys.grant import Drops
+from fangxin.data.keys.leaves import Rows, sorted_names
 from fangxin.data.keys.material import KEY
 from fangxin.data.keys.page import Inner
-from fangxin.data.keys.walk import State, Walk
+from fangxin.data.keys.walk import State, Walk, names_of
 
 Adds = Mapping[bytes, Mapping[int, bytes]]
 """Ref -> domain code -> key to put in place (a seal's share, a restored key)."""
@@ -36,33 +39,54 @@ class Batch:
 def shadow(walk: Walk, state: State, drop: Drops, add: Adds) -> Batch:
     """The new bodies of the buckets that change. AddressTaken if an added key has an entry that does not die."""
     batch = Batch()
-    depth = walk.shape.depth
-    dying = {walk.address(state, ref): some for ref, some in drop.items()}
-    coming = {walk.address(state, ref): some for ref, some in add.items()}
-    if len(dying) != len(drop) or len(coming) != len(add):
+    refs = list(dict.fromkeys((*drop, *add)))
+    addresses = walk.addresses(state, refs)
+    if len({row.tobytes() for row in addresses}) != len(refs):
         raise AddressTaken("two subjects of the batch share an address", hint="nothing was changed; report this")
-    for bucket, addresses in walk.by_bucket({*dying, *coming}):
-        entries = walk.entries(state, bucket)
-        kept: list[bytes] = []
-        for entry in entries:
-            some = dying.get(entry[: pages.ADDRESS], frozenset())
-            if some is None or entry[pages.ADDRESS] in some:
-                batch.destroyed += 1
-                batch.domains.add(entry[pages.ADDRESS])
-            else:
-                kept.append(entry)
-        changed = len(kept) < len(entries)
-        known = {entry[: pages.TAGGED] for entry in kept}
-        for address in addresses:
-            for code, key in coming.get(address, {}).items():
-                tagged = address + bytes((code,))
-                if tagged in known or len(key) != KEY:
-                    raise AddressTaken("a key to be put in place has an entry already, or is not 32 bytes long")
-                insort(kept, tagged + key)
-                changed = True
-        if changed:
-            _rewrite(walk, state, batch, depth, bucket, pages.encode_leaf(kept, level=depth))
+    lowest = names_of(addresses, np.zeros(len(refs), np.uint8))
+    highest = names_of(addresses, np.full(len(refs), 0xFF, np.uint8))
+    for some, order, leaves in walk.by_bucket(state, lowest):
+        begins, _ = leaves.place(lowest[some], order)
+        ends, last = leaves.place(highest[some], order)
+        gone = np.zeros(len(leaves.rows), np.bool_)
+        for place, begin, end in zip(some.tolist(), begins.tolist(), (ends + last).tolist(), strict=True):
+            codes = drop.get(refs[place], frozenset())
+            for row in range(begin, end):
+                gone[row] = codes is None or int(leaves.rows[row, pages.ADDRESS]) in codes
+        batch.destroyed += int(gone.sum())
+        batch.domains |= set(leaves.rows[gone, pages.ADDRESS].tolist())
+        after, changed = leaves.without(gone), np.repeat(leaves.buckets, leaves.counts)[gone]
+        if add:
+            names, keys = _coming([refs[place] for place in some.tolist()], addresses[some], add)
+            by = sorted_names(names, walk.order(names))
+            names, keys = names[by], keys[by]
+            at, taken = after.place(names, walk.order(names))
+            if taken.any():
+                raise AddressTaken(
+                    "a key to be put in place has an entry already", hint="nothing was changed; drop it too"
+                )
+            coming = walk.shape.buckets_of(names)
+            after = after.merged(np.concatenate((names, keys), axis=1), coming, at)
+            changed = np.concatenate((changed, coming))
+        few = after.only(changed)
+        for bucket, plain in zip(few.buckets.tolist(), few.plains(walk.shape.depth), strict=True):
+            _rewrite(walk, state, batch, walk.shape.depth, bucket, plain)
     return batch
+
+
+def _coming(refs: Sequence[bytes], addresses: Rows, add: Adds) -> tuple[Rows, Rows]:
+    # Names and keys of what is put in place.
+    names, keys = [], []
+    for ref, address in zip(refs, addresses, strict=True):
+        for code, key in add.get(ref, {}).items():
+            if len(key) != KEY:
+                raise InputError(f"a key to be put in place has {len(key)} bytes", hint="keys have 32")
+            names.append(address.tobytes() + bytes((code,)))
+            keys.append(key)
+    return (
+        np.frombuffer(b"".join(names), np.uint8).reshape(-1, pages.TAGGED),
+        np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY),
+    )
 
 
 def crown(walk: Walk, state: State, batch: Batch, top_key: bytes) -> None:

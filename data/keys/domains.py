@@ -13,6 +13,7 @@ from fangxin.data.errors import InputError
 
 GENERAL, SENSITIVE, RETAINED, CONTACT, TICKET, REQUEST = 1, 2, 3, 4, 5, 6
 SEALED, OFFICERS, INDEX = 0x10, 0x11, 0x20
+OURS = frozenset({CONTACT, TICKET, REQUEST, OFFICERS, INDEX})  # not a person's data: their death counts for no cap
 FIRST, LAST = 0x40, 0xFF
 
 RESERVED: Mapping[str, int] = {

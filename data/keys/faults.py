@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fangxin.data.errors import DoesNotHold, NotAllowed
+from fangxin.data.errors import DoesNotHold, NotAllowed, Unavailable
 
 
 class KeyAbsent(DoesNotHold):
@@ -32,3 +32,15 @@ class RollbackSuspected(DoesNotHold):
 
 class StaleRoot(Exception):
     """A reader was overtaken by a destroy batch; internal, it looks again."""
+
+
+class Grown(Exception):
+    """The vault lives in another tree's file since it grew; internal, whoever meets it follows."""
+
+
+class ReplicaBehind(DoesNotHold):
+    """A page delta does not follow on what the replica holds; the next writer gives it a fresh copy."""
+
+
+class ReplicaAway(Unavailable):
+    """No replica acknowledged a page delta, so nothing was written."""

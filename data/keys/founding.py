@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import repeat
 from pathlib import Path
 
 from fangxin.data.errors import InputError
-from fangxin.data.keys.material import KEY
-from fangxin.data.keys.page import Inner, Shape, encode_leaf, seal_page
+from fangxin.data.keys.approval import Guard
+from fangxin.data.keys.growth import tree_rows
+from fangxin.data.keys.page import Shape, encode_leaf
 from fangxin.data.keys.roots import shares
 from fangxin.data.keys.roots.file import sync_folder
 from fangxin.data.keys.roots.protocol import SHARE, TREE_ID, Anchor, Root
@@ -18,7 +20,9 @@ from fangxin.data.keys.vault import VaultFile, alone
 CREATING = "creating"  # marks a folder whose pages no root has been committed for yet
 
 
-def found_vault(folder: Path, anchor: Anchor, holders: Sequence[Root], *, capacity: int, patience: float) -> None:
+def found_vault(
+    folder: Path, anchor: Anchor, holders: Sequence[Root], *, capacity: int, patience: float, guard: Guard
+) -> None:
     """Make an empty vault. InputError if there is one already, or pages whose root is elsewhere."""
     if capacity < 1:
         raise InputError(f"a vault for {capacity} keys was asked for", hint="capacity counts from 1")
@@ -45,10 +49,13 @@ def found_vault(folder: Path, anchor: Anchor, holders: Sequence[Root], *, capaci
             "n_buckets": str(shape.buckets).encode(),
             "holders": json.dumps(names).encode(),
             "attempt": b"1",
+            "guard": guard.text().encode(),
         }
         for holder, share in zip(holders, given[1:], strict=True):
             holder.put(1, share)
-        VaultFile.create(tree_path(folder, tree_id), meta, _empty_tree(shape, tree_id, shares.top_key(root)))
+        empty = repeat(encode_leaf([], level=shape.depth), shape.buckets)
+        rows = tree_rows(shape, tree_id, shares.top_key(root), os.urandom(32), empty)
+        VaultFile.create(tree_path(folder, tree_id), meta, rows)
         anchor.commit(1, given[0], 0, tree_id)
         (folder / CREATING).unlink()
 
@@ -71,19 +78,3 @@ def _clear_interrupted(folder: Path) -> None:
         )
     (folder / CREATING).touch()
     sync_folder(folder)
-
-
-def _empty_tree(shape: Shape, tree_id: bytes, top_key: bytes) -> Iterator[tuple[int, bytes]]:
-    above = [top_key]
-    for level in range(shape.depth + 1):
-        below: list[bytes] = []
-        for index, key in enumerate(above):
-            if level == shape.depth:
-                plain = encode_leaf([], level=level)
-            else:
-                keys = [os.urandom(KEY) for _ in range(shape.fanout)]
-                below += keys
-                plain = Inner(level, keys, bytearray(shape.fanout), os.urandom(32) if level == 0 else b"").encode()
-            number = shape.page(level, index)
-            yield 2 * number, seal_page(key, plain, tree_id=tree_id, page=number, level=level, half=0)
-        above = below

@@ -7,6 +7,8 @@ from typing import NoReturn, Self
 import numpy as np
 import numpy.typing as npt
 
+from fangxin.data.keys.memory import room
+
 KEY = 32  # bytes of every key
 
 
@@ -27,11 +29,13 @@ class Keys:
     @classmethod
     def empty(cls, count: int) -> Self:
         """Room for `count` keys, none of them found yet."""
-        return cls(np.zeros((count, KEY), np.uint8), np.zeros(count, np.bool_))
+        return cls(room(count, KEY), np.zeros(count, np.bool_))
 
     def take(self, which: npt.NDArray[np.integer]) -> Keys:
         """The keys at these places, repeated as asked: from the distinct refs of a batch to its rows."""
-        return Keys(self.raw[which], self.found[which])
+        taken = Keys(room(len(which), KEY), self.found[which])  # complains of a place that is none
+        np.take(self.raw, which, axis=0, out=taken.raw, mode="wrap")  # "raise" would go through a copy of its own
+        return taken
 
     def view(self, number: int) -> memoryview[int]:
         """One key without copying it."""

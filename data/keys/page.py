@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -72,9 +74,17 @@ class Shape:
         """The bucket an address belongs to; monotone in its first eight bytes read little endian."""
         return (int.from_bytes(address[:8], "little") * self.buckets) >> 64
 
-    def index(self, bucket: int, level: int) -> int:
-        """Which page of a level lies above a bucket (or is it)."""
-        return int(bucket // self.fanout ** (self.depth - level))
+    def next_first(self, bucket: int) -> int:
+        """The lowest number (first eight bytes, little endian) that belongs to the bucket after this one."""
+        return -(-((bucket + 1) << 64) // self.buckets)
+
+    def buckets_of(self, names: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+        """The buckets of many addresses (or names of entries), one a row."""
+        first = np.ascontiguousarray(names[:, :8]).view("<u8")[:, 0].astype(np.uint64)
+        half, many = np.uint64(32), np.uint64(self.buckets)
+        # (first * buckets) >> 64 in two halves that cannot overflow, since there are less than 2^32 buckets
+        low = (first & np.uint64(0xFFFFFFFF)) * many >> half
+        return (((first >> half) * many + low) >> half).astype(np.int64)
 
 
 @dataclass
@@ -104,20 +114,25 @@ class Inner:
 
 def encode_leaf(entries: Sequence[bytes], *, level: int) -> bytes:
     """The plaintext of a bucket; `entries` are 45 bytes each and sorted."""
-    padded = max(8, -(-len(entries) // 8) * 8)
-    head = HEAD.pack(LEAF, level, len(entries), 0)
-    return b"".join((head, *entries)) + bytes(ENTRY * (padded - len(entries)))
+    return leaf_page(b"".join(entries), level=level)
+
+
+def leaf_page(entries: bytes, *, level: int) -> bytes:
+    """The plaintext of a bucket whose sorted entries lie one after the other."""
+    count = len(entries) // ENTRY
+    padded = max(8, -(-count // 8) * 8)
+    return HEAD.pack(LEAF, level, count, 0) + entries + bytes(ENTRY * (padded - count))
 
 
 def entries_of(plain: bytes, *, level: int) -> list[bytes]:
     """The entries of a bucket; PageWrong if the plaintext is no bucket of this level."""
-    count = _count(plain, level)
-    return [plain[at : at + ENTRY] for at in range(HEAD.size, HEAD.size + count * ENTRY, ENTRY)]
+    end = HEAD.size + count_of(plain, level=level) * ENTRY
+    return [plain[at : at + ENTRY] for at in range(HEAD.size, end, ENTRY)]
 
 
 def find(plain: bytes, tagged: bytes, *, level: int) -> bytes | None:
     """The key of (address ‖ domain) in a bucket, or None; a search in its bytes beats stepping through entries."""
-    end = HEAD.size + _count(plain, level) * ENTRY
+    end = HEAD.size + count_of(plain, level=level) * ENTRY
     at = plain.find(tagged, HEAD.size, end)
     while at >= 0 and (at - HEAD.size) % ENTRY:  # the same bytes across a border, or inside a key
         at = plain.find(tagged, at + 1, end)
@@ -133,7 +148,7 @@ def seal_page(key: bytes, plain: bytes, *, tree_id: bytes, page: int, level: int
 
 def open_page(key: bytes, body: bytes, *, tree_id: bytes, page: int, level: int, half: int) -> bytes:
     """The plaintext of a body; PageWrong if it is not this page, this half, this tree, or not under this key."""
-    if len(body) < OVERHEAD or body[0] != VERSION or body[1] != SUITE:
+    if not isinstance(body, bytes) or len(body) < OVERHEAD or body[0] != VERSION or body[1] != SUITE:
         raise PageWrong
     try:
         return AESGCM(key).decrypt(body[2:14], body[14:], aad(tree_id, page, level, half))
@@ -141,12 +156,44 @@ def open_page(key: bytes, body: bytes, *, tree_id: bytes, page: int, level: int,
         raise PageWrong from None
 
 
+def open_pages(
+    keys: Sequence[bytes], nodes: Sequence[int], bodies: Mapping[int, bytes], *, tree_id: bytes, level: int
+) -> list[bytes]:
+    """The plaintexts of many bodies of one level, by row; it ends before the first that is missing or does not open."""
+    place, begin = AAD.pack, bytes((VERSION, SUITE))
+    plains: list[bytes] = []
+    try:
+        for key, node in zip(keys, nodes, strict=True):
+            body = bodies[node]
+            if body[:2] != begin:
+                break
+            where = place(b"FXP1", SUITE, level, node & 1, 0, tree_id, node >> 1)
+            plains.append(AESGCM(key).decrypt(body[2:14], body[14:], where))
+    except (KeyError, InvalidTag, ValueError, TypeError):  # no row, wrong tag, too short, or no bytes at all
+        return plains
+    return plains
+
+
+def seal_pages(
+    keys: Sequence[bytes], nodes: Sequence[int], plains: Sequence[bytes], *, tree_id: bytes, level: int
+) -> list[tuple[int, bytes]]:
+    """Rows of many pages of one level, each under a fresh random nonce."""
+    place, begin, nonces = AAD.pack, bytes((VERSION, SUITE)), os.urandom(12 * len(keys))
+    rows = []
+    for number, (key, node, plain) in enumerate(zip(keys, nodes, plains, strict=True)):
+        nonce = nonces[12 * number : 12 * number + 12]
+        where = place(b"FXP1", SUITE, level, node & 1, 0, tree_id, node >> 1)
+        rows.append((node, begin + nonce + AESGCM(key).encrypt(nonce, plain, where)))
+    return rows
+
+
 def aad(tree_id: bytes, page: int, level: int, half: int) -> bytes:
     """The 32 bytes that bind a body to its place."""
     return AAD.pack(b"FXP1", SUITE, level, half, 0, tree_id, page)
 
 
-def _count(plain: bytes, level: int) -> int:
+def count_of(plain: bytes, *, level: int) -> int:
+    """How many entries a bucket has; PageWrong if the plaintext is no bucket of this level."""
     if len(plain) < HEAD.size or (len(plain) - HEAD.size) % ENTRY:
         raise PageWrong
     kind, found, count, zero = HEAD.unpack_from(plain)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from fangxin.data.keys.grant import stamp
-from fangxin.data.keys.roots.protocol import Claim, RootReceipt, strongest
+from fangxin.data.keys.roots.protocol import Claim, RootReceipt, dated, strongest
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Receipt:
     domains: tuple[int, ...]  # codes of which at least one key died
     holders: tuple[RootReceipt, ...]
     effective_at: datetime
+    officers: int = 0  # how many different officers had signed; 0 where none was needed
 
     @property
     def claim(self) -> Claim:
@@ -56,6 +57,7 @@ class Receipt:
             "pages_sha256": self.pages_sha256,
             "keys_destroyed": self.destroyed + self.earlier,
             "domains": list(self.domains),
+            "officers": self.officers,
             "holders": [
                 {
                     "holder": holder.holder,
@@ -66,13 +68,27 @@ class Receipt:
                 }
                 for holder in self.holders
             ],
-            "effective_at": stamp(self.effective_at),
+            "effective_at": stamp(dated(self.claim, self.effective_at)),
         }
 
 
-def pages_digest(written: Sequence[tuple[int, bytes]]) -> str:
-    """SHA-256 in hex over the sorted (page u64 ‖ half 1 ‖ SHA-256 of body) of rows that were written."""
-    digest = hashlib.sha256()
-    for node, body in sorted(written):
-        digest.update((node >> 1).to_bytes(8, "little") + bytes((node & 1,)) + hashlib.sha256(body).digest())
-    return digest.hexdigest()
+class Tally:
+    """Counts and digests rows on their way into the file, and keeps what a batch says of itself."""
+
+    def __init__(self) -> None:
+        self.pages = self.bytes = self.keys = 0
+        self.domains: set[int] = set()
+        self._digest = hashlib.sha256()
+
+    def over(self, rows: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+        """The same rows, which must ascend."""
+        for node, body in rows:
+            self.pages += 1
+            self.bytes += len(body)
+            place = (node >> 1).to_bytes(8, "little") + bytes((node & 1,))
+            self._digest.update(place + hashlib.sha256(body).digest())
+            yield node, body
+
+    def sha256(self) -> str:
+        """SHA-256 in hex over the (page u64 ‖ half 1 ‖ SHA-256 of body) of all rows."""
+        return self._digest.hexdigest()

@@ -17,35 +17,39 @@ import contextlib
 import hashlib
 import json
 import os
-from bisect import insort
-from collections import Counter
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from fangxin.data.errors import InputError, NotAllowed, Unavailable, VaultDamaged
+from fangxin.data.errors import FangxinError, InputError, NotAllowed, Unavailable, VaultDamaged
+from fangxin.data.keys import backup as copies
 from fangxin.data.keys import domains as codes
 from fangxin.data.keys import page as pages
+from fangxin.data.keys.additions import additions
+from fangxin.data.keys.approval import FREE, GUARDED, WINDOW, Approval, Guard
 from fangxin.data.keys.batch import Adds, Batch, crown, shadow
-from fangxin.data.keys.faults import (
-    AddressTaken,
-    BackupUnusable,
-    KeyAbsent,
-    RollbackSuspected,
-    SubjectSealed,
-)
+from fangxin.data.keys.delta import Delta
+from fangxin.data.keys.faults import Grown, KeyAbsent, RollbackSuspected, SubjectSealed
 from fangxin.data.keys.founding import found_vault, tree_path
-from fangxin.data.keys.grant import Drops, Grant
-from fangxin.data.keys.material import KEY, Keys
-from fangxin.data.keys.page import Shape
-from fangxin.data.keys.receipt import Receipt, pages_digest
+from fangxin.data.keys.grant import Drops, Grant, stamp
+from fangxin.data.keys.group import Group, Wish
+from fangxin.data.keys.growth import rebuilt
+from fangxin.data.keys.integrity import Examined, examined
+from fangxin.data.keys.lease import Lease
+from fangxin.data.keys.material import Keys
+from fangxin.data.keys.receipt import Receipt, Tally
+from fangxin.data.keys.replica import Places, Replica, Replicas, outside
 from fangxin.data.keys.roots import shares
 from fangxin.data.keys.roots.file import FileRoot
 from fangxin.data.keys.roots.protocol import (
     SHARE,
+    TREE_ID,
     Anchor,
     Living,
     Root,
@@ -54,14 +58,14 @@ from fangxin.data.keys.roots.protocol import (
     RootReceipt,
     RootUnsettled,
 )
-from fangxin.data.keys.vault import Unchanged, VaultFile, alone, read_copy
+from fangxin.data.keys.vault import Changes, Unchanged, VaultFile, alone
 from fangxin.data.keys.walk import TRIES, State, Walk
 
 __all__ = ["KeyAbsent", "KeyTree"]
 
 CAPACITY = 200_000
 PATIENCE = 5.0  # seconds a writer waits for another
-SAMPLE = 16  # buckets opened when a backup is checked
+Result = TypeVar("Result")
 
 
 class KeyTree:
@@ -81,26 +85,11 @@ class KeyTree:
         self.holders = tuple(holders)
         self._patience = patience
         self._at = at
-        living = _living_or_explain(anchor)
-        self.tree_id = living.tree_id
-        path = tree_path(folder, living.tree_id)
-        if not path.exists():
-            raise VaultDamaged(
-                f"the root belongs to a tree whose pages are not here: expected {path.name} in the vault's folder",
-                hint="restore the newest backup made since the last destroy batch, under that name",
-            )
-        self._file = VaultFile(path)
-        with self._file.snapshot():
-            meta = self._file.meta()
-        self.vault_id = meta["vault_id"]
-        self.shape = Shape(int(meta["fanout"]), int(meta["depth"]))
-        names = [holder.name for holder in (anchor, *holders)]
-        if meta["tree_id"] != living.tree_id or json.loads(meta["holders"]) != names:
-            raise VaultDamaged(
-                f"the root does not belong to these pages: they expect holders {json.loads(meta['holders'])}",
-                hint="open the vault with the root holders it was created with",
-            )
-        self._walk = Walk(self._file, anchor, self.holders, shape=self.shape, tree_id=self.tree_id)
+        self._attached = threading.RLock()
+        self._lease = Lease(folder, moved=lambda g: anchor.living().generation != g, drop=self._forget)
+        self._group = Group(self._fulfil)
+        self._places, self._replicas = Places(), Replicas(())
+        self._attach(_living_or_explain(anchor))
 
     @classmethod
     def create(
@@ -111,6 +100,7 @@ class KeyTree:
         anchor: Anchor | None = None,
         holders: Sequence[Root] = (),
         patience: float = PATIENCE,
+        guard: Guard = GUARDED,
         at: Callable[[str], None] = lambda step: None,
     ) -> Self:
         """Make an empty vault for about `capacity` keys (more are accepted, in longer buckets) and open it.
@@ -119,7 +109,7 @@ class KeyTree:
         is a vault already; what an interrupted creation left is cleared away.
         """
         anchor = anchor or FileRoot(folder / "root")
-        found_vault(folder, anchor, holders, capacity=capacity, patience=patience)
+        found_vault(folder, anchor, holders, capacity=capacity, patience=patience, guard=guard)
         return cls(folder, anchor, holders, patience=patience, at=at)
 
     @classmethod
@@ -143,7 +133,7 @@ class KeyTree:
     @property
     def commitment(self) -> str:
         """The commitment to the living root, in hex: what the ledger holds of it."""
-        return self._walk.reading(lambda state: state.commitment)
+        return self._reading(lambda walk, state: state.commitment)
 
     # ------------------------------------------------------------ reading
 
@@ -161,25 +151,29 @@ class KeyTree:
     def get_many(self, refs: Sequence[bytes], domain: int) -> Keys:
         """The keys of many subjects in one domain, in the order of `refs`; each bucket is opened once."""
         _check_code(domain)
-        return self._walk.reading(lambda state: self._walk.fetch(state, refs, domain))
+        return self._reading(lambda walk, state: walk.fetch(state, refs, domain))
 
     def live(self) -> int:
         """How many keys live. Opens every page, so it is an integrity check too (VaultDamaged)."""
-
-        def count(state: State) -> int:
-            return sum(len(self._walk.entries(state, bucket)) for bucket in range(self.shape.buckets))
-
-        return self._walk.reading(count)
+        return self.examine().keys
 
     def census(self) -> dict[str, int]:
         """How many keys live in each domain that has any, by its name. Opens every page, like `live`."""
-
-        def count(state: State) -> Counter[int]:
-            buckets = (self._walk.entries(state, bucket) for bucket in range(self.shape.buckets))
-            return Counter(entry[pages.ADDRESS] for entries in buckets for entry in entries)
-
         names = self.domain_names()
-        return {names[code]: n for code, n in sorted(self._walk.reading(count).items())}
+        return {names[code]: n for code, n in self.examine().domains.items()}
+
+    def examine(self) -> Examined:
+        """Open every page and check that every entry lies where it belongs, once; VaultDamaged says what does not."""
+        return self._reading(examined)
+
+    def faults(self) -> list[str]:
+        """What SQLite itself finds wrong with the file; empty if nothing."""
+        return self._file.faults()
+
+    @property
+    def places(self) -> Places:
+        """Where copies of the pages go."""
+        return Places.of(self.folder)
 
     @property
     def size(self) -> int:
@@ -202,7 +196,7 @@ class KeyTree:
             taken = self._domain_codes()
         if name in codes.RESERVED or name in taken:
             return codes.next_code(name, taken)
-        with self._writing(), self._file.transaction():
+        with self._writing(), self._transaction():
             code = codes.next_code(name, self._domain_codes())
             self._file.note(f"domain/{name}", str(code).encode())
         return code
@@ -213,6 +207,17 @@ class KeyTree:
             taken = self._domain_codes()
         return {code: name for name, code in (*codes.RESERVED.items(), *taken.items())}
 
+    def suite(self, domain: int, wanted: int) -> int:
+        """The suite of the values under a domain's keys: what is wanted when first asked, then kept for ever."""
+        name = f"suite/{domain}"
+        with self._file.snapshot():
+            kept = self._file.meta(name).get(name)
+        if kept is None:
+            with self._writing(), self._transaction():
+                kept = self._file.meta(name).get(name, str(wanted).encode())
+                self._file.note(name, kept)
+        return int(kept)
+
     def _domain_codes(self) -> dict[str, int]:
         return {name.removeprefix("domain/"): int(code) for name, code in self._file.meta("domain/").items()}
 
@@ -220,101 +225,174 @@ class KeyTree:
 
     def create_keys(self, refs: Sequence[bytes], domains: Sequence[int]) -> None:
         """Make keys for new subjects, all or none. AddressTaken if one has an entry in any domain."""
-        for domain in domains:
-            _check_code(domain)
-        with self._writing():
-            with self._file.transaction():
-                state = self._walk.state()
-                tagged = {self._walk.tagged(state, ref, domain) for ref in refs for domain in domains}
-                self._insert(state, tagged, newcomers=True)
-            self._file.checkpoint(always=False)
+        self._make(refs, domains, newcomers=True)
 
     def ensure(self, refs: Sequence[bytes], domain: int) -> Keys:
         """The keys of many subjects; what is missing is made, in one transaction, and durable on return.
 
+        Durable means here, and with one replica if the vault has any (ReplicaAway: nothing was made).
         Cannot tell a known subject from a stranger with the same address: odds 6e-14 among 10^8 subjects.
         SubjectSealed if a key would have to be made for somebody in the cooling-off period.
         """
         keys = self.get_many(refs, domain)
-        if keys.found.all():
-            return keys
-        with self._writing():
-            with self._file.transaction():
-                state = self._walk.state()
-                wanted = {self._walk.tagged(state, refs[int(i)], domain) for i in np.flatnonzero(~keys.found)}
-                self._insert(state, wanted, newcomers=False)
-            self._file.checkpoint(always=False)
-            keys.wipe()
-            return self.get_many(refs, domain)
+        absent = np.flatnonzero(~keys.found)
+        if len(absent):
+            missing = [refs[place] for place in absent.tolist()]
+            self._make(missing, (domain,), newcomers=False)
+            with self.get_many(missing, domain) as made:
+                keys.raw[absent], keys.found[absent] = made.raw, made.found
+        return keys
 
-    def _insert(self, state: State, tagged: Iterable[bytes], *, newcomers: bool) -> None:
-        for bucket, wanted in self._walk.by_bucket(tagged):
-            entries = self._walk.entries(state, bucket)
-            known = {entry[: pages.TAGGED] for entry in entries}
-            addresses = {entry[: pages.ADDRESS]: None for entry in entries}
-            fresh = os.urandom(KEY * len(wanted))
-            for number, name in enumerate(wanted):
-                address = name[: pages.ADDRESS]
-                if newcomers and address in addresses:
-                    raise AddressTaken(
-                        "a subject to be created has keys already, or shares an address with somebody who has",
-                        hint="nothing was created; use `ensure` for known subjects, another ref for a new one",
-                    )
-                if address + bytes((codes.SEALED,)) in known:
-                    raise SubjectSealed
-                if name not in known:
-                    insort(entries, name + fresh[number * KEY : (number + 1) * KEY])
-            if len(entries) > pages.MOST_ENTRIES:
-                raise NotAllowed("a bucket of the key vault is full", hint="grow the vault before adding subjects")
-            # Same page key, fresh nonce, same row: an insert leaves generation and root alone.
-            level, node = self.shape.depth, self._walk.node(state, self.shape.depth, bucket)
-            key, half = self._walk.child(state, level, bucket)
-            plain = pages.encode_leaf(entries, level=level)
-            body = pages.seal_page(key, plain, tree_id=self.tree_id, page=node >> 1, level=level, half=half)
-            self._file.put([(node, body)])
+    def _make(self, refs: Sequence[bytes], domains: Sequence[int], *, newcomers: bool) -> None:
+        for domain in domains:
+            _check_code(domain)
+        self._group.fulfil(Wish(refs, sorted(set(domains)), newcomers))
+
+    def _fulfil(self, wishes: Sequence[Wish]) -> None:
+        with self._writing():
+            with self._transaction():
+                state = self._walk.state()
+                for wish in wishes:
+                    try:
+                        with self._file.part():
+                            made = additions(self._walk, state, wish.refs, wish.domains, newcomers=wish.newcomers)
+                            for rows in made:
+                                self._file.put(rows)
+                    except FangxinError as refused:
+                        wish.error = refused
+                if all(wish.error for wish in wishes):
+                    raise Unchanged
+            self._file.checkpoint(always=False)
 
     # ------------------------------------------------------------ destroying keys
 
-    def destroy(self, drops: Drops, *, grant: Grant, now: datetime) -> Receipt:
+    @property
+    def guard(self) -> Guard:
+        """Who may approve a destruction in bulk, as the vault itself keeps it."""
+        with self._file.snapshot():
+            note = self._file.noted("guard")
+        return GUARDED if note is None else Guard.parse(note.decode())
+
+    def enrol(self, guard: Guard, *, grant: Grant, approvals: Sequence[Approval] = (), now: datetime) -> None:
+        """Put other officers in charge. Two of the present ones sign the grant (`of_guard`), once there are two.
+
+        NotAllowed without them, and for a guard that would lift the caps: that is decided when the vault is founded.
+        """
+        with self._writing():
+            present = self.guard
+            grant.check(guard.as_drops(), vault=self.vault_id, generation=self.generation, action="enrol", now=now)
+            if guard.lifted != present.lifted:
+                raise NotAllowed("caps are lifted, or not, when a vault is founded", hint="fangxin init --rehearsal")
+            if len(present.officers) > 1 and len(present.approvers(grant, approvals, now=now)) < 2:
+                raise NotAllowed("two of the present officers have to sign a change of officers", hint="--approval")
+            with self._transaction():
+                self._file.note("guard", guard.text().encode())
+
+    def allowed(
+        self, drops: Drops, *, now: datetime, grant: Grant | None = None, approvals: Sequence[Approval] = ()
+    ) -> None:
+        """Raise NotAllowed where destroying these would need officers who have not signed; nothing is changed."""
+        if grant is None:
+            grant = Grant.of(drops, vault=self.vault_id, generation=self.generation, catalog="", not_before=now)
+        grant.check(drops, vault=self.vault_id, generation=self.generation, action="destroy", now=now)
+        self._guarded(drops, {}, grant, approvals, now)
+
+    def destroy(self, drops: Drops, *, grant: Grant, now: datetime, approvals: Sequence[Approval] = ()) -> Receipt:
         """Destroy keys for good: ref -> the domain codes that die, None = every domain.
 
         All subjects go in one batch under one new root. What is not there is not an error: a second call
-        destroys nothing and says so. NotAllowed if the grant does not fit; RootUnsettled if a holder is away.
+        destroys nothing and says so. NotAllowed if the grant does not fit, or if so many people need officers who
+        signed it (approval.py); RootUnsettled if a holder is away.
         """
-        return self._replace(drops, {}, grant=grant, action="destroy", now=now)
+        return self._replace(drops, {}, grant=grant, approvals=approvals, action="destroy", now=now)
 
-    def replace(self, *, drop: Drops, add: Adds, grant: Grant, now: datetime) -> Receipt:
+    def replace(
+        self, *, drop: Drops, add: Adds, grant: Grant, now: datetime, approvals: Sequence[Approval] = ()
+    ) -> Receipt:
         """Destroy keys and put others in their place in the same batch (a seal). The grant covers what dies."""
-        return self._replace(drop, add, grant=grant, action="replace", now=now)
+        return self._replace(drop, add, grant=grant, approvals=approvals, action="replace", now=now)
 
-    def _replace(self, drop: Drops, add: Adds, *, grant: Grant, action: str, now: datetime) -> Receipt:
+    def grow(self, capacity: int, *, grant: Grant, now: datetime) -> Receipt:
+        """Move all keys into a new tree for about `capacity` keys, under a new root; nothing else dies.
+
+        The new root also kills the old file: every older copy opens nothing. Needs room for both files.
+        """
+        if capacity < 1:
+            raise InputError(f"a vault for {capacity} keys was asked for", hint="capacity counts from 1")
+        grant.check_names({}, vault=self.vault_id, action="grow")
+        with self._writing() as settled:
+            if (done := self._carried_out(grant)) is not None:
+                return self._repeated(done, settled, now)
+            living = self.anchor.living()
+            grant.check({}, vault=self.vault_id, generation=living.generation, action="grow", now=now)
+            self._at("settled")
+            tree_id, shape = os.urandom(TREE_ID), pages.Shape.for_capacity(capacity)
+            with self._transaction():
+                generation = self._next(living)
+                self._file.note("attempt", str(generation).encode())
+            given, root = self._prepare(generation, tree_id)
+            self._at("prepared")
+            tally = Tally()
+            with self._file.snapshot():
+                state = self._walk.state()
+                shaped = {"fanout": shape.fanout, "depth": shape.depth, "n_buckets": shape.buckets}
+                meta = self._file.meta() | {name: str(number).encode() for name, number in shaped.items()}
+                rows = rebuilt(self._walk, state, shape, tree_id, shares.top_key(root))
+                path = tree_path(self.folder, tree_id)
+                VaultFile.create(path, meta | {"tree_id": tree_id}, tally.over(rows))
+            facts = self._facts(state, tally, grant, generation, shares.commitment(root)) | {"tree": tree_id.hex()}
+            with contextlib.closing(VaultFile(path)) as new:
+                with new.transaction():
+                    new.note(f"grant/{grant.nonce}", json.dumps(facts).encode())
+                    new.note("unscrubbed", b"1")
+                new.checkpoint(always=True)
+                self._at("written")
+                self._replicas.refresh(new, tree_id)
+            self._at("pages")
+            receipts, effective = self._conclude(generation, given[0], 0, tree_id, now)
+            self._attach(self.anchor.living())
+            self._clear_up(generation, generation)
+            self._at("scrubbed")
+            self._back_up()
+            return Receipt(**(facts | {"domains": ()}), destroyed=0, holders=receipts, effective_at=effective)
+
+    def _replace(
+        self,
+        drop: Drops,
+        add: Adds,
+        *,
+        grant: Grant,
+        approvals: Sequence[Approval],
+        action: str,
+        now: datetime,
+    ) -> Receipt:
         for code in {c for some in (*drop.values(), *add.values()) for c in some or ()}:
             _check_code(code)
         grant.check_names(drop, vault=self.vault_id, action=action)
         with self._writing() as settled:
             if (done := self._carried_out(grant)) is not None:
-                return Receipt(**done, destroyed=0, holders=settled, effective_at=now)
+                return self._repeated(done, settled, now)
             living = self.anchor.living()
             grant.check(drop, vault=self.vault_id, generation=living.generation, action=action, now=now)
+            spent, officers = self._guarded(drop, add, grant, approvals, now)
             self._at("settled")
             batch: Batch | None = None
-            with self._file.transaction():
+            with self._transaction():
                 state = self._walk.state()
                 batch = shadow(self._walk, state, drop, add)
                 if not batch.written:
                     raise Unchanged
                 # (1) prepare: every holder but the anchor has its share before a page needs it
-                generation = max(self._highest(), living.generation) + 1
-                names = [holder.name for holder in (self.anchor, *self.holders)]
-                given = [os.urandom(SHARE) for _ in names]
-                for holder, share in zip(self.holders, given[1:], strict=True):
-                    self._hand_over(holder, generation, share)
+                generation = self._next(living)
+                given, root = self._prepare(generation, self.tree_id)
                 self._at("prepared")
-                # (2) pages: all into halves that do not live, the top under the new root
-                root = shares.combine(given, tree_id=self.tree_id, generation=generation, holders=names)
+                # (2) pages: all into halves that do not live, the top under the new root; (3) shipped at the end
                 crown(self._walk, state, batch, shares.top_key(root))
-                facts = self._facts(state, batch, grant, generation, shares.commitment(root))
-                self._file.put(batch.written)
+                tally = Tally()
+                self._file.put(tally.over(sorted(batch.written)))
+                tally.keys, tally.domains = batch.destroyed, batch.domains
+                facts = self._facts(state, tally, grant, generation, shares.commitment(root)) | {"officers": officers}
+                self._file.note("spent", json.dumps(spent).encode())
                 self._file.note("attempt", str(generation).encode())
                 self._file.note("unscrubbed", b"1")
                 self._file.note(f"grant/{grant.nonce}", json.dumps(facts).encode())
@@ -322,30 +400,89 @@ class KeyTree:
             if batch is None or not batch.written:
                 return self._nothing(grant, living, settled, now)
             self._at("pages")
-            # (4) the commit point: one record in the anchor
-            try:
-                self.anchor.commit(generation, given[0], batch.half, self.tree_id)
-            except Unavailable as lost:
-                raise RootUnsettled(
-                    f"the anchor did not say whether it committed: {lost.message}",
-                    hint="repeat the same batch with the same grant: it is finished or undone first",
-                ) from lost
-            self._walk.forget()
-            self._at("committed")
-            # (5) retire: from here on the old root, and with it every older copy of the pages, opens nothing
-            receipts, _ = shares.settle(self.anchor, self.holders)
-            self._at("retired")
+            receipts, effective = self._conclude(generation, given[0], batch.half, self.tree_id, now)
             # (7) scrub: hygiene only, the proof holds without it
             self._scrub(batch.dead)
             self._at("scrubbed")
+            self._back_up()
             return Receipt(
                 **(facts | {"earlier": 0, "domains": tuple(facts["domains"])}),
                 destroyed=facts["earlier"],
                 holders=receipts,
-                effective_at=now,
+                effective_at=effective,
             )
 
-    def _facts(self, state: State, batch: Batch, grant: Grant, generation: int, after: str) -> dict[str, Any]:
+    def _guarded(
+        self, drop: Drops, add: Adds, grant: Grant, approvals: Sequence[Approval], now: datetime
+    ) -> tuple[list[tuple[str, int]], int]:
+        """What will have died without officers in the last 24 h (when, how many), and how many officers signed this.
+
+        A person who is sealed or restored does not die: something of theirs is put in place in the same batch.
+        """
+        with self._file.snapshot():
+            noted = json.loads(self._file.noted("spent") or b"[]")
+        spent = [(at, count) for at, count in noted if at > stamp(now - WINDOW)]
+        today = sum(count for _at, count in spent)
+        dying = sum(ref not in add and (some is None or bool(some - codes.OURS)) for ref, some in drop.items())
+        if not dying:
+            return spent, 0
+        living = (
+            self._subjects() if dying + today > FREE and not self.guard.lifted else 0
+        )  # a sample costs more than a small destroy
+        found = self.guard.check(grant, approvals, subjects=dying, today=today, living=living, now=now)
+        return (spent, len(found)) if found else ([*spent, (stamp(now), dying)], 0)
+
+    def _subjects(self) -> int:
+        """About how many people have keys, from a sample of buckets."""
+        with self._file.snapshot():
+            state = self._walk.state()
+            step = max(1, self.shape.buckets // 64)
+            leaves = self._walk.leaves(state, np.arange(0, self.shape.buckets, step))
+        addresses = np.ascontiguousarray(leaves.rows[:, : pages.ADDRESS])
+        return len(np.unique(addresses, axis=0)) * step
+
+    def _next(self, living: Living) -> int:
+        return max(self._file.number("attempt"), living.generation) + 1
+
+    def _prepare(self, generation: int, tree_id: bytes) -> tuple[list[bytes], bytes]:
+        names = [holder.name for holder in (self.anchor, *self.holders)]
+        given = [os.urandom(SHARE) for _ in names]
+        for holder, share in zip(self.holders, given[1:], strict=True):
+            self._hand_over(holder, generation, share)
+        return given, shares.combine(given, tree_id=tree_id, generation=generation, holders=names)
+
+    def _conclude(
+        self, generation: int, share: bytes, half: int, tree_id: bytes, now: datetime
+    ) -> tuple[tuple[RootReceipt, ...], datetime]:
+        # (4) the commit point: one record in the anchor
+        try:
+            self.anchor.commit(generation, share, half, tree_id)
+        except Unavailable as lost:
+            raise RootUnsettled(
+                f"the anchor did not say whether it committed: {lost.message}",
+                hint="repeat the same batch with the same grant: it is finished or undone first",
+            ) from lost
+        self._forget()
+        self._at("committed")
+        # (5) retire: from here on the old root, and with it every older copy of the pages, opens nothing
+        receipts, _ = shares.settle(self.anchor, self.holders)
+        self._at("retired")
+        effective = self._quiet(generation, now)
+        self._at("quiet")
+        return receipts, effective
+
+    def _quiet(self, generation: int, now: datetime) -> datetime:
+        # (6) quiet: the effect is dated after the last cache that could open what died
+        start = time.monotonic()
+        self._lease.wait(generation)
+        return now + timedelta(seconds=time.monotonic() - start)
+
+    def _repeated(self, done: dict[str, Any], settled: tuple[RootReceipt, ...], now: datetime) -> Receipt:
+        # Any: see _facts
+        effective = self._quiet(done["generation_after"], now)
+        return Receipt(**done, destroyed=0, holders=settled, effective_at=effective)
+
+    def _facts(self, state: State, tally: Tally, grant: Grant, generation: int, after: str) -> dict[str, Any]:
         # Any: the keyword arguments of a Receipt, as JSON keeps them beside the nonce
         return {
             "vault": self.vault_id.hex(),
@@ -355,11 +492,11 @@ class KeyTree:
             "generation_after": generation,
             "commitment_before": state.commitment,
             "commitment_after": after,
-            "pages": len(batch.written),
-            "bytes": sum(len(body) for _, body in batch.written),
-            "pages_sha256": pages_digest(batch.written),
-            "earlier": batch.destroyed,
-            "domains": sorted(batch.domains),
+            "pages": tally.pages,
+            "bytes": tally.bytes,
+            "pages_sha256": tally.sha256(),
+            "earlier": tally.keys,
+            "domains": sorted(tally.domains),
         }
 
     def _nothing(self, grant: Grant, living: Living, settled: tuple[RootReceipt, ...], now: datetime) -> Receipt:
@@ -386,13 +523,13 @@ class KeyTree:
     def _carried_out(self, grant: Grant) -> dict[str, Any] | None:
         # Any: see _facts. The nonce of an aborted batch was taken back by _writing.
         with self._file.snapshot():
-            note = self._file.meta(f"grant/{grant.nonce}").get(f"grant/{grant.nonce}")
+            note = self._file.noted(f"grant/{grant.nonce}")
         if note is None:
             return None
         facts: dict[str, Any] = json.loads(note)
         if facts["grant"] != grant.plan_hash:
             raise NotAllowed("the grant's nonce was used for another batch", hint="have a new plan approved")
-        return facts | {"domains": tuple(facts["domains"])}
+        return {"officers": 0} | facts | {"domains": tuple(facts["domains"])}
 
     def _hand_over(self, holder: Root, generation: int, share: bytes) -> None:
         try:
@@ -412,8 +549,13 @@ class KeyTree:
 
         It can be restored until the next destroy batch and opens for nobody afterwards: make one after each.
         """
+        outside(self.folder, to)
+        if to.exists():
+            raise NotAllowed("a backup would overwrite a file that exists", hint="give every backup its own name")
         for _ in range(TRIES):
             living = self.anchor.living()
+            if living.tree_id != self.tree_id:
+                self._attach(living)
             self._file.copy_to(to, {"backup": str(living.generation).encode()})
             if self.anchor.living() == living:
                 self.check_backup(to)
@@ -426,33 +568,39 @@ class KeyTree:
 
         BackupUnusable, with the reason, if it is of another tree or older than the last destroy batch.
         """
-        meta, bodies = read_copy(backup)
-        if meta.get("tree_id") != self.tree_id:
-            raise BackupUnusable("the backup is of another tree", hint="look for a backup of this vault")
-        made, now = int(meta.get("backup", b"0")), self.generation
-        if made != now:
-            raise BackupUnusable(
-                f"the backup was made at generation {made}, the vault is at {now}: its root no longer exists",
-                hint="that is how destroyed keys stay dead; make a backup after each destroy batch",
-            )
+        return copies.opened(backup, self.anchor, self.holders)
 
-        def sample(state: State) -> int:
-            copy = Walk(self._file, self.anchor, self.holders, shape=self.shape, tree_id=self.tree_id, body=bodies.get)
-            fresh = State(state.living, state.top_key, state.commitment)
-            some = range(0, self.shape.buckets, max(1, self.shape.buckets // SAMPLE))
-            for bucket in some:
-                copy.entries(fresh, bucket)
-            return len(fresh.inner) + len(some)
+    def keep_copies(self, places: Places) -> None:
+        """From now on ship every write to these replicas, and make a base copy after each batch; begin at once."""
+        places.note(self.folder)
+        with self._writing():
+            pass
+        self.back_up()
 
-        try:
-            return self._walk.reading(sample)
-        except VaultDamaged as wrong:
-            raise BackupUnusable(f"the backup does not open: {wrong.message}", hint="make a new one") from wrong
+    def back_up(self) -> Path | None:
+        """Write a fresh base copy into the folder noted for them, under a name of its own; None if none is noted."""
+        places = Places.of(self.folder)
+        if places.backups is None:
+            return None
+        with self._file.snapshot():
+            number = self._file.number("seq")
+        to = places.backups / copies.name_of(self.generation, number)
+        if not to.exists():
+            self.backup(to)
+        copies.prune(places.backups)
+        return to
+
+    def _back_up(self) -> None:
+        # The batch has happened: a copy that fails cannot undo it, and `keys status` says that none opens.
+        with contextlib.suppress(FangxinError, OSError):
+            self.back_up()
 
     def close(self) -> None:
-        """Let the file go and drop what is cached."""
-        self._walk.forget()
+        """Let the files go and drop what is cached."""
+        self._forget()
+        self._lease.close()
         self._file.close()
+        self._replicas.close()
 
     def __enter__(self) -> Self:
         return self
@@ -463,6 +611,50 @@ class KeyTree:
     def __repr__(self) -> str:
         return f"KeyTree({self.vault_id.hex()})"
 
+    # ------------------------------------------------------------ the tree in use
+
+    def _attach(self, living: Living) -> None:
+        with self._attached:
+            copies.finish(self.folder, living.tree_id, patience=self._patience)
+            path = tree_path(self.folder, living.tree_id)
+            if not path.exists():
+                raise VaultDamaged(
+                    f"the root belongs to a tree whose pages are not here: expected {path.name} in the vault's folder",
+                    hint="`fangxin keys restore` brings back the newest copy made since the last destroy batch",
+                )
+            file = VaultFile(path)
+            with file.snapshot():
+                meta = file.meta()
+            names = [holder.name for holder in (self.anchor, *self.holders)]
+            if meta["tree_id"] != living.tree_id or json.loads(meta["holders"]) != names:
+                raise VaultDamaged(
+                    f"the root does not belong to these pages: they expect holders {json.loads(meta['holders'])}",
+                    hint="open the vault with the root holders it was created with",
+                )
+            self.tree_id, self.vault_id = living.tree_id, meta["vault_id"]
+            self.shape = pages.Shape(int(meta["fanout"]), int(meta["depth"]))
+            self._file = file
+            self._walk = Walk(
+                file, self.anchor, self.holders, shape=self.shape, tree_id=self.tree_id, lease=self._lease
+            )
+
+    def _reading(self, work: Callable[[Walk, State], Result]) -> Result:
+        for _ in range(TRIES):
+            walk = self._walk
+            try:
+                return walk.reading(partial(work, walk))
+            except Grown:
+                self._attach(self.anchor.living())
+            except Unavailable:
+                if (living := self.anchor.living()).tree_id == walk.tree_id:
+                    raise
+                self._attach(living)
+        raise Unavailable("the vault grew again and again", hint="repeat it")
+
+    def _forget(self) -> None:
+        if hasattr(self, "_walk"):
+            self._walk.forget()
+
     # ------------------------------------------------------------ writing, in general
 
     @contextlib.contextmanager
@@ -472,20 +664,43 @@ class KeyTree:
             receipts, seen = shares.settle(self.anchor, self.holders)
             now = self.anchor.living()
             if now.tree_id != self.tree_id:
-                raise Unavailable("the vault has grown into another file", hint="open it again")
+                self._attach(now)
+            if (places := Places.of(self.folder)) != self._places:
+                self._replicas.close()
+                self._places, self._replicas = places, Replicas([Replica(folder) for folder in places.replicas])
             with self._file.snapshot():
-                attempt, unscrubbed = self._highest(), "unscrubbed" in self._file.meta("unscrubbed")
-            if seen > attempt or attempt > now.generation or unscrubbed:
+                attempt, unscrubbed = self._file.number("attempt"), self._file.noted("unscrubbed")
+                seq = self._file.number("seq")
+            self._replicas.catch_up(self._file, self.tree_id, seq)
+            if seen > attempt or attempt > now.generation or unscrubbed or self._strangers():
                 self._clear_up(now.generation, max(seen, attempt))
             yield receipts
 
-    def _highest(self) -> int:
-        return int(self._file.meta("attempt").get("attempt", b"0"))
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """One write: durable with one replica, then here, or nowhere."""
+        with self._file.transaction(self._ship if self._replicas else None):
+            yield
+            self._file.note("seq", str(self._file.number("seq") + 1).encode())
+
+    def _ship(self, changes: Changes) -> None:
+        living = self.anchor.living().generation
+        after = max(living, int(changes.notes.get("attempt") or living))
+        self._replicas.ship(Delta(self.tree_id, living, after, self._file.number("seq"), changes))
+        self._at("shipped")
+
+    def _strangers(self) -> list[Path]:
+        # The file of a tree that the vault grew out of, or of an attempt to grow that was given up.
+        kept = tree_path(self.folder, self.tree_id).name
+        names = os.listdir(self.folder)  # noqa: PTH208  # looked at before every write
+        return [self.folder / name for name in names if name.startswith("tree-") and not name.startswith(kept)]
 
     def _clear_up(self, generation: int, highest: int) -> None:
         # An aborted attempt burns its number but gives its grant back; its pages, and those of a batch that was
-        # committed but not scrubbed, lie in halves that do not live.
-        with self._file.transaction():
+        # committed but not scrubbed, lie in halves that do not live, or in another file.
+        for path in self._strangers():
+            path.unlink(missing_ok=True)
+        with self._transaction():
             for name, note in self._file.meta("grant/").items():
                 if json.loads(note)["generation_after"] > generation:
                     self._file.note(name, None)
@@ -496,9 +711,11 @@ class KeyTree:
         self._scrub(dead)
 
     def _scrub(self, dead: Iterable[int]) -> None:
-        with self._file.transaction():
+        # A replica that is away keeps old halves for longer; what must not live is dead without this.
+        with contextlib.suppress(Unavailable), self._transaction():
             self._file.drop(dead)
             self._file.note("unscrubbed", None)
+        self._replicas.forget(but=self.tree_id)
         self._file.checkpoint(always=True)
 
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
-from fangxin.data.errors import NotAllowed, Unavailable, VaultDamaged, WriterBusy
+from fangxin.data.errors import Unavailable, VaultDamaged, WriterBusy
 from fangxin.data.keys.roots.file import sync_folder
 
 TABLES = """
@@ -23,33 +26,51 @@ CREATE TABLE node(id INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 """
 WAL_LIMIT = 8 << 20  # bytes of log after which an insert checkpoints
+FEW = 4  # rows that are read one by one
+DENSE = 8  # a range of ids is read whole if at least every fourth page is wanted
 
 # A connection inherited over fork must be neither used nor closed: both touch the parent's locks.
 _inherited: list[sqlite3.Connection] = []
 
 
+@dataclass
+class Changes:
+    """What a transaction writes: bodies (None = row deleted) and metadata (None = removed), for a replica."""
+
+    bodies: dict[int, bytes | None] = field(default_factory=dict, repr=False)
+    notes: dict[str, bytes | None] = field(default_factory=dict)
+
+
 class VaultFile:
     """One connection to the pages of one tree; threads take turns on it, a forked child opens its own."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, fixed: bool = False) -> None:
+        """`fixed`: a self-contained copy that nobody writes, perhaps on a medium that nobody can write."""
         self.path = path
+        self._mode = "mode=ro&immutable=1" if fixed else "mode=rw"
         self._mutex = threading.RLock()
         self._pid = os.getpid()
+        self._inode = 0
         self._connection: sqlite3.Connection | None = None
+        self._changes: Changes | None = None
 
     @classmethod
     def create(cls, path: Path, meta: Mapping[str, bytes], nodes: Iterable[tuple[int, bytes]]) -> None:
-        """Write a whole new file; durable when it returns."""
-        with _spoken(path), contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        """Write a whole new file; it appears under its name whole and durable, or not at all."""
+        part = path.with_name(path.name + ".partial")
+        part.unlink(missing_ok=True)
+        with _spoken(path), contextlib.closing(sqlite3.connect(part, isolation_level=None)) as db:
             db.execute("PRAGMA page_size=4096")
-            db.execute("PRAGMA journal_mode=WAL")
-            _prepare(db)
+            db.execute("PRAGMA journal_mode=OFF")
+            db.execute("PRAGMA synchronous=OFF")
             db.executescript(TABLES)
             db.execute("BEGIN IMMEDIATE")
             db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
             db.executemany("INSERT INTO node VALUES (?, ?)", nodes)
             db.execute("COMMIT")
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            db.execute("PRAGMA journal_mode=WAL")
+        sync_file(part)
+        part.rename(path)
         sync_folder(path.parent)
 
     @contextlib.contextmanager
@@ -67,13 +88,19 @@ class VaultFile:
                 db.execute("ROLLBACK")
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All writes inside are durable when it ends, or none is. `Unchanged` ends it quietly without any."""
+    def transaction(self, ship: Callable[[Changes], None] | None = None) -> Iterator[None]:
+        """All writes inside are durable when it ends, or none is. `Unchanged` ends it quietly without any.
+
+        `ship` is given all that was written just before the commit; if it raises, nothing was written.
+        """
         with self._mutex, _spoken(self.path):
             db = self._db()
             db.execute("BEGIN IMMEDIATE")
+            self._changes = Changes() if ship else None
             try:
                 yield
+                if ship and self._changes and (self._changes.bodies or self._changes.notes):
+                    ship(self._changes)
                 db.execute("COMMIT")
             except Unchanged:
                 db.execute("ROLLBACK")
@@ -81,19 +108,48 @@ class VaultFile:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 raise
+            finally:
+                self._changes = None
 
-    def body(self, node: int) -> bytes | None:
-        """The body in a row, if there is one."""
-        row = self._db().execute("SELECT body FROM node WHERE id = ?", (node,)).fetchone()
-        return bytes(row[0]) if row else None
+    @contextlib.contextmanager
+    def part(self) -> Iterator[None]:
+        """A part of a transaction that can fail alone: then what it wrote is undone, and its error goes on."""
+        db, changes = self._db(), self._changes
+        kept = Changes(dict(changes.bodies), dict(changes.notes)) if changes else None
+        db.execute("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            db.execute("ROLLBACK TO part")
+            self._changes = kept
+            raise
+        finally:
+            db.execute("RELEASE part")
+
+    def bodies(self, nodes: Sequence[int]) -> dict[int, bytes]:
+        """The bodies in some rows (ascending ids), as far as they are there."""
+        db = self._db()
+        if len(nodes) <= FEW:
+            rows = (db.execute("SELECT id, body FROM node WHERE id = ?", (node,)).fetchone() for node in nodes)
+            return dict(row for row in rows if row)
+        if nodes[-1] - nodes[0] < DENSE * len(nodes):
+            return dict(db.execute("SELECT id, body FROM node WHERE id BETWEEN ? AND ?", (nodes[0], nodes[-1])))
+        some = json.dumps(nodes)
+        return dict(db.execute("SELECT id, body FROM node WHERE id IN (SELECT value FROM json_each(?))", (some,)))
 
     def put(self, nodes: Iterable[tuple[int, bytes]]) -> None:
         """Write bodies; inside a transaction."""
+        nodes = list(nodes)
         self._db().executemany("INSERT OR REPLACE INTO node VALUES (?, ?)", nodes)
+        if self._changes:
+            self._changes.bodies.update(nodes)
 
     def drop(self, nodes: Iterable[int]) -> None:
         """Delete rows; inside a transaction. SQLite zeroes what it frees (secure_delete)."""
+        nodes = list(nodes)
         self._db().executemany("DELETE FROM node WHERE id = ?", ((node,) for node in nodes))
+        if self._changes:
+            self._changes.bodies.update(dict.fromkeys(nodes))
 
     def nodes(self) -> Iterator[int]:
         """The id of every row."""
@@ -104,12 +160,23 @@ class VaultFile:
         rows = self._db().execute("SELECT name, value FROM meta WHERE substr(name, 1, ?) = ?", (len(prefix), prefix))
         return {name: bytes(value) for name, value in rows}
 
+    def noted(self, name: str) -> bytes | None:
+        """One piece of metadata."""
+        row = self._db().execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return bytes(row[0]) if row else None
+
+    def number(self, name: str) -> int:
+        """One piece of metadata that is a number; 0 where there is none."""
+        return int(self.noted(name) or b"0")
+
     def note(self, name: str, value: bytes | None) -> None:
         """Set one piece of metadata, or remove it; inside a transaction."""
         if value is None:
             self._db().execute("DELETE FROM meta WHERE name = ?", (name,))
         else:
             self._db().execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+        if self._changes:
+            self._changes.notes[name] = value
 
     def checkpoint(self, *, always: bool) -> None:
         """Bring the log into the file and empty it; if not `always`, only a long one.
@@ -120,22 +187,26 @@ class VaultFile:
             if always or self._log_size() > WAL_LIMIT:
                 self._db().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
-    def copy_to(self, target: Path, labels: Mapping[str, bytes]) -> None:
-        """Write one consistent, self-contained copy with extra metadata; it appears whole or not at all."""
-        if target.exists():
-            raise NotAllowed("a backup would overwrite a file that exists", hint="give every backup its own name")
+    def faults(self) -> list[str]:
+        """What SQLite itself finds wrong with the file; empty if nothing."""
+        with self._mutex, _spoken(self.path):
+            found = [row[0] for row in self._db().execute("PRAGMA integrity_check(10)")]
+        return [] if found == ["ok"] else found
+
+    def copy_to(self, target: Path, labels: Mapping[str, bytes], *, journal: str = "DELETE") -> None:
+        """Write one consistent, self-contained copy with extra metadata; it appears, or takes another's place, whole.
+
+        The log and journal of a file whose place it takes must be gone.
+        """
         part = target.with_name(target.name + ".partial")
         part.unlink(missing_ok=True)
         with self._mutex, _spoken(self.path):
             with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as copy:
+                copy.execute("PRAGMA synchronous=OFF")
                 self._db().backup(copy)
-                copy.execute("PRAGMA journal_mode=DELETE")
+                copy.execute(f"PRAGMA journal_mode={journal}")
                 copy.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", labels.items())
-            fd = os.open(part, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            sync_file(part)
         part.rename(target)
         sync_folder(target.parent)
 
@@ -150,11 +221,14 @@ class VaultFile:
         if self._connection is not None and self._pid != os.getpid():
             _inherited.append(self._connection)
             self._connection = None
+        if self._connection is not None and not self._connection.in_transaction and self._inode != _inode(self.path):
+            self._connection.close()  # a restored copy took its place, or it grew into another file
+            self._connection = None
         if self._connection is None:
             self._pid = os.getpid()
-            db = sqlite3.connect(
-                f"file:{self.path}?mode=rw", uri=True, isolation_level=None, timeout=10, check_same_thread=False
-            )
+            self._inode = _inode(self.path)
+            name = f"file:{quote(str(self.path))}?{self._mode}"
+            db = sqlite3.connect(name, uri=True, isolation_level=None, timeout=10, check_same_thread=False)
             _prepare(db)
             self._connection = db
         return self._connection
@@ -192,9 +266,33 @@ def alone(lock: Path, *, patience: float) -> Iterator[None]:
 
 def read_copy(path: Path) -> tuple[dict[str, bytes], dict[int, bytes]]:
     """All metadata and all bodies of a self-contained copy, without changing it. VaultDamaged if it is none."""
-    with _spoken(path), contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as db:
+    with (
+        _spoken(path),
+        contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)) as db,
+    ):
         meta = {name: bytes(value) for name, value in db.execute("SELECT name, value FROM meta")}
         return meta, {node: bytes(body) for node, body in db.execute("SELECT id, body FROM node")}
+
+
+def siblings(path: Path) -> Iterator[Path]:
+    """The names that SQLite gives what belongs to a file: log, index of the log, journal."""
+    return (path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal"))
+
+
+def sync_file(path: Path) -> None:
+    """Make the contents of a file durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _inode(path: Path) -> int:
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _prepare(db: sqlite3.Connection) -> None:

@@ -10,24 +10,26 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import TypeVar
 
 import numpy as np
 
 from fangxin.data.errors import Unavailable, VaultDamaged
 from fangxin.data.keys import page as pages
-from fangxin.data.keys.faults import StaleRoot
-from fangxin.data.keys.material import KEY, Keys
+from fangxin.data.keys.faults import Grown, StaleRoot
+from fangxin.data.keys.lease import Lease
+from fangxin.data.keys.leaves import AT_ONCE, Leaves, Numbers, Order, Rows, order_of, sorted_names
+from fangxin.data.keys.material import Keys
 from fangxin.data.keys.page import Inner, PageWrong, Shape
 from fangxin.data.keys.roots import shares
 from fangxin.data.keys.roots.protocol import Anchor, Living, Root, RootGone
 from fangxin.data.keys.vault import VaultFile
 
 TRIES = 20  # looks of a reader that destroy batches overtake
+SEARCHED = 4  # so many names are searched in the bytes of their buckets: numpy pays for more of them only
 Result = TypeVar("Result")
 
 
@@ -42,7 +44,7 @@ class State:
 
 
 class Walk:
-    """Finds and opens the pages of one tree; `body` stands in for the file when a copy is examined."""
+    """Finds and opens the pages of one tree; `bodies` stands in for the file when a copy is examined."""
 
     def __init__(
         self,
@@ -52,21 +54,23 @@ class Walk:
         *,
         shape: Shape,
         tree_id: bytes,
-        body: Callable[[int], bytes | None] | None = None,
+        bodies: Callable[[Sequence[int]], Mapping[int, bytes]] | None = None,
+        lease: Lease | None = None,
     ) -> None:
         self.file = file
         self.anchor = anchor
         self.holders = tuple(holders)
         self.shape = shape
         self.tree_id = tree_id
-        self._body = body or file.body
+        self._bodies = bodies or file.bodies
+        self._lease = lease
         self._cached: State | None = None
 
     def reading(self, work: Callable[[State], Result]) -> Result:
         """Do work on one snapshot of the pages and the root that opens it; again if a batch overtakes it."""
         for turn in range(TRIES):
             try:
-                with self.file.snapshot():
+                with self.file.snapshot(), self._lease.reading() if self._lease else nullcontext():
                     return work(self.state())
             except StaleRoot:
                 self.forget()
@@ -78,7 +82,16 @@ class Walk:
         living = self.anchor.living()
         cached = self._cached
         if cached is not None and cached.living == living:
+            if self._lease:
+                self._lease.hold(living.generation)
             return cached
+        if living.tree_id != self.tree_id:
+            raise Grown
+        if self._lease:
+            # The writer looks at leases after its commit: either it sees this one, or we see its generation.
+            self._lease.hold(living.generation)
+            if self.anchor.living() != living:
+                raise StaleRoot
         try:
             living, root = shares.load(self.anchor, self.holders)
         except RootGone:
@@ -86,7 +99,7 @@ class Walk:
                 raise StaleRoot from None
             raise
         if living.tree_id != self.tree_id:
-            raise Unavailable("the vault has grown into another file", hint="open it again")
+            raise Grown
         self._cached = State(living, shares.top_key(root), shares.commitment(root))
         return self._cached
 
@@ -94,45 +107,85 @@ class Walk:
         """Drop what is kept in RAM."""
         self._cached = None
 
+    # ------------------------------------------------------------ many subjects
+
     def fetch(self, state: State, refs: Sequence[bytes], domain: int) -> Keys:
         """The keys of many refs, each bucket opened once."""
-        tagged = [self.tagged(state, ref, domain) for ref in refs]
-        buckets = [self.shape.bucket_of(name) for name in tagged]
-        rows: list[int] = []
-        found: list[bytes] = []
-        for bucket, some in groupby(sorted(range(len(tagged)), key=buckets.__getitem__), key=buckets.__getitem__):
-            plain = self.open(state, self.shape.depth, bucket)
-            for row in some:
-                key = pages.find(plain, tagged[row], level=self.shape.depth)
-                if key is not None:
-                    rows.append(row)
-                    found.append(key)
-        keys = Keys.empty(len(tagged))
-        keys.raw[rows] = np.frombuffer(b"".join(found), np.uint8).reshape(-1, KEY)
-        keys.found[rows] = True
+        keys = Keys.empty(len(refs))
+        if len(refs) <= SEARCHED:
+            self._search(state, refs, domain, keys)
+        else:
+            names = self.names(state, refs, (domain,))
+            for some, order, leaves in self.by_bucket(state, names):
+                at, found = leaves.place(names[some], order)
+                keys.raw[some[found]] = leaves.rows[at[found], pages.TAGGED :]
+                keys.found[some[found]] = True
         if not keys.found.all() and self.anchor.living() != state.living:
             raise StaleRoot
         return keys
 
-    def address(self, state: State, ref: bytes) -> bytes:
-        """Where a ref's entries lie: a keyed hash, whose key is in the top page and not in the clear."""
-        hkey = self.inner(state, 0, 0).hkey
-        return hashlib.blake2b(ref, digest_size=16, key=hkey).digest()[: pages.ADDRESS]
+    def addresses(self, state: State, refs: Iterable[bytes]) -> Rows:
+        """Where the entries of refs lie: a keyed hash, whose key is in the top page and not in the clear."""
+        copy = hashlib.blake2b(digest_size=16, key=self.inner(state, 0, 0).hkey).copy
+        digests = []
+        for ref in refs:
+            hashing = copy()
+            hashing.update(ref)
+            digests.append(hashing.digest())
+        return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16)[:, : pages.ADDRESS]
 
-    def tagged(self, state: State, ref: bytes, domain: int) -> bytes:
-        """Address and domain: the name of an entry."""
-        return self.address(state, ref) + bytes((domain,))
+    def names(self, state: State, refs: Sequence[bytes], domains: Sequence[int]) -> Rows:
+        """The names of entries: addresses and domains, all domains of a subject together."""
+        codes = np.frombuffer(bytes(domains), np.uint8)
+        return names_of(np.repeat(self.addresses(state, refs), len(codes), axis=0), np.tile(codes, len(refs)))
 
-    def by_bucket(self, names: Iterable[bytes]) -> Iterator[tuple[int, list[bytes]]]:
-        """Addresses (or names of entries) by bucket; buckets ascending, names sorted."""
-        found: dict[int, list[bytes]] = defaultdict(list)
-        for name in names:
-            found[self.shape.bucket_of(name)].append(name)
-        return ((bucket, sorted(found[bucket])) for bucket in sorted(found))
+    def order(self, names: Rows) -> Order:
+        """What rows with these names are sorted by; their domains count for nothing in it."""
+        return order_of(self.shape.buckets_of(names), names, self.shape.buckets)
 
-    def entries(self, state: State, bucket: int) -> list[bytes]:
-        """All entries of a bucket, sorted."""
-        return pages.entries_of(self.open(state, self.shape.depth, bucket), level=self.shape.depth)
+    def by_bucket(self, state: State, names: Rows) -> Iterator[tuple[Numbers, Order, Leaves]]:
+        """Their buckets in the clear, some at a time, with the places of the names in them, sorted, and their order."""
+        buckets = self.shape.buckets_of(names)
+        order = order_of(buckets, names, self.shape.buckets)
+        by = sorted_names(names, order)
+        buckets, order = buckets[by], order[by]
+        first = np.flatnonzero(np.diff(buckets, prepend=-1))  # where each bucket begins
+        for start in range(0, len(first), AT_ONCE):
+            begins = first[start : start + AT_ONCE]
+            end = first[start + AT_ONCE] if start + AT_ONCE < len(first) else len(by)
+            yield by[begins[0] : end], order[begins[0] : end], self.leaves(state, buckets[begins])
+
+    def all_leaves(self, state: State) -> Iterator[Leaves]:
+        """Every bucket of the tree, some at a time."""
+        for start in range(0, self.shape.buckets, AT_ONCE):
+            yield self.leaves(state, np.arange(start, min(start + AT_ONCE, self.shape.buckets)))
+
+    def leaves(self, state: State, buckets: Numbers) -> Leaves:
+        """Some buckets in the clear."""
+        depth = self.shape.depth
+        wanted = buckets.tolist()
+        plains = self._open_many(state, depth, wanted)
+        counts, parts = [], []
+        for bucket, plain in zip(wanted, plains, strict=True):
+            try:
+                count = pages.count_of(plain, level=depth)
+            except PageWrong:
+                raise self._wrong(state, self.shape.page(depth, bucket), "is no bucket") from None
+            counts.append(count)
+            parts.append(plain[pages.HEAD.size : pages.HEAD.size + count * pages.ENTRY])
+        rows = np.frombuffer(b"".join(parts), np.uint8).reshape(-1, pages.ENTRY)
+        return Leaves(buckets, np.array(counts, np.int64), rows, self.shape.buckets)
+
+    def _search(self, state: State, refs: Sequence[bytes], domain: int, keys: Keys) -> None:
+        for row, address in enumerate(self.addresses(state, refs)):
+            tagged = address.tobytes() + bytes((domain,))
+            plain = self.open(state, self.shape.depth, self.shape.bucket_of(tagged))
+            key = pages.find(plain, tagged, level=self.shape.depth)
+            if key is not None:
+                keys.raw[row] = np.frombuffer(key, np.uint8)
+                keys.found[row] = True
+
+    # ------------------------------------------------------------ pages
 
     def child(self, state: State, level: int, index: int) -> tuple[bytes, int]:
         """Key and living half of a page, as the page above says; of the top page, as the root and the anchor say."""
@@ -164,21 +217,50 @@ class Walk:
 
     def open(self, state: State, level: int, index: int) -> bytes:
         """The plaintext of a living page. StaleRoot if overtaken, VaultDamaged if not."""
-        number = self.shape.page(level, index)
-        key, half = self.child(state, level, index)
-        body = self._body(2 * number + half)
-        if body is None:
-            raise self._wrong(state, number, "is missing")
-        try:
-            return pages.open_page(key, body, tree_id=self.tree_id, page=number, level=level, half=half)
-        except PageWrong:
-            raise self._wrong(state, number, "does not open") from None
+        return self._open_many(state, level, (index,))[0]
+
+    def children(self, state: State, level: int, indices: Iterable[int]) -> tuple[list[bytes], list[int]]:
+        """Keys and rows of many pages of a level (ascending), as `child` and `node` give them one by one."""
+        if level == 0:
+            return [state.top_key], [state.living.half]
+        fanout, first = self.shape.fanout, self.shape.page(level, 0)
+        keys, nodes, end = [], [], -1
+        for index in indices:
+            if index >= end:
+                above = index // fanout
+                inner, start = self.inner(state, level - 1, above), above * fanout
+                end = start + fanout
+            keys.append(inner.keys[index - start])
+            nodes.append(2 * (first + index) + inner.halves[index - start])
+        return keys, nodes
+
+    def _open_many(self, state: State, level: int, indices: Sequence[int]) -> list[bytes]:
+        keys, nodes = self.children(state, level, indices)
+        plains = pages.open_pages(keys, nodes, self._bodies(nodes), tree_id=self.tree_id, level=level)
+        if len(plains) < len(nodes):
+            node = nodes[len(plains)]
+            raise self._wrong(state, node >> 1, "does not open" if self._bodies([node]) else "is missing")
+        return plains
 
     def _wrong(self, state: State, number: int, what: str) -> Exception:
         if self.anchor.living() != state.living:
             return StaleRoot()
+        generation = state.living.generation
+        hint = "`fangxin keys restore` brings back the newest copy that opens; no key was reported as absent"
+        if number == 0 and (tried := self.file.number("attempt")) != generation:
+            older, newer = ("root", "pages") if tried > generation else ("pages", "root")
+            return VaultDamaged(
+                f"the {older} of the key vault are not of the same time as the {newer}: the root is of generation "
+                f"{generation}, the pages have seen {tried}; an old copy of the {older} was put back",
+                hint=hint if older == "pages" else "bring back the living root; an older one opens nothing",
+            )
         return VaultDamaged(
-            f"page {number} of the key vault {what} at generation {state.living.generation}; "
-            "expected a page sealed by the living root",
-            hint="restore the newest backup made since the last destroy batch; no key was reported as absent",
+            f"page {number} of the key vault {what} at generation {generation}; expected a page sealed by the "
+            "living root",
+            hint=hint,
         )
+
+
+def names_of(addresses: Rows, codes: Rows) -> Rows:
+    """Names of entries from addresses and, beside each, the code of a domain."""
+    return np.concatenate((addresses, codes[:, np.newaxis]), axis=1)

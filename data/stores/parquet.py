@@ -193,12 +193,30 @@ class ParquetStore:
 
     def rewrite(self, fields: Mapping[str, Sequence[str]], turn: Turn, *, batch: str) -> Iterator[Erasure]:
         """Replace whole columns by what `turn` makes of them; units where they are protected already are left alone."""
+        yield from self._exchange(fields, turn, batch, under_keys=False)
+
+    def covered(self, collection: Collection, names: Sequence[str]) -> tuple[str, ...]:
+        """The units whose footer has one of these columns in the type of envelopes."""
+        found = []
+        for unit in self.units(collection):
+            schema = self._schema(collection, unit)
+            if any(n in schema.names and _under_keys(schema.field(n)) for n in names):
+                found.append(unit.name)
+        return tuple(found)
+
+    def uncover(self, fields: Mapping[str, Sequence[str]], turn: Turn, *, batch: str) -> Iterator[Erasure]:
+        """Replace columns of envelopes by what `turn` makes of them, as `rewrite` does with those in clear."""
+        yield from self._exchange(fields, turn, batch, under_keys=True)
+
+    def _exchange(
+        self, fields: Mapping[str, Sequence[str]], turn: Turn, batch: str, *, under_keys: bool
+    ) -> Iterator[Erasure]:
         claimed = [(c, u) for c, u in self._folder.claimed() if fields.get(c.address)]
         work: list[tuple[Collection, Unit, list[str]]] = []
         for collection, unit in claimed:
             schema = self._schema(collection, unit)
             _missing(collection, unit.name, fields[collection.address], schema)
-            stored = [n for n in fields[collection.address] if not _under_keys(schema.field(n))]
+            stored = [n for n in fields[collection.address] if _under_keys(schema.field(n)) is under_keys]
             done = [n for n in stored if n in hive(unit.name, collection.store.partition)]
             if done:
                 raise unusable(

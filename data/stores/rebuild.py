@@ -394,8 +394,11 @@ def _same(a: pa.Array, b: pa.Array) -> bool:
 
 
 def _digest(column: pa.ChunkedArray | pa.Array) -> bytes:
-    """The digest of a column of bytes, the same whatever its buffers look like."""
+    """The digest of a flat column, the same whatever its buffers look like."""
     array = _one(column) if isinstance(column, pa.ChunkedArray) else column
+    if not pa.types.is_large_binary(array.type):
+        text = array if pa.types.is_binary(array.type) else array.cast(pa.large_string())
+        array = text.cast(pa.large_binary())
     fresh = array.take(pa.array(np.arange(len(array))))  # compact, offsets from zero
     out = hashlib.sha256(np.asarray(fresh.is_null()).tobytes())
     for buffer in pc.binary_length(fresh).fill_null(0).cast(pa.int64()).buffers()[1:]:

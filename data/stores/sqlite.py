@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +238,29 @@ class SqliteStore:
 
     def rewrite(self, fields: Mapping[str, Sequence[str]], turn: Turn, *, batch: str) -> Iterator[Erasure]:
         """Replace whole columns by what `turn` makes of them, in a working copy, then destroy the old bytes."""
+        yield from self._exchange(fields, turn, batch, Table.plain, Work.turn)  # blobs are under keys already
+
+    def covered(self, collection: Collection, names: Sequence[str]) -> tuple[str, ...]:
+        """The databases whose table holds a blob in one of these columns."""
+        found = []
+        for unit in self.units(collection):
+            with self._reading(unit, counted=False) as db:
+                if self._table(db, unit, collection).hidden(names):
+                    found.append(unit.name)
+        return tuple(found)
+
+    def uncover(self, fields: Mapping[str, Sequence[str]], turn: Turn, *, batch: str) -> Iterator[Erasure]:
+        """Replace the blobs of these columns by what `turn` makes of them, as `rewrite` does with what is in clear."""
+        yield from self._exchange(fields, turn, batch, Table.hidden, Work.turn_back)
+
+    def _exchange(
+        self,
+        fields: Mapping[str, Sequence[str]],
+        turn: Turn,
+        batch: str,
+        due: Callable[[Table, Sequence[str]], tuple[str, ...]],
+        work_on: Callable[[Work, Collection, Table, Sequence[str], Turn], None],
+    ) -> Iterator[Erasure]:
         for unit in self.units():
             here = [c for c in self._collections(unit.name) if fields.get(c.address)]
             if not here:
@@ -249,12 +272,12 @@ class SqliteStore:
                 yield _erasure(done)
             with self._live(path, batch) as work:
                 tables = [(one, self._table(work.live, unit, one)) for one in here]
-                plain = {one.address: table.plain(fields[one.address]) for one, table in tables}
-                if not any(plain.values()):
-                    continue  # under keys already, and nobody has written since
+                names = {one.address: due(table, fields[one.address]) for one, table in tables}
+                if not any(names.values()):
+                    continue  # done already, and nobody has written since
                 work.copy_out()
                 for one, table in tables:
-                    work.turn(one, table, plain[one.address], turn)
+                    work_on(work, one, table, names[one.address], turn)
                 done = work.publish()
             yield _erasure(done)
 

@@ -22,6 +22,7 @@ from fangxin.data.stores.sqlite_tables import (
     Table,
     Value,
     beside,
+    bindable,
     connect,
     count,
     faithful,
@@ -147,23 +148,33 @@ class Work:
         """Replace whole columns: read the locked original, write the working copy. Blobs are under keys already."""
         half = [name for name in names if "blob" in table.columns[name].kinds]
         whole = [name for name in names if name not in half]
-        changed = 0
-        for group in ([whole] if whole else []) + [[name] for name in half]:
-            changed = max(changed, self._turn(collection, table.without_blobs(group), group, turn))
-            self.whole |= {(table.name, name) for name in group}
+        groups = ([whole] if whole else []) + [[name] for name in half]
+        taken = "typeof({}) NOT IN ('blob', 'null')"
+        done = [self._turn(collection, table.without_blobs(group), group, turn, taken) for group in groups]
+        self._note(collection, table, done, names)
+
+    def turn_back(self, collection: Collection, table: Table, names: Sequence[str], turn: Turn) -> None:
+        """Replace the blobs of these columns, and nothing else."""
+        taken = "typeof({}) = 'blob'"
+        alone = [(table.only_blobs(name, without=names), [name]) for name in names]
+        self._note(collection, table, [self._turn(collection, one, name, turn, taken) for one, name in alone], names)
+
+    def _note(self, collection: Collection, table: Table, changes: Sequence[int], names: Sequence[str]) -> None:
+        changed = max(changes, default=0)
+        self.whole |= {(table.name, name) for name in names}
         rows = count(self.copy, table.sql)
         for key, number in (("before", rows), ("after", rows), ("changed", changed)):
             self.note[key][collection.address] = number
 
-    def _turn(self, collection: Collection, table: Table, names: Sequence[str], turn: Turn) -> int:
-        """Replace these columns in the rows where one of them is neither null nor a blob; return how many."""
-        plain = " OR ".join(f"typeof({quoted(name)}) NOT IN ('blob', 'null')" for name in names)
+    def _turn(self, collection: Collection, table: Table, names: Sequence[str], turn: Turn, taken: str) -> int:
+        """Replace these columns in the rows where one of them is what is `taken`; return how many."""
+        where = " OR ".join(taken.format(quoted(name)) for name in names)
         sets = ", ".join(f"{quoted(name)} = ?" for name in names)
         rows = 0
         self.copy.execute("BEGIN")
-        for batch in stream(self.live, self.unit, table, tuple(table.columns), where=f" WHERE {plain}"):
+        for batch in stream(self.live, self.unit, table, tuple(table.columns), where=f" WHERE {where}"):
             turned = turn(collection, batch.columns)
-            values = [turned.column(name).to_pylist() for name in names]
+            values = [map(bindable, turned.column(name).to_pylist()) for name in names]
             self.copy.executemany(
                 f"UPDATE {table.sql} SET {sets} WHERE {table.rowid} = ?",
                 zip(*values, batch.positions.tolist(), strict=True),

@@ -73,12 +73,27 @@ class Table:
             self.require(name, "")
         return tuple(name for name in names if self.columns[name].kinds - {"blob"})
 
+    def hidden(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Those of the columns that hold blobs."""
+        for name in names:
+            self.require(name, "")
+        return tuple(name for name in names if "blob" in self.columns[name].kinds)
+
     def without_blobs(self, names: Sequence[str]) -> Table:
         """The same table, reading only the plain values of these columns."""
+        return self._with({name: self.columns[name].kinds - {"blob"} for name in names})
+
+    def only_blobs(self, name: str, *, without: Sequence[str]) -> Table:
+        """The same table, reading only the blobs of this column, and not the others."""
+        found = self._with({name: {"blob"}})
+        columns = {one: column for one, column in found.columns.items() if one == name or one not in without}
+        return Table(self.unit, self.name, self.rowid, columns)
+
+    def _with(self, kinds: Mapping[str, set[str]]) -> Table:
         columns = dict(self.columns)
-        for name in names:
+        for name, some in kinds.items():
             old = columns[name]
-            columns[name] = Column(name, old.declared, old.kinds - {"blob"}, must_be_filled=old.must_be_filled)
+            columns[name] = Column(name, old.declared, some, must_be_filled=old.must_be_filled)
         return Table(self.unit, self.name, self.rowid, columns)
 
     def require(self, column: str, where: str) -> bool:

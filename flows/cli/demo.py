@@ -41,7 +41,7 @@ def demo(home: Path, *, people: int, seed: int, as_json: bool) -> int:
 
 def _demo(home: Path, *, people: int, seed: int) -> tuple[int, dict[str, Any]]:  # Any: JSON
     from fangxin.data.sample.lecard import sample
-    from fangxin.flows.cli import home as commands
+    from fangxin.flows.cli import protect as commands
     from fangxin.flows.estate import make_home
     from fangxin.flows.server import end_orphans, wake
     from fangxin.flows.settings import prepare_prefect

@@ -102,37 +102,49 @@ def erase(
     *,
     export: Path | None,
     approvals: Sequence[Path],
+    plan: Path | None,
     require: str | None,
     yes: bool,
     now: str | None,
     as_json: bool,
 ) -> int:
-    """Erase through the Prefect flow; without --yes only the plan is shown and the answer is 4."""
+    """Erase through the Prefect flow; without --yes only the plan is shown and the answer is 4.
+
+    With `plan` the batch is located, waits, and what officers have to sign is written to that file; with their
+    `approvals` the batch that waits for them is carried out.
+    """
     from fangxin.flows.estate import alone, open_estate
     from fangxin.flows.server import end_orphans, wake
     from fangxin.flows.settings import clock, load, prepare_prefect
 
     if require not in (None, "overwrite"):
         raise InputError(f"--require: expected overwrite, found {require!r}")
-    if approvals:
-        raise InputError("--approval: officers' signatures are not checked in this version", hint="leave it out")
     settings = load(home)
     moment = clock(settings, now)
     estate = open_estate(home, catalog, moment)
-    people = _people(estate, identities, subjects)
-    if not yes:
-        return _plan_only(estate, people, require=require, as_json=as_json)
+    options: dict[str, Any] = {"approved": True, "require": require}
+    if now is not None:
+        options["now"] = moment.isoformat()
+    if export is not None:
+        options["export"] = str(export.resolve())
+    if approvals:
+        if identities or subjects or plan:
+            raise InputError("--approval: the people are those of the plan", hint="leave out --identity and --subjects")
+        if not yes:
+            raise NotAllowed("nothing was touched: say that it is to be carried out", hint="add --yes")
+    else:
+        people = _people(estate, identities, subjects)
+        if plan is not None:
+            return _planned(home, estate, people, plan, options, as_json=as_json)
+        if not yes:
+            return _plan_only(estate, people, require=require, as_json=as_json)
     prepare_prefect(home)
     end_orphans(home)
     from fangxin.flows.erase import open_batch
+    from fangxin.flows.officers import approve
 
     with alone(home):
-        options: dict[str, Any] = {"approved": True, "require": require}
-        if now is not None:
-            options["now"] = moment.isoformat()
-        if export is not None:
-            options["export"] = str(export.resolve())
-        batch = open_batch(estate, people, options=options)
+        batch = approve(estate, read_approvals(approvals)) if approvals else open_batch(estate, people, options=options)
 
         def run(one: str) -> None:
             wake().join()
@@ -262,6 +274,51 @@ def standing(home: Path) -> str:
     late = STEPS.index(step) >= STEPS.index(destroy_keys)
     begun = "keys may be destroyed already" if late else "nothing is destroyed yet"
     return f" at {step.__name__}, {begun}; `fangxin resume --home {shlex.quote(str(home))}` goes on"
+
+
+def _planned(
+    home: Path,
+    estate: Any,
+    people: Cohorts,
+    file: Path,
+    options: dict[str, Any],
+    *,
+    as_json: bool,  # Any: an Estate
+) -> int:
+    """Locate the people, and write down what officers have to sign."""
+    from fangxin.flows.estate import alone
+    from fangxin.flows.officers import plan
+
+    if file.exists():
+        raise InputError(f"{file}: is there already", hint="name a new file for the plan")
+    with alone(home):
+        batch, grant = plan(estate, people, options=options)
+    file.write_text(grant.canonical(), "utf-8")
+    document = {"batch": batch, "plan": str(file), "plan_digest": grant.plan_hash, "expires": grant.expires}
+
+    def words() -> None:
+        say(f"{batch} is located and waits; nothing was touched. {grant.count} people's keys would die.")
+        say(f"plan     {file}, good until {grant.expires}")
+        say("sign it  fangxin keys approve PLAN --officer NAME --key FILE --out FILE (two officers)")
+        say("then     fangxin erase --approval FILE --approval FILE --yes, an hour after the second signature")
+
+    answer(document, as_json=as_json, words=words)
+    return 0
+
+
+def read_approvals(files: Sequence[Path]) -> list[Any]:  # Any: Approval; its module is heavy to import
+    """The approvals in these files; InputError, with the file, for anything else."""
+    from fangxin.data.keys.approval import Approval
+
+    found = []
+    for file in files:
+        try:
+            found.append(Approval.parse(file.read_text("utf-8")))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{file}: cannot be read as an approval: {type(error).__name__}") from None
+        except InputError as error:
+            raise InputError(f"{file}: {error.message}", hint=error.hint) from None
+    return found
 
 
 def _plan_only(estate: Any, people: Cohorts, *, require: str | None, as_json: bool) -> int:  # Any: an Estate

@@ -1,4 +1,4 @@
-"""Commands around a home: init, sample, catalog lint, protect, keys status."""
+"""Commands around a home: init, sample, catalog lint, keys status."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from typing import Any
 from fangxin.flows.cli.console import answer, say, table
 
 
-def init(home: Path, *, rehearsal: bool, origin: str, as_json: bool) -> int:
+def init(home: Path, *, rehearsal: bool, origin: str, roots: Sequence[str] = (), as_json: bool) -> int:
     """Make a home."""
     from fangxin.flows.estate import make_home
 
     named = origin or "ledger.invalid/erasure"
-    make_home(home, rehearsal=rehearsal, origin=named, now=datetime.now(UTC))
+    make_home(home, rehearsal=rehearsal, origin=named, now=datetime.now(UTC), roots=roots)
     document = {"home": str(home), "origin": named, "rehearsal": rehearsal}
 
     def words() -> None:
         say(f"made {home}: fangxin.toml, catalog/, keys/, ledger/")
         if not origin:
             say("the ledger's origin is a placeholder: before real use, init with --origin your.domain/erasure")
+        if roots:
+            say(f"the root needs all of its {1 + len(roots)} holders: who loses one has erased everybody")
 
     answer(document, as_json=as_json, words=words)
     return 0
@@ -69,56 +71,16 @@ def lint(paths: Sequence[Path], *, as_json: bool) -> int:
     return 3 if errors else 0
 
 
-def protect(home: Path, catalog: Path | None, *, require: str | None = None, as_json: bool) -> int:
-    """Protect what stands in clear."""
-    from fangxin.data.errors import InputError
-    from fangxin.data.vocabulary import Method
-    from fangxin.flows.estate import alone, open_estate
-    from fangxin.flows.protect import protect as work
-
-    if require not in (None, "overwrite"):
-        raise InputError(f"--require: expected overwrite, found {require!r}")
-    with alone(home):
-        done = work(open_estate(home, catalog), require=require)
-    logical = {name: [e for e in es if e.method is not Method.OVERWRITE] for name, es in done.items()}
-    document: dict[str, list[dict[str, Any]]] = {  # Any: JSON
-        "stores": [
-            {
-                "store": name,
-                "units": len(es),
-                "bytes_overwritten": sum(e.bytes_overwritten for e in es),
-                "method": (Method.LOGICAL_DELETE if logical[name] else Method.OVERWRITE).value,
-                "units_not_overwritten": len(logical[name]),
-                "reasons": sorted({e.reason for e in logical[name]}),
-            }
-            for name, es in sorted(done.items())
-        ]
-    }
-
-    def words() -> None:
-        if not done:
-            say("nothing stands in clear that should not")
-        for one in document["stores"]:
-            say(f"{one['store']}: {one['units']} units rewritten, {one['bytes_overwritten']} bytes overwritten")
-            for reason in one["reasons"]:
-                say(
-                    f"  {one['method']}: the plaintext of {one['units_not_overwritten']} units was deleted, "
-                    f"not overwritten: {reason}"
-                )
-
-    answer(document, as_json=as_json, words=words)
-    return 0
-
-
-def keys_status(home: Path, *, as_json: bool) -> int:
-    """What the vault holds."""
+def keys_status(home: Path, *, deep: bool, as_json: bool) -> int:
+    """What the vault holds; `deep` opens every page and judges every copy."""
     from fangxin.data.keys.roots.protocol import CONDITIONS
+    from fangxin.flows.cli import keys as vault
     from fangxin.flows.estate import open_estate
 
     tree = open_estate(home).tree
     census = tree.census()
     claims = {holder.name: holder.claim() for holder in (tree.anchor, *tree.holders)}
-    document = {
+    document: dict[str, Any] = {
         "vault": tree.vault_id.hex(),
         "generation": tree.generation,
         "commitment": tree.commitment,
@@ -127,6 +89,8 @@ def keys_status(home: Path, *, as_json: bool) -> int:
         "domains": [{"name": name, "keys": keys} for name, keys in census.items()],
         "holders": [{"name": name, **claim._asdict()} for name, claim in claims.items()],
     }
+    if deep:
+        document["deep"] = vault.deep(tree)
 
     def words() -> None:
         say(f"generation {document['generation']}, {document['keys']} living keys in {document['bytes']} bytes")
@@ -137,6 +101,8 @@ def keys_status(home: Path, *, as_json: bool) -> int:
             say(f"root holder {name}: destruction is {claim.effect}, resistant to backups: {claim.backup_resistant}")
             for condition in claim.conditions:
                 say(f"  {CONDITIONS[condition][0]}")
+        if deep:
+            vault.say_deep(document["deep"])
 
     answer(document, as_json=as_json, words=words)
     return 0

@@ -44,13 +44,21 @@ def init(
     *,
     rehearsal: bool = False,
     origin: str = "",
+    root: Annotated[
+        list[str] | None,
+        Parameter(
+            name="--root",
+            negative="",
+            help="A further root holder: pkcs11:…, bao:…, kms:… or file:…; repeatable, and all are needed.",
+        ),
+    ] = None,
     home: Home = None,
     json: Json = False,
 ) -> int:
     """Make a home: settings, an empty catalog, vault, signing keys and ledger."""
     from fangxin.flows.cli.home import init as work
 
-    return work((folder or _home(home)).resolve(), rehearsal=rehearsal, origin=origin, as_json=json)
+    return work((folder or _home(home)).resolve(), rehearsal=rehearsal, origin=origin, roots=root or (), as_json=json)
 
 
 @app.command
@@ -83,13 +91,30 @@ def protect(
     *,
     catalog: CatalogPath = None,
     require: Annotated[str | None, Parameter(name="--require", help="overwrite: refuse media that cannot.")] = None,
+    suite: Annotated[str | None, Parameter(name="--suite", help="Of key domains without values yet.")] = None,
     home: Home = None,
     json: Json = False,
 ) -> int:
     """Put sensitive fields under their subjects' keys and destroy the plaintext files; idempotent."""
-    from fangxin.flows.cli.home import protect as work
+    from fangxin.flows.cli.protect import protect as work
 
-    return work(_home(home), catalog, require=require, as_json=json)
+    return work(_home(home), catalog, require=require, suite=suite, as_json=json)
+
+
+@app.command
+def unprotect(
+    collections: list[str],
+    /,
+    *,
+    catalog: CatalogPath = None,
+    yes: Annotated[bool, Parameter(name="--yes", negative="", help="Write the values in clear.")] = False,
+    home: Home = None,
+    json: Json = False,
+) -> int:
+    """Bring protected values of collections back in clear (DATASET/COLLECTION ...), for those that leave the scheme."""
+    from fangxin.flows.cli.protect import unprotect as work
+
+    return work(_home(home), catalog, collections, yes=yes, as_json=json)
 
 
 @app.command
@@ -115,7 +140,10 @@ def erase(
     identity: Identities = None,
     subjects: Subjects = None,
     export: Annotated[Path | None, Parameter(name="--export")] = None,
-    approval: Annotated[list[Path] | None, Parameter(name="--approval", negative="")] = None,
+    approval: Annotated[
+        list[Path] | None, Parameter(name="--approval", negative="", help="An officer's signature; repeatable.")
+    ] = None,
+    plan: Annotated[Path | None, Parameter(name="--plan", help="Write what officers have to sign, and wait.")] = None,
     require: Annotated[str | None, Parameter(name="--require", help="overwrite: refuse media that cannot.")] = None,
     yes: Annotated[bool, Parameter(name="--yes", negative="", help="Approve the plan.")] = False,
     home: Home = None,
@@ -132,6 +160,7 @@ def erase(
         subjects,
         export=export,
         approvals=approval or [],
+        plan=plan,
         require=require,
         yes=yes,
         now=now,
@@ -173,11 +202,117 @@ def verify(
 
 
 @keys_app.command
-def status(*, home: Home = None, json: Json = False) -> int:
+def status(
+    *,
+    deep: Annotated[bool, Parameter(name="--deep", negative="", help="Open every page, judge every copy.")] = False,
+    home: Home = None,
+    json: Json = False,
+) -> int:
     """Generation, number of living keys, holders of the root."""
     from fangxin.flows.cli.home import keys_status as work
 
-    return work(_home(home), as_json=json)
+    return work(_home(home), deep=deep, as_json=json)
+
+
+@keys_app.command
+def backup(
+    *,
+    to: Annotated[Path | None, Parameter(name="--to", help="Folder; gets a copy after each batch.")] = None,
+    home: Home = None,
+    json: Json = False,
+) -> int:
+    """Write a fresh copy of the vault's pages, never of the root; it opens until the next destroy batch."""
+    from fangxin.flows.cli.keys import backup_vault as work
+
+    return work(_home(home), to, as_json=json)
+
+
+@keys_app.command
+def backups(folders: list[Path] | None = None, /, *, home: Home = None, json: Json = False) -> int:
+    """Say of each copy whether it can be restored now, and why not."""
+    from fangxin.flows.cli.keys import copies_of as work
+
+    return work(_home(home), folders or [], as_json=json)
+
+
+@keys_app.command
+def replicate(
+    folders: list[Path] | None = None,
+    /,
+    *,
+    off: Annotated[bool, Parameter(name="--off", negative="", help="Ship to no replica any more.")] = False,
+    home: Home = None,
+    json: Json = False,
+) -> int:
+    """Ship every write of the vault to these folders before it counts."""
+    from fangxin.flows.cli.keys import replicate as work
+
+    return work(_home(home), folders or [], off=off, as_json=json)
+
+
+@keys_app.command(name="restore")
+def keys_restore(
+    folders: list[Path] | None = None,
+    /,
+    *,
+    yes: Annotated[bool, Parameter(name="--yes", negative="", help="Do it.")] = False,
+    home: Home = None,
+    json: Json = False,
+) -> int:
+    """Put the best copy in the place of a lost or damaged vault; without --yes only say which."""
+    from fangxin.flows.cli.keys import restore_vault as work
+
+    return work(_home(home), folders or [], yes=yes, as_json=json)
+
+
+@keys_app.command
+def grow(
+    keys: int,
+    /,
+    *,
+    yes: Annotated[bool, Parameter(name="--yes", negative="", help="Do it.")] = False,
+    home: Home = None,
+    json: Json = False,
+) -> int:
+    """Move all keys into a tree for so many keys, under a new root."""
+    from fangxin.flows.cli.keys import grow_vault as work
+
+    return work(_home(home), keys, yes=yes, as_json=json)
+
+
+@keys_app.command
+def officer(name: str, /, *, out: Path, home: Home = None, json: Json = False) -> int:
+    """Make an officer's signing key: NAME.key stays with the officer, NAME.pub is enrolled."""
+    from fangxin.flows.cli.officers import officer as work
+
+    _home(home)
+    return work(name, out, as_json=json)
+
+
+@keys_app.command
+def officers(
+    *,
+    add: Annotated[list[Path] | None, Parameter(name="--add", negative="", help="NAME.pub; repeatable.")] = None,
+    remove: Annotated[list[str] | None, Parameter(name="--remove", negative="", help="A name; repeatable.")] = None,
+    plan: Annotated[Path | None, Parameter(name="--plan", help="Write what two present officers sign.")] = None,
+    approval: Annotated[list[Path] | None, Parameter(name="--approval", negative="")] = None,
+    home: Home = None,
+    json: Json = False,
+) -> int:
+    """Who may approve a destruction in bulk; with --add or --remove, who may from now on."""
+    from fangxin.flows.cli.officers import officers as work
+
+    return work(_home(home), add or [], remove or [], plan=plan, approvals=approval or [], as_json=json)
+
+
+@keys_app.command
+def approve(
+    plan: Path, /, *, officer: str, key: Path, out: Path, home: Home = None, now: Now = None, json: Json = False
+) -> int:
+    """Sign a plan as an officer, on the officer's own machine; no home is needed."""
+    from fangxin.flows.cli.officers import approve as work
+
+    return work(plan, officer, key, out, home=_home(home), now=now, as_json=json)
 
 
 def _home(given: Path | None) -> Path:

@@ -12,6 +12,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -235,6 +236,32 @@ def test_the_search_would_have_found_somebody(pristine: LeCard, known: Known, tm
         (folder / "file").write_bytes(body)
         assert len(known.found_in(folder)) >= 2, name  # by both searches
     assert known.found_in(pristine.stores)
+
+
+def test_another_team_s_flow_reads_and_writes_columns_and_prefect_learns_no_value(
+    pristine: LeCard, prefect: Prefect, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from journeys.test_tables import ADDRESS, stored
+    from prefect import flow
+
+    from fangxin.flows.tasks import protect_columns, read_columns
+
+    lecard = pristine.copy(tmp_path / "lecard")
+    shutil.copy(lecard.catalog, lecard.home / "catalog")
+    monkeypatch.setenv("FANGXIN_HOME", str(lecard.home))
+    table, seen = stored(lecard), list[str]()
+
+    @flow(name="team", persist_result=False)
+    def team() -> None:
+        clear = read_columns(ADDRESS, table)
+        seen.extend(v for name in ("id_number", "bank_card") for v in clear[name].to_pylist() if v)
+        assert read_columns(ADDRESS, protect_columns(ADDRESS, clear)).equals(clear)
+
+    team()
+    assert len(seen) > 20
+    names = prefect.ask("SELECT name FROM task_run WHERE name LIKE '%_columns-%'")
+    assert len(names) == 3
+    assert [p for p in _files(prefect.folder) if any(_holds(p, v) for v in seen[:10])] == []
 
 
 # ---------------------------------------------------------------- killed in the middle

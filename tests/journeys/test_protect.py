@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
 import shutil
 import signal
@@ -16,16 +17,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from journeys.lecard import NOW, ORIGIN, LeCard
+from jsonschema import Draft202012Validator
+from keys.vaults import destroy
 
+import fangxin.reports
 from fangxin.checks import readiness
-from fangxin.data.errors import NotAllowed
+from fangxin.data.errors import InputError, NotAllowed
+from fangxin.data.keys import lanes
 from fangxin.data.keys.columns import open_rows
+from fangxin.data.keys.envelope import ref_of
+from fangxin.data.keys.suites import CHACHA, SM4
 from fangxin.data.pending import Pending
 from fangxin.data.vocabulary import Cohort, Mode, Subject
-from fangxin.flows.cli import home as commands
+from fangxin.flows.cli import protect as commands
 from fangxin.flows.estate import Estate, make_home
 from fangxin.flows.locate import find
 from fangxin.flows.protect import clear_fields, protect
+from fangxin.flows.unprotect import unprotect
 
 MONTHS = ("2026-08", "2026-09", "2026-10")
 
@@ -150,6 +158,76 @@ def test_where_overwriting_is_required_a_medium_that_refuses_stops_protect_befor
     assert "store.rewritten" in {e["type"] for _n, e in there.open().ledger.entries()}
 
 
+# ---------------------------------------------------------------- suites, and the way back
+
+
+def test_a_key_domain_keeps_the_suite_its_first_values_were_written_in(fresh: LeCard) -> None:
+    truth = _values(fresh.open(), fresh)
+    protect(fresh.open(), suite=SM4)
+    assert _suites(fresh) == {SM4}
+    assert _values(fresh.open(), fresh) == truth
+    with contextlib.closing(sqlite3.connect(fresh.stores / "wallet.db")) as db:
+        db.execute("UPDATE identities SET bank_card = '6222020000000000017' WHERE bank_card IS NOT NULL")
+        db.commit()
+    with pytest.raises(InputError, match="keeps sm4-gcm for ever"):
+        protect(fresh.open(), suite=CHACHA)
+    protect(fresh.open())
+    assert _suites(fresh) == {SM4}
+
+
+def test_without_lanes_the_same_is_written_and_read_one_by_one(fresh: LeCard, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = _values(fresh.open(), fresh)
+    text = (fresh.home / "fangxin.toml").read_text("utf-8")
+    (fresh.home / "fangxin.toml").write_text(text.replace("lanes = true", "lanes = false"), "utf-8")
+    with monkeypatch.context() as patch:
+        patch.setattr(lanes, "seal", None)  # whoever called it now would fail
+        patch.setattr(lanes, "unseal", None)
+        protect(fresh.open())
+        assert _suites(fresh) == {CHACHA}
+        assert find(fresh.open(), Cohort((Subject("r", fresh.subjects()[0]),))).traces.num_rows
+    assert _values(fresh.open(), fresh) == truth
+
+
+def test_what_was_protected_comes_back_in_clear_but_for_those_whose_key_is_gone(
+    fresh: LeCard, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = _tables(fresh)
+    protect(fresh.open())
+    assert _suites(fresh) == {CHACHA}
+    tree, gone = fresh.open().tree, _somebody(fresh)
+    destroy(tree, [ref_of(fresh.open().catalog.person_kind or "", gone)])
+    addresses = sorted({address for address, _ in _crypto(fresh.open())})
+    options = {"yes": True, "as_json": True}
+
+    with pytest.raises(NotAllowed, match="in clear"):
+        commands.unprotect(fresh.home, fresh.catalog, addresses, yes=False, as_json=True)
+    with pytest.raises(InputError, match="no field of it"):
+        commands.unprotect(fresh.home, fresh.catalog, ["wallet/accounts"], **options)
+    assert commands.unprotect(fresh.home, fresh.catalog, addresses, **options) == 0
+    answer = json.loads(capsys.readouterr().out)
+
+    schema = json.loads((Path(fangxin.reports.__file__).parent / "schemas" / "unprotect.json").read_text("utf-8"))
+    Draft202012Validator(schema).validate(answer)
+    lost = _without(before, gone)
+    assert answer["values_gone"] == lost > 0
+    assert _tables(fresh) == before
+    assert _open_intents(fresh.open()) == 0
+    assert not [p for p in fresh.stores.rglob(".fangxin-pending/*") if p.is_file()]
+    assert unprotect(fresh.open(), addresses).stores == {}
+    assert protect(fresh.open()), "the catalog still calls the fields crypto-erase"
+
+
+def test_an_unprotect_that_was_killed_is_finished_by_the_next_one(fresh: LeCard) -> None:
+    before = _tables(fresh)
+    protect(fresh.open())
+    addresses = sorted({address for address, _ in _crypto(fresh.open())})
+    _killed(fresh, "published", 2, lambda: unprotect(fresh.open(), addresses))
+    assert _open_intents(fresh.open()) == 1
+    assert unprotect(fresh.open(), addresses).stores
+    assert _tables(fresh) == before
+    assert _open_intents(fresh.open()) == 0
+
+
 # ---------------------------------------------------------------- what they need
 
 
@@ -165,8 +243,8 @@ def _in_child(work: Callable[[], object]) -> int:
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
-def _killed(lecard: LeCard, step: str, number: int) -> None:
-    """Protect, killed at the n-th time that a journal of pending destructions reaches this step."""
+def _killed(lecard: LeCard, step: str, number: int, run: Callable[[], object] | None = None) -> None:
+    """Protect (or `run`), killed at the n-th time that a journal of pending destructions reaches this step."""
 
     def work() -> None:
         left = [number]
@@ -179,7 +257,7 @@ def _killed(lecard: LeCard, step: str, number: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         Pending._step = at  # type: ignore[method-assign]  # in the child only, which dies
-        protect(lecard.open())
+        (run or (lambda: protect(lecard.open())))()
 
     assert _in_child(work) == signal.SIGKILL, "the child was to be killed"
 
@@ -207,6 +285,43 @@ def _values(estate: Estate, lecard: LeCard) -> dict[tuple[str, str, str], list[o
                 column = open_rows(estate.tree, estate.catalog, collection, name, rows.columns)
             found.setdefault((address, name, rows.unit), []).extend(column.to_pylist())
     assert any(v for vs in found.values() for v in vs)
+    return found
+
+
+def _tables(lecard: LeCard) -> dict[tuple[str, str], list[dict[str, object]]]:
+    """All rows of the collections with sensitive fields as they are stored, by collection and unit."""
+    estate = lecard.open()
+    found: dict[tuple[str, str], list[dict[str, object]]] = {}
+    for address in sorted({address for address, _ in _crypto(estate)}):
+        names = [f.name for f in estate.catalog.collection(address).fields]
+        for _, rows in estate.store_of(address).scan({address: names}):
+            found.setdefault((address, rows.unit), []).extend(rows.columns.to_pylist())
+    return found
+
+
+def _somebody(lecard: LeCard) -> str:
+    """The account number of somebody who has sensitive values of every kind."""
+    rows = [row for (address, _), some in _tables(lecard).items() if address == "wallet/identities" for row in some]
+    return str(next(row["account_id"] for row in rows))
+
+
+def _without(tables: dict[tuple[str, str], list[dict[str, object]]], account: str) -> int:
+    """Empty the sensitive fields of somebody's rows; how many values that were."""
+    lost = 0
+    for row in (row for some in tables.values() for row in some if str(row["account_id"]) == account):
+        for name in {"id_number", "bank_card", "card_no"} & row.keys():
+            lost += row[name] is not None
+            row[name] = None
+    return lost
+
+
+def _suites(lecard: LeCard) -> set[int]:
+    """The first bytes of all envelopes."""
+    estate = lecard.open()
+    found = set()
+    for address, name in _crypto(estate):
+        for _, rows in estate.store_of(address).scan({address: [name]}):
+            found |= {body[0] for body in rows.columns.column(0).to_pylist() if body is not None}
     return found
 
 

@@ -6,7 +6,7 @@ import base64
 from pathlib import Path
 
 import pytest
-from keys.vaults import DEEP, FLAT, Adversary, destroy, raw, refs
+from keys.vaults import DEEP, FLAT, LIFTED, Adversary, destroy, raw, refs
 
 from fangxin.data.errors import Unavailable
 from fangxin.data.keys.roots import shares
@@ -27,7 +27,7 @@ def history(tmp_path: Path, capacity: int) -> tuple[KeyTree, Adversary, dict[byt
             stop.clear()
             raise Interrupted
 
-    tree = KeyTree.create(tmp_path / "vault", capacity=capacity, at=at)
+    tree = KeyTree.create(tmp_path / "vault", capacity=capacity, at=at, guard=LIFTED)
     thief = Adversary(tree, tmp_path / "copies")
     people = refs(120)
     everyone: dict[bytes, bytes] = {}
@@ -86,7 +86,7 @@ def test_an_aborted_root_is_retired_before_the_next_write(tmp_path: Path) -> Non
             stop.clear()
             raise Interrupted
 
-    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, holders=[second], at=at)
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, holders=[second], at=at, guard=LIFTED)
     people = refs(40)
     tree.ensure(people, 1)
     with pytest.raises(Interrupted):
@@ -107,7 +107,7 @@ def test_an_aborted_root_that_is_kept_opens_keys_that_die_later(tmp_path: Path) 
                 raise Unavailable("the disk is gone")
             super().commit(generation, share, half, tree_id)
 
-    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, anchor=Unanswered(tmp_path / "root"))
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, anchor=Unanswered(tmp_path / "root"), guard=LIFTED)
     thief = Adversary(tree, tmp_path / "copies")
     people = refs(40)
     tree.ensure(people, 1)
@@ -123,10 +123,10 @@ def test_an_aborted_root_that_is_kept_opens_keys_that_die_later(tmp_path: Path) 
 
 
 def test_no_destroyed_key_is_left_in_any_file(tmp_path: Path) -> None:
-    tree = KeyTree.create(tmp_path / "vault", capacity=DEEP)
+    tree = KeyTree.create(tmp_path / "vault", capacity=DEEP, guard=LIFTED)
     people = refs(50)
     tree.ensure(people, 1)
-    tree.backup(tmp_path / "vault" / "backup.db")
+    tree.backup(tmp_path / "backup.db")
     dead = list(raw(tree, people[:20]).values())
     dead.append(tree.anchor.get(1))
     dead.append(shares.load(tree.anchor, [])[1])

@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from keys.vaults import DEEP, FLAT, NOW, Adversary, destroy, grant, in_child, raw, refs
+from keys.vaults import DEEP, FLAT, LIFTED, NOW, Adversary, destroy, grant, in_child, raw, refs
 
 from fangxin.data.errors import NotAllowed, RootUnreachable, Unavailable, WriterBusy
 from fangxin.data.keys import domains
@@ -59,7 +59,7 @@ def test_a_kill_at_any_step_leaves_all_or_nothing(tmp_path: Path) -> None:
             if now == step:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        with KeyTree.create(folder, capacity=FLAT, at=die) as tree:
+        with KeyTree.create(folder, capacity=FLAT, at=die, guard=LIFTED) as tree:
             thief = Adversary(tree, tmp_path / f"{step}-copies")
             people = refs(30)
             tree.ensure(people, 1)
@@ -74,7 +74,7 @@ def test_a_kill_at_any_step_leaves_all_or_nothing(tmp_path: Path) -> None:
 
 def test_a_kill_at_a_random_moment_leaves_all_or_nothing(tmp_path: Path) -> None:
     chance = random.Random(20261123)
-    with KeyTree.create(tmp_path / "vault", capacity=DEEP) as tree:
+    with KeyTree.create(tmp_path / "vault", capacity=DEEP, guard=LIFTED) as tree:
         thief = Adversary(tree, tmp_path / "copies")
         for turn in range(12):
             people = refs(20, start=100 * turn)
@@ -90,7 +90,7 @@ def test_a_kill_at_a_random_moment_leaves_all_or_nothing(tmp_path: Path) -> None
 
 
 def test_a_second_destroy_finds_nothing_and_says_so(tmp_path: Path) -> None:
-    tree = KeyTree.create(tmp_path / "vault", capacity=DEEP)
+    tree = KeyTree.create(tmp_path / "vault", capacity=DEEP, guard=LIFTED)
     people = refs(12)
     tree.ensure(people, 1)
     tree.ensure(people[:4], 2)
@@ -107,7 +107,7 @@ def test_a_second_destroy_finds_nothing_and_says_so(tmp_path: Path) -> None:
 
 
 def test_a_retained_domain_outlives_the_others(tmp_path: Path) -> None:
-    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT)
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, guard=LIFTED)
     (person,) = refs(1)
     for domain in (domains.GENERAL, domains.SENSITIVE, domains.RETAINED):
         tree.ensure([person], domain)
@@ -118,7 +118,7 @@ def test_a_retained_domain_outlives_the_others(tmp_path: Path) -> None:
 
 
 def test_a_changed_plan_is_refused(tmp_path: Path) -> None:
-    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT)
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, guard=LIFTED)
     people = refs(6)
     tree.ensure(people, 1)
     before = raw(tree, people)
@@ -157,7 +157,7 @@ def test_a_lost_answer_of_the_anchor_is_settled_by_repeating_the_batch(tmp_path:
                 raise RootUnreachable("no answer")
 
     anchor = Forgetful(tmp_path / "root")
-    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, anchor=anchor)
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, anchor=anchor, guard=LIFTED)
     people = refs(8)
     tree.ensure(people, 1)
     leave = grant(tree, dict.fromkeys(people[:2]))
@@ -170,7 +170,7 @@ def test_a_lost_answer_of_the_anchor_is_settled_by_repeating_the_batch(tmp_path:
 
 
 def test_a_full_disk_undoes_the_whole_batch(tmp_path: Path) -> None:
-    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT)
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, guard=LIFTED)
     people = refs(400)
     tree.ensure(people, 1)
     before = raw(tree, people)
@@ -191,7 +191,7 @@ def test_a_full_disk_undoes_the_whole_batch(tmp_path: Path) -> None:
 
 def test_nothing_is_written_while_a_holder_is_away(tmp_path: Path) -> None:
     second = FileRoot(tmp_path / "second", name="second")
-    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, holders=[second])
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, holders=[second], guard=LIFTED)
     people = refs(4)
     tree.ensure(people, 1)
     second.path.rename(tmp_path / "away")
@@ -207,7 +207,7 @@ def test_nothing_is_written_while_a_holder_is_away(tmp_path: Path) -> None:
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
-    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, patience=0)
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, patience=0, guard=LIFTED)
     people = refs(2)
     tree.ensure(people[:1], 1)
     with alone(tmp_path / "vault" / "vault.lock", patience=0):
@@ -218,7 +218,7 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
 
 
 def test_a_newcomer_never_takes_somebody_elses_place(tmp_path: Path) -> None:
-    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT)
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, guard=LIFTED)
     people = refs(3)
     tree.create_keys(people[:2], [1, 2])
     with pytest.raises(AddressTaken):
@@ -228,7 +228,7 @@ def test_a_newcomer_never_takes_somebody_elses_place(tmp_path: Path) -> None:
 
 
 def test_a_sealed_subject_gets_no_new_key(tmp_path: Path) -> None:
-    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT)
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, guard=LIFTED)
     people = refs(2)
     tree.ensure(people, 1)
     drops = {people[0]: frozenset({1})}
@@ -243,7 +243,7 @@ def test_a_sealed_subject_gets_no_new_key(tmp_path: Path) -> None:
 
 
 def test_a_backup_is_restorable_until_the_next_destroy(tmp_path: Path) -> None:
-    tree = KeyTree.create(tmp_path / "vault", capacity=DEEP)
+    tree = KeyTree.create(tmp_path / "vault", capacity=DEEP, guard=LIFTED)
     people = refs(9)
     tree.ensure(people, 1)
     assert tree.backup(tmp_path / "one.db") == 1
@@ -268,7 +268,7 @@ def test_a_backup_is_restorable_until_the_next_destroy(tmp_path: Path) -> None:
 
 
 def test_a_domain_keeps_its_code_for_ever(tmp_path: Path) -> None:
-    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT)
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, guard=LIFTED)
     named = domains.Domains.of(tree)
     assert [named.code(n) for n in ("general", "request", "finance", "chat", "finance")] == [1, 6, 0x40, 0x41, 0x40]
     again = domains.Domains.of(KeyTree.open(tmp_path / "vault"))

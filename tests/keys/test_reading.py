@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from keys.vaults import DEEP, FLAT, destroy, in_child, raw, refs
+from keys.vaults import DEEP, FLAT, LIFTED, destroy, in_child, raw, refs
 
 from fangxin.data.errors import InputError, Unavailable, VaultDamaged
 from fangxin.data.keys.faults import KeyAbsent
@@ -22,7 +22,7 @@ from fangxin.data.keys.tree import KeyTree
 
 def test_readers_never_get_a_wrong_key(tmp_path: Path) -> None:
     folder = tmp_path / "vault"
-    tree = KeyTree.create(folder, capacity=FLAT)
+    tree = KeyTree.create(folder, capacity=FLAT, guard=LIFTED)
     people = refs(80)
     tree.ensure(people, 1)
     expected = raw(tree, people)
@@ -62,7 +62,7 @@ def test_readers_never_get_a_wrong_key(tmp_path: Path) -> None:
 
 def test_racing_writers_lose_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "vault"
-    KeyTree.create(folder, capacity=FLAT)
+    KeyTree.create(folder, capacity=FLAT, guard=LIFTED)
 
     def add(start: int) -> None:
         with KeyTree.open(folder, patience=30) as mine:
@@ -79,7 +79,7 @@ def test_racing_writers_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_a_damaged_page_is_never_reported_as_an_absent_key(tmp_path: Path) -> None:
-    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT)
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, guard=LIFTED)
     people = refs(60)
     tree.ensure(people, 1)
     tree.close()
@@ -101,7 +101,7 @@ def test_a_damaged_page_is_never_reported_as_an_absent_key(tmp_path: Path) -> No
 
 
 def test_a_page_put_in_anothers_place_does_not_open(tmp_path: Path) -> None:
-    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT)
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, guard=LIFTED)
     tree.ensure(refs(60), 1)
     tree.close()
     with closing(sqlite3.connect(next((tmp_path / "vault").glob("tree-*.db")))) as db, db:
@@ -114,16 +114,16 @@ def test_a_vault_opens_only_with_its_own_root(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="no key vault"):
         KeyTree.open(tmp_path / "nowhere")
     for name in ("one", "two"):
-        KeyTree.create(tmp_path / name, capacity=FLAT).close()
+        KeyTree.create(tmp_path / name, capacity=FLAT, guard=LIFTED).close()
     with pytest.raises(InputError, match="already"):
-        KeyTree.create(tmp_path / "one", capacity=FLAT)
+        KeyTree.create(tmp_path / "one", capacity=FLAT, guard=LIFTED)
     with pytest.raises(VaultDamaged, match="pages are not here"):
         KeyTree.open(tmp_path / "one", anchor=FileRoot(tmp_path / "two" / "root"))
     with pytest.raises(VaultDamaged, match="holders"):
         KeyTree.open(tmp_path / "one", holders=[FileRoot(tmp_path / "three", name="three")])
     (tmp_path / "one" / "root").rename(tmp_path / "lost")
     with pytest.raises(InputError, match="no root"):
-        KeyTree.create(tmp_path / "one", capacity=FLAT)  # it must not clear away everybody's keys
+        KeyTree.create(tmp_path / "one", capacity=FLAT, guard=LIFTED)  # it must not clear away everybody's keys
     (tmp_path / "one" / "root").write_bytes(bytes(8192))
     with pytest.raises(RootDamaged):
         KeyTree.open(tmp_path / "one")
@@ -135,17 +135,17 @@ def test_an_interrupted_creation_is_cleared_away_and_done_again(tmp_path: Path) 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        KeyTree.create(tmp_path, capacity=FLAT, anchor=Dying(tmp_path / "root"))
+        KeyTree.create(tmp_path, capacity=FLAT, anchor=Dying(tmp_path / "root"), guard=LIFTED)
     with pytest.raises(Unavailable, match="no key vault"):
         KeyTree.open(tmp_path)
-    tree = KeyTree.create(tmp_path, capacity=FLAT)
+    tree = KeyTree.create(tmp_path, capacity=FLAT, guard=LIFTED)
     assert tree.live() == 0
     assert [file.name for file in tmp_path.glob("tree-*.db")] == [f"tree-{tree.tree_id.hex()}.db"]
     assert not (tmp_path / "creating").exists()
 
 
 def test_a_forked_child_reads_and_its_parent_is_not_disturbed(tmp_path: Path) -> None:
-    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT)
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, guard=LIFTED)
     people = refs(6)
     tree.ensure(people, 1)
     before = raw(tree, people)
@@ -161,7 +161,7 @@ def test_a_forked_child_reads_and_its_parent_is_not_disturbed(tmp_path: Path) ->
 
 
 def test_a_vault_takes_more_than_it_was_made_for(tmp_path: Path) -> None:
-    tree = KeyTree.create(tmp_path / "vault", capacity=10)
+    tree = KeyTree.create(tmp_path / "vault", capacity=10, guard=LIFTED)
     people = refs(2000)
     tree.ensure(people, 1)
     assert tree.live() == 2000
@@ -181,7 +181,7 @@ def test_the_tree_is_shaped_as_designed(capacity: int, fanout: int, depth: int) 
 
 
 def test_one_destroyed_person_costs_three_pages(tmp_path: Path) -> None:
-    tree = KeyTree.create(tmp_path / "vault", capacity=DEEP)
+    tree = KeyTree.create(tmp_path / "vault", capacity=DEEP, guard=LIFTED)
     people = refs(300)
     tree.ensure(people, 1)
     assert destroy(tree, people[:1]).pages == 3
@@ -189,7 +189,7 @@ def test_one_destroyed_person_costs_three_pages(tmp_path: Path) -> None:
 
 
 def test_keys_print_only_a_count_and_are_wiped(tmp_path: Path) -> None:
-    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT)
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, guard=LIFTED)
     people = refs(5)
     tree.ensure(people[:3], 1)
     with tree.get_many(people, 1) as keys:

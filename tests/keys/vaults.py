@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fangxin.data.keys.approval import Guard
 from fangxin.data.keys.disclosure import disclosed
 from fangxin.data.keys.envelope import ref_of
 from fangxin.data.keys.grant import Drops, Grant
@@ -16,6 +17,7 @@ from fangxin.data.keys.roots import shares
 from fangxin.data.keys.tree import KeyTree
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+LIFTED = Guard(lifted=True)  # who is not testing the guard
 FLAT, DEEP = 300, 9_000  # capacities of a tree with one and with two levels of inner pages
 
 
@@ -39,17 +41,24 @@ def destroy(tree: KeyTree, some: Iterable[bytes] | Drops) -> Receipt:
     return tree.destroy(drops, grant=grant(tree, drops), now=NOW)
 
 
-class Adversary:
-    """Copies the pages with their log whenever it likes, and notes the root of the moment."""
+def grow(tree: KeyTree, capacity: int) -> Receipt:
+    return tree.grow(capacity, grant=grant(tree, {}, action="grow"), now=NOW)
 
-    def __init__(self, tree: KeyTree, folder: Path) -> None:
-        self.tree, self.folder = tree, folder
+
+class Adversary:
+    """Copies the pages with their log whenever it likes, and notes the root of the moment.
+
+    `others` are folders of replicas and backups: they are its to copy too.
+    """
+
+    def __init__(self, tree: KeyTree, folder: Path, *others: Path) -> None:
+        self.tree, self.folder, self.others = tree, folder, others
         self.copies: list[Path] = []
         self.roots: list[bytes] = []
         folder.mkdir()
 
     def visit(self) -> None:
-        for source in self.tree.folder.glob("tree-*.db"):
+        for source in (path for place in (self.tree.folder, *self.others) for path in place.glob("*.db")):
             to = self.folder / f"copy-{len(self.copies)}.db"
             shutil.copyfile(source, to)
             log = source.with_name(source.name + "-wal")

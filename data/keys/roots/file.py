@@ -236,12 +236,13 @@ def _put_block(fd: int, number: int, block: bytes) -> None:
 def _mount_of(path: Path) -> tuple[str, tuple[str, ...], str]:
     """File system, all mount options and `major:minor` of the mount a path lies on; empty where unknown."""
     best: tuple[int, str, tuple[str, ...], str] = (-1, "", (), "")
+    real = f"{path}/"  # as text: a batch asks twice, and a table has dozens of lines
     with contextlib.suppress(OSError), Path("/proc/self/mountinfo").open(encoding="utf-8") as table:
         for line in table:
             left, _, right = line.partition(" - ")
             fields, kind = left.split(), right.split()
-            point = fields[4].encode().decode("unicode_escape")
-            if path.is_relative_to(point) and len(point) >= best[0]:
+            point = fields[4].encode().decode("unicode_escape") if "\\" in fields[4] else fields[4]
+            if real.startswith(point.rstrip("/") + "/") and len(point) >= best[0]:
                 options = (*fields[5].split(","), *kind[2].split(",")) if len(kind) > 2 else ()
                 best = (len(point), kind[0], options, fields[2])
     return best[1:]

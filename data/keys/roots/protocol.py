@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
-from fangxin.data.errors import DoesNotHold, Unavailable
+from fangxin.data.errors import DoesNotHold, RootUnreachable, Unavailable
 
 SHARE = 32  # bytes of a share
 TREE_ID = 16
@@ -48,6 +49,38 @@ CONDITIONS: Mapping[str, tuple[str, str]] = {
         "Nothing is known of the medium below the file.",
         "无法得知文件之下的介质情况。",
     ),
+    "software-token": (
+        "The token is software: an earlier copy of its files still holds the destroyed key.",
+        "该令牌为软件实现：其文件的早先副本仍含有已销毁的密钥。",
+    ),
+    "module-copies-unknown": (
+        "Nobody has stated that the hardware module has no backup and keeps no key blobs on the host.",
+        "尚无人声明该硬件模块没有备份、也不在主机上存放密钥数据块。",
+    ),
+    "no-module-backup": (
+        "The operator states that the hardware module's keys are in no backup and in no second module.",
+        "运营者声明：该硬件模块的密钥不在任何备份或第二个模块中。",
+    ),
+    "no-key-blobs-on-host": (
+        "The operator states that the hardware module keeps no wrapped keys as files on the host.",
+        "运营者声明：该硬件模块不以文件形式在主机上存放被包裹的密钥。",
+    ),
+    "snapshots-revive": (
+        "A snapshot of the key server taken earlier, with its unseal shares, still opens the destroyed key.",
+        "密钥服务器早先的快照连同其解封份额，仍可打开已销毁的密钥。",
+    ),
+    "provider-statement": (
+        "That the key no longer exists after that day is the cloud provider's statement.",
+        "该日之后密钥不复存在，系云服务商的声明。",
+    ),
+    "cancellable": (
+        "Until a scheduled deletion takes place, whoever administers the account can cancel it.",
+        "在预定的删除发生之前，账户管理员可以将其撤销。",
+    ),
+    "not-aws": (
+        "The answers came from a stand-in for AWS KMS, not from AWS.",
+        "应答来自 AWS KMS 的替代程序，而非 AWS。",
+    ),
 }
 """Printed sentences (English, Chinese) by the id that a claim carries."""
 
@@ -58,6 +91,14 @@ class RootGone(DoesNotHold):
 
 class RootDamaged(DoesNotHold):
     """The holder's storage is there, but no valid record is in it."""
+
+
+class RootRefused(RootUnreachable):
+    """The holder answers, and does not let us in: wrong PIN or token, missing permission, key disabled."""
+
+
+class RootSealed(RootUnreachable):
+    """The holder answers, and is sealed: its operators must unseal it."""
 
 
 class RootUnsettled(Unavailable):
@@ -142,3 +183,11 @@ def strongest(receipts: Sequence[RootReceipt]) -> Claim:
         return resistances.index(claim.backup_resistant), effect, claim.effect
 
     return min((r.claim for r in receipts), key=weakness)
+
+
+def dated(claim: Claim, at: datetime) -> datetime:
+    """When a destruction done at this moment holds: a claim "after" a day holds from the next one (UTC)."""
+    if not claim.effect.startswith("after:"):
+        return at
+    day = datetime.fromisoformat(claim.effect.removeprefix("after:")).replace(tzinfo=UTC)
+    return max(at, day + timedelta(days=1))

@@ -1,0 +1,106 @@
+"""Many buckets at once: their entries as rows of bytes, searched, thinned and merged in numpy instead of one by one.
+
+Rows of all buckets lie one after the other, sorted by bucket and then by name (address ‖ domain). The search goes
+over `order`, the bucket above the first bits of the name in one u64; what ties there is compared byte by byte.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from fangxin.data.keys import page as pages
+
+Rows = npt.NDArray[np.uint8]  # (N, 45) entries or (N, 13) names
+Numbers = npt.NDArray[np.int64]
+Order = npt.NDArray[np.uint64]
+AT_ONCE = 512  # buckets in the clear at a time: their rows stay in the processor's cache
+
+
+@dataclass
+class Leaves:
+    """Some buckets of a tree in the clear: `counts[i]` rows belong to `buckets[i]`, buckets ascending."""
+
+    buckets: Numbers
+    counts: Numbers
+    rows: Rows = field(repr=False)
+    total: int  # buckets of the whole tree
+
+    @cached_property
+    def order(self) -> Order:
+        """What the rows are searched by."""
+        return order_of(np.repeat(self.buckets, self.counts), self.rows, self.total)
+
+    def place(self, names: Rows, order: Order) -> tuple[Numbers, npt.NDArray[np.bool_]]:
+        """For each name the first row that is not below it, and whether that row is it."""
+        at = np.searchsorted(self.order, order).astype(np.int64)
+        found = np.zeros(len(names), np.bool_)
+        tied = self._tied(np.arange(len(names)), at, order)
+        while tied.size:
+            mine, wanted = _text(self.rows[at[tied]]), _text(names[tied])
+            found[tied[mine == wanted]] = True
+            below = tied[mine < wanted]
+            at[below] += 1
+            tied = self._tied(below, at, order)
+        return at, found
+
+    def without(self, gone: npt.NDArray[np.bool_]) -> Leaves:
+        """The same buckets without some rows."""
+        owner = np.repeat(np.arange(len(self.buckets)), self.counts)
+        left = np.bincount(owner[~gone], minlength=len(self.buckets))
+        return Leaves(self.buckets, left, self.rows[~gone], self.total)
+
+    def merged(self, entries: Rows, buckets: Numbers, at: Numbers) -> Leaves:
+        """The same buckets with new entries, sorted among themselves, in the places that `place` gave for them."""
+        rows = np.empty((len(self.rows) + len(entries), pages.ENTRY), np.uint8)
+        new = np.zeros(len(rows), np.bool_)
+        new[at + np.arange(len(entries))] = True
+        rows[new] = entries
+        rows[~new] = self.rows
+        more = np.bincount(np.searchsorted(self.buckets, buckets), minlength=len(self.buckets))
+        return Leaves(self.buckets, self.counts + more, rows, self.total)
+
+    def only(self, buckets: Numbers) -> Leaves:
+        """Only these buckets of them."""
+        kept = np.zeros(len(self.buckets), np.bool_)
+        kept[np.searchsorted(self.buckets, buckets)] = True
+        if kept.all():
+            return self
+        return Leaves(self.buckets[kept], self.counts[kept], self.rows[np.repeat(kept, self.counts)], self.total)
+
+    def plains(self, level: int) -> list[bytes]:
+        """The plaintext of each bucket's page."""
+        ends = np.cumsum(self.counts)
+        starts = (ends - self.counts).tolist()
+        return [
+            pages.leaf_page(self.rows[start:end].tobytes(), level=level)
+            for start, end in zip(starts, ends.tolist(), strict=True)
+        ]
+
+    def _tied(self, which: Numbers, at: Numbers, order: Order) -> Numbers:
+        inside = which[at[which] < len(self.rows)]
+        tied: Numbers = inside[self.order[at[inside]] == order[inside]]
+        return tied
+
+
+def order_of(buckets: Numbers, rows: Rows, total: int) -> Order:
+    """The bucket above the first bits of each name: what rows are sorted by, but for ties."""
+    bits = max(1, (total - 1).bit_length())
+    first = np.ascontiguousarray(rows[:, :8]).view(">u8")[:, 0].astype(np.uint64)
+    return (buckets.astype(np.uint64) << np.uint64(64 - bits)) | (first >> np.uint64(bits))
+
+
+def sorted_names(names: Rows, order: Order) -> Numbers:
+    """The places of names in the order in which rows lie."""
+    by = np.argsort(order, kind="stable")
+    if (np.diff(order[by]) == 0).any():
+        by = np.lexsort((_text(names), order))
+    return by
+
+
+def _text(rows: Rows) -> npt.NDArray[np.bytes_]:
+    # Fixed-length bytes compare as memory does; equal lengths make numpy's blindness for trailing zeros harmless.
+    return np.ascontiguousarray(rows[:, : pages.TAGGED]).view(f"S{pages.TAGGED}")[:, 0]
