@@ -109,7 +109,7 @@ def erase(
 ) -> int:
     """Erase through the Prefect flow; without --yes only the plan is shown and the answer is 4."""
     from fangxin.flows.estate import alone, open_estate
-    from fangxin.flows.server import end_orphans, wake
+    from fangxin.flows.server import end_orphans
     from fangxin.flows.settings import clock, load, prepare_prefect
 
     if require not in (None, "overwrite"):
@@ -133,17 +133,12 @@ def erase(
         if export is not None:
             options["export"] = str(export.resolve())
         batch = open_batch(estate, people, options=options)
-
-        def run(one: str) -> None:
-            wake().join()
-            from fangxin.flows.deployed import run_erase
-
-            run_erase(one)
+        from fangxin.flows.deployed import run_erase
 
         def stopped(document: dict[str, Any]) -> None:
             answer(document, as_json=as_json, words=lambda: None)
 
-        return tell(carried_out(home, batch, run, stopped=stopped), as_json=as_json)
+        return tell(carried_out(home, batch, run_erase, stopped=stopped), as_json=as_json)
 
 
 def carried_out(
