@@ -15,6 +15,7 @@ from fangxin.flows import erase as journey
 from fangxin.flows.batch import Step
 from fangxin.flows.estate import alone, open_estate
 from fangxin.flows.runner import StepFailed, discreet, run, step
+from fangxin.flows.server import wake
 from fangxin.flows.settings import home_from
 
 
@@ -66,6 +67,7 @@ close = _single(journey.close)
 
 def run_erase(batch_id: str) -> None:
     """Run the erase flow here and now, as a command does; errors come out as they are."""
+    wake().join()
     run(erase, batch_id)
 
 

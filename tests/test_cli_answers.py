@@ -252,7 +252,6 @@ def erasing(shop: Shop, place: Path, patch: pytest.MonkeyPatch, before: Step, ev
             run_step(step, batch)
 
     patch.setattr("fangxin.flows.deployed.run_erase", run)
-    patch.setattr("fangxin.flows.server._wake", lambda: None)  # no Prefect, no server
     return copy
 
 

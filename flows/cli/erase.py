@@ -114,7 +114,7 @@ def erase(
     `approvals` the batch that waits for them is carried out.
     """
     from fangxin.flows.estate import alone, open_estate
-    from fangxin.flows.server import end_orphans, wake
+    from fangxin.flows.server import end_orphans
     from fangxin.flows.settings import clock, load, prepare_prefect
 
     if require not in (None, "overwrite"):
@@ -145,17 +145,12 @@ def erase(
 
     with alone(home):
         batch = approve(estate, read_approvals(approvals)) if approvals else open_batch(estate, people, options=options)
-
-        def run(one: str) -> None:
-            wake().join()
-            from fangxin.flows.deployed import run_erase
-
-            run_erase(one)
+        from fangxin.flows.deployed import run_erase
 
         def stopped(document: dict[str, Any]) -> None:
             answer(document, as_json=as_json, words=lambda: None)
 
-        return tell(carried_out(home, batch, run, stopped=stopped), as_json=as_json)
+        return tell(carried_out(home, batch, run_erase, stopped=stopped), as_json=as_json)
 
 
 def carried_out(
