@@ -59,6 +59,9 @@ ANSWERS: dict[str, Any] = {
     "init": {"home": "var", "origin": "ledger.example.com/erasure", "rehearsal": False},
     "sample": {"root": "a", "catalog": "a/catalog/lecard.yml", "leavers": "a/leavers.csv", "rows": {"lake/orders": 9}},
     "protect": {"stores": [{"store": "sqlite:app.db", "units": 1, "bytes_overwritten": 8192}]},
+    "unprotect": {
+        "stores": [{"store": "sqlite:app.db", "units": 1, "bytes_overwritten": 8192}], "values_gone": 3,
+    },
     "scan": {
         "hits": [{"path": "a.gz", "offset": 12, "container": "gzip", "encoding": "utf-8", "kind": "phone_number",
                   "identity": 1, "hits": 2}],
