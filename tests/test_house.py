@@ -84,7 +84,7 @@ def test_the_lock_pins_everything_by_hash_and_names_no_address() -> None:
 def test_what_we_import_is_declared_and_locked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = [one for some in project["optional-dependencies"].values() for one in some]
-    declared = {re.split(r"[<>=]", one)[0] for one in [*project["dependencies"], *extras]}
+    declared = {re.split(r"[<>=\[]", one)[0] for one in [*project["dependencies"], *extras]}
     locked = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements.lock").read_text("utf-8"), re.MULTILINE))
     assert declared <= locked
     package = {"yaml": "pyyaml", "ahocorasick_rs": "ahocorasick-rs"}
