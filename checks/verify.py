@@ -843,6 +843,10 @@ _CODE = r"[A-Za-z0-9][A-Za-z0-9._:/+-]{0,63}"
 _TAG, _HASH, _INT = r"[0-9a-f]{32}", r"[0-9a-f]{64}", "an integer"
 _SHOP = r"s-[0-9]{2,4}"
 _BAND = r"0|1-4|5-19|20-99|10{2,17}-9{3,18}"
+_UNTIL = "[0-9]{4}-(?:0[1-9]|1[0-2])|officer"
+_TIME = "[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]Z"
+_ORIGIN = "[A-Za-z0-9][A-Za-z0-9._:/-]{0,254}"
+_VKEY = rf"{_ORIGIN}\+[0-9a-f]{{8}}\+[A-Za-z0-9+/]{{44}}"
 _DONE = {
     "tag": _TAG,
     "intent": _INT,
@@ -862,6 +866,9 @@ _TYPES: dict[str, dict[str, str]] = {  # a field with "?" may be absent
         "catalog": _HASH,
     },
     "request.verified": {"tag": _TAG, "level": _CODE},
+    "request.refused": {"tag": _TAG, "reason": _CODE},
+    "request.withdrawn": {"tag": _TAG},
+    "settled": {"tag": _TAG, "kind": _CODE, "disposition": _CODE, "digest": _HASH, "late?": _INT, "reason?": _CODE},
     "located": {
         "tag": _TAG,
         "counts": rf"(?:{_SHOP}:(?:{_BAND})(?:,{_SHOP}:(?:{_BAND}))*)?",
@@ -869,8 +876,12 @@ _TYPES: dict[str, dict[str, str]] = {  # a field with "?" may be absent
     },
     "exported": {"tag": _TAG, "manifest": _HASH},
     "approved": {"tag": _TAG, "plan": _HASH, "approvals": _HASH},
-    "retained": {"tag": _TAG, "rule": _CODE, "class": _CODE, "until": "[0-9]{4}-(?:0[1-9]|1[0-2])|officer"},
+    "retained": {"tag": _TAG, "rule": _CODE, "class": _CODE, "until": _UNTIL, "seal?": _HASH},
+    "sealed": {"tag": _TAG, "until": _TIME},
+    "restored": {"tag": _TAG},
+    "regret.ended": {"tag": _TAG, "waived?": _CODE},
     "law.loaded": {"digest": _HASH, "law?": _CODE},
+    "calendar.loaded": {"digest": _HASH, "calendar": _CODE},
     "code.loaded": {"digest": _HASH, "tree?": "[0-9a-f]{40}|[0-9a-f]{64}"},
     "key.committed": {"root": _HASH},
     "erase.intended": {"tag": _TAG, "store": rf"{_SHOP}|vault", "units": _BAND, "plan?": _HASH},
@@ -897,15 +908,31 @@ _TYPES: dict[str, dict[str, str]] = {  # a field with "?" may be absent
         "findings": _HASH,
     },
     "residue.found": {"tag": _TAG, "store": rf"{_SHOP}|vault", "code": _CODE},
-    "exception": {"tag": _TAG, "code": _CODE, "role": _CODE},
+    "exception": {"tag?": _TAG, "code": _CODE, "role": _CODE},
+    "processor.notified": {"tag": _TAG, "processor": _CODE, "channel": _CODE, "digest": _HASH},
+    "processor.confirmed": {"tag": _TAG, "processor": _CODE, "digest": _HASH},
     "certificate.issued": {
         "tag": _TAG,
         "json": _HASH,
         "html": _HASH,
+        "pdf?": _HASH,
         "verdict": "erased|erased_with_retention|failed",
     },
     "step.done": {"tag": _TAG, "step": _CODE, "note": _HASH},
+    "swept": {"patterns": _INT, "bytes": _INT, "hits": _INT},
+    "canary.planted": {"digest": _HASH},
+    "canary.erased": {"digest": _HASH},
+    "report.published": {
+        "period": _CODE,
+        "json": _HASH,
+        "html?": _HASH,
+        "pdf?": _HASH,
+        "parquet?": _HASH,
+        "previous?": _HASH,
+    },
     "package.published": {"digest": _HASH},
+    "key.rotated": {"old": _VKEY, "new": _VKEY},
+    "ledger.continued": {"origin": _ORIGIN, "size": _INT, "root": _HASH},
 }
 
 
@@ -916,7 +943,7 @@ def _entry(entry: dict[str, Any], index: int) -> None:
         raise Wrong(f"entry {index}: has no proper type")
     if entry.get("v") != 1 or type(entry["v"]) is not int:
         raise Wrong(f"entry {index}: version is not 1")
-    allowed = {"v": _INT, "type": _CODE, "time": r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}Z", **_TYPES[kind]}
+    allowed = {"v": _INT, "type": _CODE, "time": _TIME, **_TYPES[kind]}
     needed = {key for key in allowed if not key.endswith("?")}
     patterns = {key.removesuffix("?"): pattern for key, pattern in allowed.items()}
     if not needed <= entry.keys() <= patterns.keys():
@@ -928,10 +955,12 @@ def _entry(entry: dict[str, Any], index: int) -> None:
             fits = isinstance(value, str) and re.fullmatch(patterns[key], value, re.ASCII) is not None
         if not fits:
             raise Wrong(f"entry {index}: {kind} with a malformed {key}")
-    try:
-        datetime.strptime(entry["time"], "%Y-%m-%dT%H:%M%z")
-    except ValueError:
-        raise Wrong(f"entry {index}: {kind} at a time that does not exist") from None
+    for key, value in entry.items():
+        if patterns[key] == _TIME:
+            try:
+                datetime.strptime(value, "%Y-%m-%dT%H:%M%z")
+            except ValueError:
+                raise Wrong(f"entry {index}: {kind} at a {key} that does not exist") from None
 
 
 # ---------------------------------------------------------------- signed notes, checkpoints, receipts

@@ -2,7 +2,7 @@
 
 Every entry is canonical JSON (RFC 8785) of integers and strings under ASCII keys, 1..65,535 bytes. It carries
 `v` (1), `type` and `time` (whole minutes, UTC); a request's or batch's entry also carries a `tag`. A type and its
-fields stand in the table below; anything else is refused, and so is any value outside its field's pattern:
+fields (those with `?` may be absent) stand in the table below; anything else is refused, and so is any value outside its field's pattern:
 there is no free text.
 
 * A tag is opaque: HMAC-SHA256(K, "tag" || u64be(i))[:16] in hex, K being the request's receipt secret.
@@ -42,6 +42,8 @@ _PATTERNS = {
     "until": r"[0-9]{4}-(?:0[1-9]|1[0-2])|officer",
     "method": r"OVERWRITE|CRYPTOGRAPHIC_ERASE|LOGICAL_DELETE|EXPIRY",
     "outcome": r"erased|erased_with_retention|failed",
+    "vkey": r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,254}\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}",
+    "origin": r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,254}",
 }
 _STORE_DONE = {
     "tag": "tag",
@@ -56,11 +58,25 @@ _STORE_DONE = {
 TYPES: Mapping[str, Mapping[str, str]] = {
     "request.opened": {"tag": "tag", "commitment": "digest", "law": "codes", "promise": "code", "catalog": "digest"},
     "request.verified": {"tag": "tag", "level": "code"},
+    "request.refused": {"tag": "tag", "reason": "code"},
+    "request.withdrawn": {"tag": "tag"},
+    "settled": {
+        "tag": "tag",
+        "kind": "code",
+        "disposition": "code",
+        "digest": "digest",
+        "late?": "int",
+        "reason?": "code",
+    },
     "located": {"tag": "tag", "counts": "counts", "baseline": "digest"},
     "exported": {"tag": "tag", "manifest": "digest"},
     "approved": {"tag": "tag", "plan": "digest", "approvals": "digest"},
-    "retained": {"tag": "tag", "rule": "code", "class": "code", "until": "until"},
+    "retained": {"tag": "tag", "rule": "code", "class": "code", "until": "until", "seal?": "digest"},
+    "sealed": {"tag": "tag", "until": "time"},
+    "restored": {"tag": "tag"},
+    "regret.ended": {"tag": "tag", "waived?": "code"},
     "law.loaded": {"digest": "digest", "law?": "code"},
+    "calendar.loaded": {"digest": "digest", "calendar": "code"},
     "code.loaded": {"digest": "digest", "tree?": "tree"},
     "key.committed": {"root": "digest"},
     "erase.intended": {"tag": "tag", "store": "store", "units": "band", "plan?": "digest"},
@@ -87,10 +103,25 @@ TYPES: Mapping[str, Mapping[str, str]] = {
         "findings": "digest",
     },
     "residue.found": {"tag": "tag", "store": "store", "code": "code"},
-    "exception": {"tag": "tag", "code": "code", "role": "code"},
-    "certificate.issued": {"tag": "tag", "json": "digest", "html": "digest", "verdict": "outcome"},
+    "exception": {"tag?": "tag", "code": "code", "role": "code"},
+    "processor.notified": {"tag": "tag", "processor": "code", "channel": "code", "digest": "digest"},
+    "processor.confirmed": {"tag": "tag", "processor": "code", "digest": "digest"},
+    "certificate.issued": {"tag": "tag", "json": "digest", "html": "digest", "pdf?": "digest", "verdict": "outcome"},
     "step.done": {"tag": "tag", "step": "code", "note": "digest"},
+    "swept": {"patterns": "int", "bytes": "int", "hits": "int"},
+    "canary.planted": {"digest": "digest"},
+    "canary.erased": {"digest": "digest"},
+    "report.published": {
+        "period": "code",
+        "json": "digest",
+        "html?": "digest",
+        "pdf?": "digest",
+        "parquet?": "digest",
+        "previous?": "digest",
+    },
     "package.published": {"digest": "digest"},
+    "key.rotated": {"old": "vkey", "new": "vkey"},
+    "ledger.continued": {"origin": "origin", "size": "int", "root": "digest"},
 }
 _MOST = 2**53 - 1
 _LONGEST = 65_535

@@ -38,6 +38,9 @@ def entry(kind: str, **fields: int | str) -> dict[str, int | str]:
         "method": "OVERWRITE",
         "outcome": "erased",
         "int": 0,
+        "time": NOW,
+        "vkey": "ledger.example.com/erasure/2026+86b48cdc+" + "A" * 44,
+        "origin": ORIGIN,
     }
     made: dict[str, int | str] = {"type": kind, "time": NOW}
     made |= {name: plain[pattern] for name, pattern in entries.TYPES[kind].items() if not name.endswith("?")}
