@@ -2,8 +2,8 @@
 
 Every entry is canonical JSON (RFC 8785) of integers and strings under ASCII keys, 1..65,535 bytes. It carries
 `v` (1), `type` and `time` (whole minutes, UTC); a request's or batch's entry also carries a `tag`. A type and its
-fields (those with `?` may be absent) stand in the table below; anything else is refused, and so is any value outside its field's pattern:
-there is no free text.
+fields (those with `?` may be absent) stand in the table below; anything else is refused, and so is any value outside
+its field's pattern: there is no free text.
 
 * A tag is opaque: HMAC-SHA256(K, "tag" || u64be(i))[:16] in hex, K being the request's receipt secret.
 * A commitment is HMAC-SHA256(K, "subject" || JCS(selectors)), once, in `request.opened`.
