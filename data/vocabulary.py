@@ -455,6 +455,19 @@ class Destruction:
 
 
 @dataclass(frozen=True)
+class Construction:
+    """What shows that a new unit holds nobody but survivors where no search of its bytes could (an opaque store).
+
+    We created the file ourselves, fed it only rows that an anti-join left over, and read it back as it lies: every
+    table has the rows that were expected, told by their count and a digest that no order of rows changes.
+    """
+
+    tables: int
+    rows: int  # survivors, in all tables
+    digest: str  # hex, over names, counts and digests of all tables
+
+
+@dataclass(frozen=True)
 class Erasure:
     """The fact that one unit was sanitised."""
 
@@ -466,6 +479,7 @@ class Erasure:
     changed: Mapping[str, int]  # rows kept with values replaced, per collection address
     destructions: tuple[Destruction, ...]
     claim: str  # "ext4, rotational: extents overwritten once, read back ..."
+    construction: Construction | None = None  # what opaque stores show instead of a search that could see nothing
 
     @property
     def bytes_overwritten(self) -> int:
@@ -481,7 +495,7 @@ class Capabilities:
     mask: bool  # single values of a kept row can be replaced
     redact: bool  # text inside a value can be replaced
     plant: bool  # a canary row can be added
-    raw_scan: bool  # a raw search of its bytes sees values (else opaque)
+    raw_scan: bool  # a raw search of its bytes sees values (else opaque: shown by construction, see `Construction`)
 
 
 class Meter:

@@ -14,7 +14,7 @@ from typing import Any
 
 from fangxin.data.errors import DoesNotHold, NotAllowed
 from fangxin.data.requests import Batch
-from fangxin.data.vocabulary import Destruction, Erasure, Method, Store
+from fangxin.data.vocabulary import Construction, Destruction, Erasure, Method, Store
 from fangxin.flows.batch import (
     approved_plan,
     finish,
@@ -152,5 +152,6 @@ def read_erasures(body: bytes) -> tuple[Erasure, ...]:
         gone = tuple(
             Destruction(**{**d, "extents": tuple(tuple(x) for x in d["extents"])}) for d in raw["destructions"]
         )
-        found.append(Erasure(**{**raw, "method": Method(raw["method"]), "destructions": gone}))
+        built = Construction(**raw["construction"]) if raw.get("construction") else None
+        found.append(Erasure(**{**raw, "method": Method(raw["method"]), "destructions": gone, "construction": built}))
     return tuple(found)
