@@ -285,7 +285,8 @@ class _Case:
         known = re.compile(
             r"README\.(zh|en)\.md|verify\.(py|sh)|log\.vkey|evidence\.pub\.pem|policy\.json|checkpoint|"
             r"checkpoints/(0|[1-9][0-9]*)|tile/(entries|[0-9]{1,2})/[x0-9./p]+|dsse/[0-9a-f]{64}\.json|"
-            r"proofs/[^/]+\.tlog-proof|certificates/[^/]+\.(json|html)|law/[^/]+|schemas/[^/]+\.json|"
+            r"proofs/[^/]+\.tlog-proof|certificates/[^/]+\.(json|html|pdf)|officers/[A-Za-z_][A-Za-z0-9_]*\.pub|"
+            r"law/[^/]+|schemas/[^/]+\.json|"
             rf"code-digests\.txt|{re.escape(_MANIFEST)}|{re.escape(_SIGNED)}"
         )
         for name in self._names():
@@ -560,7 +561,7 @@ class _Case:
         if not names:
             raise Skip("no certificate in the package")
         issued = [(index, one) for index, one in enumerate(known) if one["type"] == "certificate.issued"]
-        stems = sorted({name.rpartition(".")[0] for name in names})
+        stems = sorted({_stem(name) for name in names})
         proved: dict[str, set[int]] = {}  # receipt -> the entries that it may be for
         for stem in stems:
             name = f"{stem}.json"
@@ -569,15 +570,15 @@ class _Case:
             logged = [(index, one) for index, one in issued if one["json"] == digest]
             if not logged:
                 raise Wrong(f"{name}: its SHA-256 is in no certificate.issued")
-            page = hashlib.sha256(self._read(f"{stem}.html")).hexdigest()
-            if all(one["html"] != page for _index, one in logged):
-                raise Wrong(f"{stem}.html: its SHA-256 is not the one logged with {name}")
-            index, entry = next((i, one) for i, one in logged if one["html"] == page)
+            issues = self._editions(stem, digest, logged)
+            if not issues:
+                raise Wrong(f"{name}: its pages were logged, but not together")
+            index, entry = issues[0]
             certificate = strict_json(raw, name)
             _certificate(certificate, name)
             if certificate["number"] != stem.removeprefix("certificates/"):  # hence no certificate comes twice
                 raise Wrong(f"{name}: its file name is not its number")
-            proved[f"proofs/{certificate['number']}.tlog-proof"] = {i for i, one in logged if one["html"] == page}
+            proved[f"proofs/{certificate['number']}.tlog-proof"] = {i for i, _one in issues}
             if certificate["outcome"] != entry["verdict"]:
                 raise Wrong(f"{name}: says {certificate['outcome']}, the ledger {entry['verdict']}")
             self._certified(certificate, name, index)
@@ -589,7 +590,63 @@ class _Case:
         for name in self._names():
             if name.startswith("proofs/") and self._receipt(self._read(name), name) not in proved.get(name, ()):
                 raise Wrong(f"{name}: a receipt that is not of the certificate of that name, nor named by one")
-        return f"{len(stems)} certificate(s), logged in both forms, figures agree"
+        return f"{len(stems)} certificate(s), each page logged, figures agree"
+
+    def _editions(
+        self, stem: str, digest: str, logged: list[tuple[int, dict[str, Any]]]
+    ) -> list[tuple[int, dict[str, Any]]]:
+        """Return the entries that issued a certificate with these pages, or, once an officer accepted it, any pages.
+
+        Each page is the one that was logged, at the issue or at the validation, and none of them lacks.
+        """
+        pages = {"html": f"{stem}.html"}
+        if f"{stem}.pdf" in self._names() or any("pdf" in one for _index, one in logged):
+            pages["pdf"] = f"{stem}.pdf"
+        here = {key: hashlib.sha256(self._read(name)).hexdigest() for key, name in pages.items()}
+        record = f"{stem}.validation.json"
+        if record not in self._names():
+            for key, page in here.items():
+                if all(one.get(key) != page for _index, one in logged):
+                    raise Wrong(f"{pages[key]}: its SHA-256 is not the one logged with {stem}.json")
+            return [(i, one) for i, one in logged if all(one.get(key) == page for key, page in here.items())]
+        signed = hashlib.sha256(self._read(record)).hexdigest()
+        validated = [one for one in self._known() if one["type"] == "certificate.validated"]
+        for key, page in {"statement": signed, **here}.items():
+            validated = [one for one in validated if one.get(key) == page]
+            if not validated:
+                raise Wrong(f"{pages.get(key, record)}: its SHA-256 is not the one logged at the validation")
+        self._officer(record, f"{stem.removeprefix('certificates/')}.json", digest)
+        return logged
+
+    def _officer(self, record: str, about: str, digest: str) -> None:
+        """Check that an officer, by a key that the auditor brought, signed that this certificate was accepted."""
+        envelope = strict_json(self._read(record), record)
+        keys = {}
+        for name in sorted(one for one in self._names() if one.startswith("officers/")):
+            raw = self._read(name)
+            if re.fullmatch(rb"[0-9a-f]{64}\n", raw) is None:
+                raise Wrong(f"{name}: not an officer's public key")
+            keys[hashlib.sha256(bytes.fromhex(raw.decode())).hexdigest()] = (name, raw)
+        signatures = envelope.get("signatures") if isinstance(envelope, dict) else None
+        if not isinstance(signatures, list) or len(signatures) != 1 or not isinstance(signatures[0], dict):
+            raise Wrong(f"{record}: expected one signature")
+        name, raw = keys.get(str(signatures[0].get("keyid")), ("", b""))
+        if not name:
+            raise Missing(f"{record}: signed by an officer whose key is not in the package")
+        statement = parse_statement(
+            self._read(record), Ed25519PublicKey.from_public_bytes(bytes.fromhex(raw.decode())), record, "officer's"
+        )
+        if statement["subject"] != [{"name": about, "digest": {"sha256": digest}}]:
+            raise Wrong(f"{record}: speaks about another certificate")
+        if f"officers/{statement['predicate'].get('officer')}.pub" != name:
+            raise Wrong(f"{record}: names another officer than the one whose key signed it")
+        if self._trust is not None:
+            try:
+                brought = _plain(self._trust / name, 4_096)
+            except (OSError, ValueError) as error:
+                raise Missing(f"--trust: {name}: {_why(error)}") from None
+            if brought != raw:
+                raise Wrong(f"{name}: the package's key is not the trusted one")
 
     def _certified(self, certificate: dict[str, Any], name: str, issued: int) -> None:
         """Check what a certificate says about the ledger: origin, the validation it rests on, its proof, its plan."""
@@ -827,6 +884,14 @@ def _collection(one: dict[str, Any], where: str) -> None:
         raise Wrong(f"{where}: {verdict} without a reason")
 
 
+def _stem(name: str) -> str:
+    """Return a certificate's name without what says which of its pages this is."""
+    for end in (".validation.json", ".json", ".html", ".pdf"):
+        if name.endswith(end):
+            return name.removesuffix(end)
+    raise Wrong(f"{name}: neither a certificate nor one of its pages")
+
+
 def _listed(named: Any) -> list[Any]:
     return named if isinstance(named, list) else [named]
 
@@ -918,6 +983,7 @@ _TYPES: dict[str, dict[str, str]] = {  # a field with "?" may be absent
         "pdf?": _HASH,
         "verdict": "erased|erased_with_retention|failed",
     },
+    "certificate.validated": {"statement": _HASH, "html": _HASH, "pdf?": _HASH},
     "step.done": {"tag": _TAG, "step": _CODE, "note": _HASH},
     "swept": {"patterns": _INT, "bytes": _INT, "hits": _INT},
     "canary.planted": {"digest": _HASH},
@@ -933,6 +999,8 @@ _TYPES: dict[str, dict[str, str]] = {  # a field with "?" may be absent
     "package.published": {"digest": _HASH},
     "key.rotated": {"old": _VKEY, "new": _VKEY},
     "ledger.continued": {"origin": _ORIGIN, "size": _INT, "root": _HASH},
+    "incident.recorded": {"digest": _HASH, "requests": _BAND},
+    "sabotage.run": {"mutants": _INT, "caught": _INT, "digest": _HASH},
 }
 
 
@@ -1186,7 +1254,9 @@ def _bundle(raw: bytes, count: int, name: str) -> list[bytes]:
 # ---------------------------------------------------------------- statements, JSON, keys, small parts
 
 
-def parse_statement(raw: bytes, key: Ed25519PublicKey, where: str = "statement") -> dict[str, Any]:
+def parse_statement(
+    raw: bytes, key: Ed25519PublicKey, where: str = "statement", whose: str = "evidence"
+) -> dict[str, Any]:
     """Return the in-toto Statement inside a DSSE envelope that `key` signed; Wrong for anything else."""
     envelope = strict_json(raw, where)
     if not isinstance(envelope, dict) or envelope.keys() != {"payload", "payloadType", "signatures"}:
@@ -1208,7 +1278,7 @@ def parse_statement(raw: bytes, key: Ed25519PublicKey, where: str = "statement")
         except InvalidSignature:
             continue  # a signature by somebody else; one good one is asked for below
     if not good:
-        raise Wrong(f"{where}: not signed by the evidence key")
+        raise Wrong(f"{where}: not signed by the {whose} key")
     statement = strict_json(payload, f"{where} payload")
     if not isinstance(statement, dict) or statement.keys() != {"_type", "subject", "predicateType", "predicate"}:
         raise Wrong(f"{where}: not an in-toto statement")

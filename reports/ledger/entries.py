@@ -107,6 +107,7 @@ TYPES: Mapping[str, Mapping[str, str]] = {
     "processor.notified": {"tag": "tag", "processor": "code", "channel": "code", "digest": "digest"},
     "processor.confirmed": {"tag": "tag", "processor": "code", "digest": "digest"},
     "certificate.issued": {"tag": "tag", "json": "digest", "html": "digest", "pdf?": "digest", "verdict": "outcome"},
+    "certificate.validated": {"statement": "digest", "html": "digest", "pdf?": "digest"},
     "step.done": {"tag": "tag", "step": "code", "note": "digest"},
     "swept": {"patterns": "int", "bytes": "int", "hits": "int"},
     "canary.planted": {"digest": "digest"},
@@ -122,6 +123,8 @@ TYPES: Mapping[str, Mapping[str, str]] = {
     "package.published": {"digest": "digest"},
     "key.rotated": {"old": "vkey", "new": "vkey"},
     "ledger.continued": {"origin": "origin", "size": "int", "root": "digest"},
+    "incident.recorded": {"digest": "digest", "requests": "band"},
+    "sabotage.run": {"mutants": "int", "caught": "int", "digest": "digest"},
 }
 _MOST = 2**53 - 1
 _LONGEST = 65_535
