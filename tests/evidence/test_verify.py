@@ -511,11 +511,11 @@ def test_a_true_signature_does_not_excuse_a_wrong_order(
 def test_an_entry_of_a_newer_version_makes_the_answer_incomplete(
     tmp_path: Path, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(entries, "TYPES", {**entries.TYPES, "swept": {"hits": "int"}})
-    home.ledger.append([{"type": "swept", "time": "2026-11-22T22:30Z", "hits": 0}])
+    monkeypatch.setattr(entries, "TYPES", {**entries.TYPES, "unheard.of": {"hits": "int"}})
+    home.ledger.append([{"type": "unheard.of", "time": "2026-11-22T22:30Z", "hits": 0}])
     checks = verify.verify(home.pack(), trust=home.trust)
     assert verify.exit_code(checks) == 2
-    assert "swept" in rows(checks)["entries"].reason
+    assert "unheard.of" in rows(checks)["entries"].reason
 
 
 # ------------------------------------------------------------ certificates and statements
