@@ -31,6 +31,7 @@ AS_OF = np.datetime64("2026-11-24")
 TRADE_MONTHS = np.arange(np.datetime64("2023-07"), np.datetime64("2026-11"))
 EVENT_MONTHS = np.arange(np.datetime64("2026-05"), np.datetime64("2026-11"))
 KEPT_SINCE = np.datetime64("2023-11-24T00:00:00", "ms")  # three years before AS_OF: later trades are retained by law
+TOWN = 1_000  # people from which on trades fill a file every month
 PER_PERSON = {"trades": 38, "events": 46, "contacts": 4, "coupons": 3, "chats": 1, "strangers": 3}
 
 _MERCHANTS = ("乐卡商城", "蜂鸟咖啡", "和平影院", "绿野生鲜", "青年书店", "海港面馆", "云上航旅", "新光百货")
@@ -250,10 +251,15 @@ def _coupons(rng: np.random.Generator, who: People, ties: Ties, tally: Tally) ->
 
 
 def trades(rng: np.random.Generator, who: People, ties: Ties, tally: Tally) -> Iterator[tuple[str, pa.Table]]:
-    """Payments month by month; the cast has some in every third month, on both sides of the retention date."""
-    per_month = PER_PERSON["trades"] * ties.people // len(TRADE_MONTHS)
+    """Payments month by month; the cast has some in every third month, on both sides of the retention date.
+
+    Few people trade in the last three months and in every fifth one before: their files would hold next to nothing.
+    """
+    few = np.union1d(TRADE_MONTHS[:-3:5], TRADE_MONTHS[-3:])
+    months = TRADE_MONTHS if ties.people >= TOWN else few
+    per_month, told_every = PER_PERSON["trades"] * ties.people // len(months), len(months) // 4
     done, mentioned = 0, ties.cast["mentioned"][0]
-    for number, month in enumerate(TRADE_MONTHS):
+    for number, month in enumerate(months):
         owner = rng.integers(0, len(who), per_month)
         due = ties.players[number % 3 :: 3]
         owner[_spread(np.arange(per_month), len(due))] = due
@@ -261,7 +267,7 @@ def trades(rng: np.random.Generator, who: People, ties: Ties, tally: Tally) -> I
         # No trade lies within two days of the retention date, so that no time zone changes who is retained.
         near = np.abs((at - KEPT_SINCE).astype(np.int64)) < 2 * 86_400_000
         at = np.where(near, at - np.timedelta64(5, "D").astype("timedelta64[ms]"), at)
-        memo, target, told = _memos(rng, who, ties, owner, mentioned if number % 10 == 9 else None)
+        memo, target, told = _memos(rng, who, ties, owner, mentioned if number % told_every == told_every - 1 else None)
         tally.own("lake/transactions", owner)
         tally.keep("lake/transactions", owner[at >= KEPT_SINCE])
         tally.mention("lake/transactions", target[told])

@@ -76,13 +76,12 @@ def test_a_run_killed_before_and_after_every_step_ends_like_an_undisturbed_one(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chain", range(3))
 def test_a_run_killed_at_random_points_inside_its_steps_ends_like_an_undisturbed_one(
-    arena: Arena, undisturbed: dict[str, Any], chain: int
+    arena: Arena, undisturbed: dict[str, Any]
 ) -> None:
     arena.reset()
-    points = crash.moments(undisturbed["acts"], POINTS, seed=5)
-    for step, number, after in sorted(points[7 * chain :][:7], key=lambda p: NAMES.index(p[0])):  # no step twice
+    points = {step: (step, number, after) for step, number, after in crash.moments(undisturbed["acts"], POINTS, seed=5)}
+    for step, number, after in sorted(points.values(), key=lambda p: NAMES.index(p[0])):  # no step twice
         end = in_child(journey(arena, Doom((step, number), after=after)))
         assert end.signal == 9, f"{step} {number}: {end.error or 'it was over before'}"
     ends_like(undisturbed, arena)

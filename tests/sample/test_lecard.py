@@ -72,7 +72,7 @@ def _column(wallet: sqlite3.Connection, table: str, column: str, accounts: list[
 def test_the_same_seed_gives_the_same_bytes_in_every_file(tmp_path: Path) -> None:
     first, second = (sample(tmp_path / name, people=60, seed=3) for name in ("first", "second"))
     assert _digests(first.root) == _digests(second.root)
-    assert len(_digests(first.root)) > 50
+    assert len(_digests(first.root)) > 25
 
 
 def test_another_seed_gives_other_people(tmp_path: Path) -> None:
