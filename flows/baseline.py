@@ -14,9 +14,11 @@ from fangxin.data.requests import Request
 from fangxin.flows.batch import finish, is_done, opened, read_plan, unpack_states
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import APPROVED, LOCATED, RETAINED, mark, record
-from fangxin.flows.findings import look, needles, remains, strays, unseen
 from fangxin.flows.frames import each
+from fangxin.flows.hits import unseen
 from fangxin.flows.plan import Plan, held_classes, orders
+from fangxin.flows.sight import look, needles
+from fangxin.flows.strays import remains, strays
 from fangxin.reports.ledger.entries import band
 
 

@@ -1,25 +1,98 @@
-"""Cells that a store is not asked for: a key that the first record lacks, a column that only later files have.
+"""Cells that a hit touches: where a value begins and ends, and in which row and column it stands.
 
-Stores answer for the columns of their first unit. What stands elsewhere is read here, record by record, and only where
-the bytes of a record hold one of the values that are searched.
+A store answers for the columns of its first unit. What stands elsewhere (a key that the first record lacks, a column
+that only later files have) is read here, record by record, and only where bytes hold a value that is searched.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fangxin.checks.residue.patterns import Needles
 from fangxin.data.stores.records import blocks, form, reading
+from fangxin.data.vocabulary import Collection, Store
+from fangxin.flows.estate import Estate
 
 
-def unasked(kind: str, path: Path, asked: frozenset[str], wanted: Needles) -> Iterator[tuple[int, str, Any]]:
+@dataclass(frozen=True)
+class Cell:
+    """One value that may hold needles, as bytes: text in UTF-8, numbers as their store keeps them."""
+
+    place: str
+    address: str
+    unit: str
+    position: int
+    name: str  # of the column
+    body: bytes = field(repr=False)
+
+
+def touched(estate: Estate, wanted: Needles, places: Set[str]) -> Iterator[Cell]:
+    """Every cell in these places that a hit touches, also in columns that no field declares; each unit read once."""
+    for store in estate.stores:
+        units = [u.name for u in store.units() if f"{store.name}/{u.name}" in places]
+        asked = {c.address: store.fields(c).names for c in store.collections} if units else {}
+        for address, rows in store.scan(asked, units) if asked else ():
+            for name, column in zip(rows.columns.schema.names, rows.columns.columns, strict=True):
+                for row, body in _with_needles(column, wanted, binary=store.kind == "parquet"):
+                    position = int(rows.positions[row])
+                    yield Cell(f"{store.name}/{rows.unit}", address, rows.unit, position, name, body)
+        for collection in store.collections if asked else ():
+            for unit in (u.name for u in store.units(collection) if u.name in units):
+                yield from _unasked(store, collection, unit, frozenset(asked[collection.address]), wanted)
+
+
+def _unasked(store: Store, collection: Collection, unit: str, asked: frozenset[str], wanted: Needles) -> Iterator[Cell]:
+    """Cells in fields that the first unit or record of the store does not have."""
+    place = f"{store.name}/{unit}"
+    for position, name, value in _columns(store.kind, store.root / unit, asked, wanted):
+        if isinstance(value, str):
+            yield Cell(place, collection.address, unit, position, name, value.encode())
+        else:
+            for row, body in _with_needles(value, wanted, binary=True):
+                yield Cell(place, collection.address, unit, position + row, name, body)
+
+
+def _with_needles(column: pa.Array, wanted: Needles, *, binary: bool) -> Iterator[tuple[int, bytes]]:
+    """Row and bytes of the cells that a hit touches, if only over the edge of two of them.
+
+    Integers are searched as text, but as eight bytes where the store is `binary`.
+    """
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if binary and pa.types.is_integer(column.type):
+        values = column.cast(pa.int64(), safe=False).fill_null(0).to_numpy(zero_copy_only=False)
+        body, width = values.astype("<i8").tobytes(), 8
+        starts = wanted.find(body).start
+        for row in np.unique(starts[starts % width == 0] // width).tolist():
+            yield row, body[row * width : (row + 1) * width]
+        return
+    if pa.types.is_nested(column.type) or pa.types.is_null(column.type):
+        return
+    try:
+        cells = column.cast(pa.string()).cast(pa.large_string()).fill_null("").cast(pa.large_binary())
+    except pa.ArrowInvalid:
+        cells = column.cast(pa.large_binary()).fill_null(b"")
+    offsets = np.frombuffer(cells.buffers()[1], np.int64)[cells.offset : cells.offset + len(cells) + 1]
+    data = cells.buffers()[2]
+    if data is None or not len(cells):
+        return
+    edges = offsets - offsets[0]
+    hits = wanted.find(memoryview(data).cast("B")[int(offsets[0]) : int(offsets[-1])])
+    touched = np.concatenate([np.searchsorted(edges, at, side="right") - 1 for at in (hits.start, hits.end - 1)])
+    for row in np.unique(touched).tolist():
+        yield row, cells[row].as_py()
+
+
+def _columns(kind: str, path: Path, asked: frozenset[str], wanted: Needles) -> Iterator[tuple[int, str, Any]]:
     """Position, field and value of cells in fields that are not among `asked`; `kind` is the store's.
 
     Any: the text of one cell, or an Arrow column whose first row has that position.

@@ -2,315 +2,26 @@
 
 Before anything is touched the baseline must find the person; afterwards the same search must find nothing that is
 not explained. Two independent ways look: rows are located again with everything that was known (decoded), and all
-bytes of all files are searched for every byte form of the identities (checks/residue). A hit afterwards is
-explained only by a row that the plan lists as remaining: in the same unit, in the same column, the same value.
-
-Kinds whose values others also have (names, ids of shared things) are judged by record, not by bytes.
+bytes of all files are searched for every byte form of the identities (checks/residue).
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
-
-from fangxin.checks.residue.patterns import Needles, needles_for
-from fangxin.checks.residue.scan import Scan, scan, walk
-from fangxin.data.catalog.identity import Question, searched
-from fangxin.data.catalog.kinds import canonical
 from fangxin.data.errors import DoesNotHold
-from fangxin.data.vocabulary import (
-    FINDING,
-    Catalog,
-    Change,
-    Collection,
-    Erasure,
-    Field,
-    Identity,
-    IdentityFormat,
-    Method,
-    Mode,
-    Order,
-    Store,
-    redacted,
-)
-from fangxin.flows.cells import unasked
+from fangxin.data.vocabulary import FINDING, Collection, Erasure, Method, Mode, Store
+from fangxin.flows.again import Again
 from fangxin.flows.estate import Estate
-from fangxin.flows.frames import each, pack, tuples, unpack
-from fangxin.flows.locate import Look, facts_of
-from fangxin.flows.plan import REMAINS, Plan, standing
+from fangxin.flows.frames import each
+from fangxin.flows.hits import attributed, explained, known_facts, sighted, sums
+from fangxin.flows.plan import Plan, standing
+from fangxin.flows.sight import Sight, live
 from fangxin.reports.verdict import Observation, failure, verdict_of
 
 if TYPE_CHECKING:
     import pandas as pd
-
-HOME = "home"
-_SHORTEST = 8  # bytes; shorter values are not searched as such: they would hit by chance (checks/residue/patterns.py)
-_BLANKED = (Mode.OVERWRITE, Mode.MASK, Mode.DELETE, Mode.CRYPTO_ERASE)
-
-
-@dataclass(frozen=True)
-class Sight:
-    """What one scan saw: hits per subject, place, column and identity; bytes and units read; what it could not open."""
-
-    hits: pd.DataFrame = field(repr=False)  # place, container, column, subject, identity, inside, hits, most
-    read: Mapping[str, int]  # bytes read per place
-    not_examinable: tuple[tuple[str, str], ...]
-    patterns: int
-    forms: int
-    scanner: str
-    claims: Mapping[str, tuple[str, ...]]  # place -> collections that lie there; "" -> all of them
-    longer: Mapping[tuple[str, int], int] = field(default_factory=dict)  # place, identity: cells' longer values with it
-
-    @property
-    def total(self) -> int:
-        """Bytes read over all places."""
-        return sum(self.read.values())
-
-    def pack(self) -> bytes:
-        """As Arrow IPC, to be sealed until the certificate."""
-        import json
-
-        import pandas as pd
-
-        meta = {
-            "read": dict(self.read),
-            "not_examinable": list(self.not_examinable),
-            "patterns": self.patterns,
-            "forms": self.forms,
-            "scanner": self.scanner,
-            "claims": dict(self.claims),
-            "longer": [[*key, n] for key, n in self.longer.items()],
-        }
-        return pack(pd.DataFrame(self.hits), meta=json.dumps(meta))
-
-    @classmethod
-    def unpack(cls, body: bytes) -> Sight:
-        """Read back what `pack` wrote."""
-        import json
-
-        hits, meta = unpack(body)
-        raw = json.loads(meta)
-        found = tuple((p, r) for p, r in raw["not_examinable"])
-        claims = {place: tuple(addresses) for place, addresses in raw["claims"].items()}
-        longer = {(place, identity): n for place, identity, n in raw["longer"]}
-        return cls(hits, raw["read"], found, raw["patterns"], raw["forms"], raw["scanner"], claims, longer)
-
-
-def searchable(catalog: Catalog, facts: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The facts whose byte forms are searched, numbered in order; and the kinds judged by record only.
-
-    Searched are identities and the values of personal reference columns (accounts, devices); names and the numbers
-    of things (addresses, logins) are shared by chance or by design and judged by record.
-    """
-    personal = {k for c in catalog.collections for f in c.fields if f.personal for k in (*f.matches, *f.emits)}
-    wanted = (set(catalog.kinds) | personal) - {"name"}
-    by_bytes = facts[facts["kind"].isin(wanted)].reset_index(drop=True)
-    return by_bytes, tuple(sorted(set(facts["kind"]) - wanted))
-
-
-def needles(catalog: Catalog, facts: pd.DataFrame, texts: pd.DataFrame | None = None) -> Needles:
-    """Every byte form of the searchable facts; identity n of the needles is row n of `searchable`.
-
-    `texts`: how they were seen written, where that is not one of the usual spellings (`Plan.texts`).
-    """
-    found, _kinds = searchable(catalog, facts)
-    rows = list(tuples(found, "subject", "kind", "value"))
-    spelled: dict[int, list[str]] = {}
-    if texts is not None:
-        written = {s: sorted(set(rows["text"])) for s, rows in each(texts, "subject")}
-        for number, (subject, kind, value) in enumerate(rows):
-            spelled[number] = [t for t in written.get(subject, ()) if canonical(kind, t) == value]
-    return needles_for([(int(s), Identity(k, v)) for s, k, v in rows], spelled=spelled)
-
-
-def look(estate: Estate, wanted: Needles, *, workers: int = 2) -> Sight:
-    """Search every file of every store, and of our own home, once."""
-    files = [(f"{s.name}/{_inside(s.root, p)}", p) for s in estate.stores for p in s.files()]
-    home = estate.settings.home
-    files += [(f"{HOME}/{_inside(home, p)}", p) for _name, p in walk([home])]
-    for label, _path in files:
-        estate.meter.open("scan", label)
-    seen = sight(scan(files, wanted, workers=workers), wanted, _claims(estate, [label for label, _path in files]))
-    return replace(seen, longer=_longer(estate, wanted, seen))
-
-
-def _live(place: str, reason: str) -> bool:
-    """Prefect writes ids into its own files while we read them: searched as they stand, and a printed limit.
-
-    A database caught between two of its writes cannot be decoded, and a journal may be gone when its turn comes; the
-    bytes that are there are searched all the same.
-    """
-    moving = ("changed while it was read", "sqlite: cannot be decoded", "cannot be read (No such file")
-    return place.startswith(f"{HOME}/prefect/") and reason.startswith(moving)
-
-
-def _claims(estate: Estate, places: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Which collections lie in a place: those of the unit, else all of the store, else (our home) all there are."""
-    claims: dict[str, tuple[str, ...]] = {"": tuple(c.address for c in estate.catalog.collections)}
-    units: dict[str, tuple[str, ...]] = {}
-    for store in estate.stores:
-        for collection in store.collections:
-            for unit in store.units(collection):
-                place = f"{store.name}/{unit.name}"
-                units[place] = (*units.get(place, ()), collection.address)
-    for place in places:
-        whole = next((s for s in estate.stores if place.startswith(f"{s.name}/")), None)
-        if place in units:
-            claims[place] = units[place]
-        elif whole is not None:
-            claims[place] = tuple(c.address for c in whole.collections)
-    return claims
-
-
-def sight(found: Scan, wanted: Needles, claims: Mapping[str, tuple[str, ...]]) -> Sight:
-    """Reduce a scan to what findings need."""
-    hits = found.hits.to_pandas()
-    keys = ["place", "container", "column", "subject", "identity", "inside"]
-    # One occurrence of a value may match in several forms, but in each form only once: `most` bounds occurrences.
-    grouped = hits.groupby(keys, as_index=False, sort=True).agg(hits=("hits", "sum"), most=("hits", "max"))
-    coverage = found.coverage.to_pandas().groupby("place")["bytes_read"].sum()
-    code = Path(scan.__code__.co_filename).parent
-    digest = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(code.glob("*.py")))).hexdigest()
-    forms = len({n.form for n in wanted})
-    return Sight(
-        grouped,
-        {str(k): int(v) for k, v in coverage.items()},
-        tuple(found.not_examinable),
-        len(wanted),
-        forms,
-        digest,
-        claims,
-    )
-
-
-def sighted(catalog: Catalog, plan: Plan, seen: Sight) -> dict[tuple[int, str], int]:
-    """What the baseline saw, per subject and collection; what looks like part of a longer value only beside rows.
-
-    Where a row was located by a value that is searched by its bytes, only bytes count, and only where they can be
-    nothing else than that collection's; rows located by other values (short numbers, names of things, values under
-    keys) are judged by record: they count themselves.
-    """
-    located = set(tuples(plan.fates, "subject", "collection"))
-    found = _sums(
-        h
-        for h in _attributed(seen, _known(catalog, plan))
-        if h.certain and (not h.inside or (h.subject, h.address) in located)
-    )
-    facts, _kinds = searchable(catalog, plan.facts)
-    long = {(s, k) for s, k, v in tuples(facts, "subject", "kind", "value") if len(v.encode()) >= _SHORTEST}
-    for subject, address, rows in each(plan.fates, "subject", "collection"):
-        collection = catalog.collection(address)
-        matched = {name for names in rows["fields"].unique() for name in names.split(",")}
-        fields = (f for f in collection.fields if f.name in matched)
-        by_bytes = any(
-            (subject, kind) in long
-            for f in fields
-            if f.mode is not Mode.CRYPTO_ERASE and _byte_form(f)
-            for kind in (catalog.kinds if f.data_type == "text" else f.matches)
-        )
-        if not by_bytes:
-            found[(subject, address)] = found.get((subject, address), 0) + len(rows)
-    return found
-
-
-def unseen(catalog: Catalog, plan: Plan, seen: Sight) -> tuple[tuple[int, str], ...]:
-    """Subjects and collections of which rows were located that the baseline did not see: there the scan is blind."""
-    shown = sighted(catalog, plan, seen)
-    owned = plan.fates[plan.fates["edge"].isin(["owns", "joint"])]
-    return tuple((s, a) for s, a, _rows in each(owned, "subject", "collection") if not shown.get((s, a)))
-
-
-def _byte_form(one: Field) -> bool:
-    """Whether the scan knows the bytes of a value in this field: in clear, or hashed without a key."""
-    return one.identity_format is not IdentityFormat.HMAC
-
-
-_OWN_FILES = ("-wal", "-journal", "-shm", ".crc", "_metadata")  # they go with their unit
-
-
-def strays(estate: Estate, plan: Plan, seen: Sight) -> tuple[str, ...]:
-    """Where the baseline sees people in places that nothing would clean: to be told before anything is destroyed.
-
-    Tables and files that no collection names; and, in units where rows of theirs stay, columns in which the catalog
-    does not expect such a value.
-    """
-    units = {f"{s.name}/{u.name}" for s in estate.stores for u in s.units()}
-    stay = {(s, a, u) for s, a, u, f in tuples(plan.fates, "subject", "collection", "unit", "fate") if f in REMAINS}
-    store_of = {c.address: s.name for s in estate.stores for c in s.collections}
-    declared = {
-        (c.address, f.name)
-        for c in estate.catalog.collections
-        for f in c.fields
-        if f.matches or f.data_type == "text" or (f.mode in _BLANKED and f.retention is None)
-    }
-    found = set()
-    for hit in _attributed(seen, _known(estate.catalog, plan)):
-        outside = hit.place not in units and not hit.place.startswith((f"{HOME}/",)) and not _own_file(hit.place)
-        if hit.foreign:
-            found.add(f"{hit.place}: table {_table(hit.container)}, which no collection names")
-        elif outside:
-            found.add(f"{hit.place}: a file that no collection names")
-        elif hit.longer:
-            continue  # somebody else's longer value
-        elif hit.certain and hit.column and (hit.address, hit.column) not in declared:
-            unit = hit.place.removeprefix(f"{store_of[hit.address]}/")
-            if (hit.subject, hit.address, unit) in stay:
-                found.add(f"{hit.address}.{hit.column}: rows of these people stay, and nothing empties this column")
-    return tuple(sorted(found))
-
-
-def left(estate: Estate, plan: Plan, after: Sight, again: Again) -> tuple[str, ...]:
-    """Places (and columns, where known) of the hits afterwards that nothing explains; no value is named."""
-    everything = list(_attributed(after, _known(estate.catalog, plan)))
-    blind = {f"{place}: {reason}" for place, reason in after.not_examinable if not _live(place, reason)}
-    explained = set(map(id, _explained(estate, everything, again, standing(estate.catalog, plan.fates))))
-    return tuple(
-        sorted(
-            blind
-            | {
-                f"{h.place} ({h.container}{f', {h.column}' if h.column else ''})"
-                for h in everything
-                if id(h) not in explained
-            }
-        )
-    )
-
-
-def _own_file(place: str) -> bool:
-    return place.endswith(_OWN_FILES) or ".fangxin-pending" in place
-
-
-@dataclass(frozen=True)
-class Again:
-    """Rows located afterwards with everything known: per fact where it still stands."""
-
-    hits: pd.DataFrame = field(repr=False)  # subject, collection, unit, position, field, kind, value
-
-
-def locate_again(estate: Estate, facts: pd.DataFrame) -> Again:
-    """Look every fact up in every collection once; positions are those of the present units."""
-    import pandas as pd
-
-    table = facts_of(pa.Table.from_pandas(facts[["subject", "kind", "value"]], preserve_index=False))
-    kinds = tuple(sorted(set(facts["kind"])))
-    fields = {
-        c.address: tuple(f.name for f in c.fields if searched(f, kinds, estate.catalog.kinds))
-        for c in estate.catalog.collections
-    }
-    answers = [a.hits for a in Look(estate)(Question({a: f for a, f in fields.items() if f}, table))]
-    hits = pa.concat_tables(answers).to_pandas() if answers else pd.DataFrame(columns=_HIT)
-    known = facts.reset_index(drop=True)[["subject", "kind", "value"]].rename_axis("fact").reset_index()
-    return Again(hits.merge(known, on="fact").drop(columns=["fact", "text"]).drop_duplicates())
-
-
-_HIT = ["collection", "unit", "position", "field", "fact", "text"]
 
 
 def findings(
@@ -329,17 +40,17 @@ def findings(
     people, canary = subjects[:-1], subjects[-1]
     stands = standing(estate.catalog, plan.fates)
     residual = _residual(stands, again)
-    known = _known(estate.catalog, plan)
+    known = known_facts(estate.catalog, plan)
     seen_before = sighted(estate.catalog, plan, before)
-    everything = list(_attributed(after, known))
-    seen_after = _sums(everything)
-    explained = _sums(_explained(estate, everything, again, stands))
+    everything = list(attributed(after, known))
+    seen_after = sums(everything)
+    listed = sums(explained(estate, everything, again, stands))
     rows = []
     for collection in estate.catalog.collections:
         store = estate.store_of(collection.address)
         shown = _Collection(estate, store, collection, plan, erasures, before, after, planted, canary)
         for subject in [*people, canary]:
-            rows.append(shown.row(subject, residual, seen_before, seen_after, explained, again))
+            rows.append(shown.row(subject, residual, seen_before, seen_after, listed))
     return pd.DataFrame(rows, columns=FINDING.names)
 
 
@@ -376,7 +87,7 @@ class _Collection:
             reason
             for seen in (before, after)
             for place, reason in seen.not_examinable
-            if collection.address in seen.claims.get(place, seen.claims[""]) and not _live(place, reason)
+            if collection.address in seen.claims.get(place, seen.claims[""]) and not live(place, reason)
         ]
         self.canary_found = planted.get(collection.address, 0) > 0 and canary in self.fates
         self.scope = collection.because or "declared read-only" if collection.mode is Mode.KEEP else ""
@@ -387,8 +98,7 @@ class _Collection:
         residual: Mapping[tuple[int, str], int],
         seen_before: Mapping[tuple[int, str], int],
         seen_after: Mapping[tuple[int, str], int],
-        explained: Mapping[tuple[int, str], int],
-        again: Again,
+        listed: Mapping[tuple[int, str], int],
     ) -> dict[str, object]:
         fates = self.fates.get(subject)
         count = {} if fates is None else fates["fate"].value_counts().to_dict()
@@ -412,8 +122,8 @@ class _Collection:
             "rows_mentioned": count.get("mask", 0) + count.get("mention", 0),
             "rows_residual": residual.get(key, 0),
             "baseline_hits": seen_before.get(key, 0),
-            "hits_after": seen_after.get(key, 0) - explained.get(key, 0),
-            "hits_explained": explained.get(key, 0),
+            "hits_after": seen_after.get(key, 0) - listed.get(key, 0),
+            "hits_explained": listed.get(key, 0),
             "units_expected": self.expected,
             "units_read": self.units_read,
             "bytes_read": self.bytes_read,
@@ -443,234 +153,6 @@ def _residual(stands: pd.DataFrame, again: Again) -> dict[tuple[int, str], int]:
         if extra > 0:
             over[(key[0], key[1])] = over.get((key[0], key[1]), 0) + extra
     return over
-
-
-@dataclass(frozen=True)
-class _Hit:
-    """Byte hits of one value in one place, laid at the door of one collection; `certain` where it can only be that."""
-
-    subject: int
-    address: str
-    place: str
-    container: str
-    column: str
-    fact: tuple[str, str] = field(repr=False)
-    hits: int
-    most: int  # of one form: no more occurrences than that
-    certain: bool
-    foreign: bool  # in a table that no collection names
-    inside: bool  # as far as its neighbours tell, part of a longer value
-    longer: int  # if so, how often cells of the place hold it as a part of longer ones
-
-
-def _known(catalog: Catalog, plan: Plan) -> list[tuple[str, str]]:
-    """Kind and value of every needle's identity, by its number."""
-    facts, _kinds = searchable(catalog, plan.facts)
-    return [(k, v) for k, v in tuples(facts, "kind", "value")]
-
-
-def _attributed(seen: Sight, known: Sequence[tuple[str, str]]) -> Iterator[_Hit]:
-    """Lay every hit at the door of the collections whose unit it stands in.
-
-    A decoded SQLite row names its table; the raw pages of a database, a journal, a sidecar or our own home do not
-    name a collection: afterwards such hits count against every one of the place, before they count for none.
-    """
-    columns = ("place", "container", "column", "subject", "identity", "hits", "most", "inside")
-    for place, container, column, subject, identity, hits, most, inside in tuples(seen.hits, *columns):
-        addresses = seen.claims.get(place, seen.claims[""])
-        table = _table(container)
-        own = tuple(a for a in addresses if a.split("/", 1)[1] == table)
-        foreign = table is not None and not own
-        for address in own or addresses:
-            certain = bool(own) or (len(addresses) == 1 and not foreign)
-            fact, longer = known[identity], seen.longer.get((place, identity), 0) if inside else 0
-            yield _Hit(subject, address, place, container, column, fact, hits, most, certain, foreign, inside, longer)
-
-
-def _explained(estate: Estate, seen: Iterable[_Hit], again: Again, stands: pd.DataFrame) -> Iterator[_Hit]:
-    """Hits afterwards that a row explains which the plan leaves standing: same unit, same field, same value.
-
-    Where the bytes do not name a field, only whole rows can be explained (text, and the pages of a database); in
-    text no more occurrences than such rows hold. What stands in a table nobody catalogued, in free pages, footers,
-    sidecars or names is never explained by a row. Nor is part of a longer value a hit: a cell has to hold that value.
-    """
-    names = {c.address: s.name for s in estate.stores for c in s.collections}
-    free = {(c.address, f.name) for c in estate.catalog.collections for f in c.fields if f.data_type == "text"}
-    keys = ["subject", "collection", "unit", "field"]
-    still = again.hits.merge(stands[keys].drop_duplicates(), on=keys)
-    exact: set[tuple[str, str, str, tuple[str, str]]] = set()
-    room: dict[tuple[str, tuple[str, str]], float] = {}
-    columns = ("collection", "unit", "field", "kind", "value")
-    for collection, unit, name, kind, value in tuples(still, *columns):
-        place = f"{names[collection]}/{unit}"
-        exact.add((collection, place, name, (kind, value)))
-        more = float("inf") if (collection, name) in free else 1.0
-        room[(place, (kind, value))] = room.get((place, (kind, value)), 0.0) + more
-    for hit in seen:
-        if hit.foreign or hit.container in ("sqlite:free", "name"):
-            continue
-        if hit.longer and (hit.column or hit.container.startswith("sqlite") or hit.most <= hit.longer):
-            yield hit
-            continue
-        pages = hit.container.startswith(("sqlite:page", "sqlite:index="))
-        text = not hit.column and not pages and not hit.container.startswith("parquet")
-        left = room.get((hit.place, hit.fact), 0.0)
-        if (hit.address, hit.place, hit.column, hit.fact) in exact or (pages and left) or (text and hit.most <= left):
-            yield hit
-
-
-def remains(estate: Estate, plan: Plan, seen: Sight, wanted: Needles, work: Mapping[str, Sequence[Order]]) -> set[str]:
-    """Columns in which a value would stay that nothing explains: to be told before anything is destroyed.
-
-    Every cell of the units in which the baseline saw somebody is read as the orders will leave it: without the rows and
-    values that go, with texts redacted. What stands there alone has to be listed by the plan, or validation would fail
-    when keys are dead.
-    """
-    changes = {
-        (f"{name}/{order.unit.name}", change.collection.address): change
-        for name, orders in work.items()
-        for order in orders
-        for change in order.changes
-    }
-    stands = set(tuples(standing(estate.catalog, plan.fates), *_STANDING))
-    keep = {c.address for c in estate.catalog.collections if c.mode is Mode.KEEP}  # out of scope, and said to be
-    found = set()
-    for cell in _cells(estate, wanted, set(seen.hits["place"])):
-        change = changes.get((cell.place, cell.address))
-        if cell.address in keep or (change is not None and _goes(change, cell)):
-            continue
-        hits = wanted.find(_left_of(change, cell))
-        at = (cell.address, cell.unit, cell.position, cell.name)
-        for number in set(hits.needle[~hits.inside].tolist()):
-            if any((needle.subject, *at) not in stands for needle in wanted.of(number)):
-                found.add(f"{cell.address}.{cell.name}: a value in rows that stay, and nothing empties it there")
-    return found
-
-
-_STANDING = ("subject", "collection", "unit", "position", "field")
-
-
-def _goes(change: Change, cell: _Cell) -> bool:
-    blank = change.blank.get(cell.name)
-    return cell.position in change.drop or (blank is not None and cell.position in blank.positions)
-
-
-def _left_of(change: Change | None, cell: _Cell) -> bytes:
-    """What a cell holds after its texts were redacted."""
-    redaction = change.redact.get(cell.name) if change is not None else None
-    if redaction is None or cell.position not in redaction.positions:
-        return cell.body
-    texts = redaction.texts.filter(pa.array(redaction.positions == cell.position)).to_pylist()
-    return redacted(cell.body.decode(), texts, redaction.filler).encode()
-
-
-def _longer(estate: Estate, wanted: Needles, seen: Sight) -> dict[tuple[str, int], int]:
-    """How often cells hold a value as a part of longer ones, per place and identity.
-
-    Asked only of places where bytes look like that: their cells are read once more, and a cell says where a value ends.
-    """
-    found: Counter[tuple[str, int]] = Counter()
-    for cell in _cells(estate, wanted, set(seen.hits.loc[seen.hits["inside"], "place"])):
-        hits = wanted.find(cell.body)
-        numbers, counts = np.unique(hits.needle[hits.inside], return_counts=True)
-        here: dict[int, int] = {}  # an occurrence may match in several forms, but in each form only once
-        for number, n in zip(numbers.tolist(), counts.tolist(), strict=True):
-            for needle in wanted.of(number):
-                here[needle.identity] = max(here.get(needle.identity, 0), n)
-        for identity, n in here.items():
-            found[cell.place, identity] += n
-    return dict(found)
-
-
-@dataclass(frozen=True)
-class _Cell:
-    """One value that may hold needles, as bytes: text in UTF-8, numbers as their store keeps them."""
-
-    place: str
-    address: str
-    unit: str
-    position: int
-    name: str  # of the column
-    body: bytes = field(repr=False)
-
-
-def _cells(estate: Estate, wanted: Needles, places: Set[str]) -> Iterator[_Cell]:
-    """Every cell in these places that a hit touches, also in columns that no field declares; each unit read once."""
-    for store in estate.stores:
-        units = [u.name for u in store.units() if f"{store.name}/{u.name}" in places]
-        asked = {c.address: store.fields(c).names for c in store.collections} if units else {}
-        for address, rows in store.scan(asked, units) if asked else ():
-            for name, column in zip(rows.columns.schema.names, rows.columns.columns, strict=True):
-                for row, body in _with_needles(column, wanted, binary=store.kind == "parquet"):
-                    position = int(rows.positions[row])
-                    yield _Cell(f"{store.name}/{rows.unit}", address, rows.unit, position, name, body)
-        for collection in store.collections if asked else ():
-            for unit in (u.name for u in store.units(collection) if u.name in units):
-                yield from _unasked(store, collection, unit, frozenset(asked[collection.address]), wanted)
-
-
-def _unasked(
-    store: Store, collection: Collection, unit: str, asked: frozenset[str], wanted: Needles
-) -> Iterator[_Cell]:
-    """Cells in fields that the first unit or record of the store does not have (flows/cells.py)."""
-    place = f"{store.name}/{unit}"
-    for position, name, value in unasked(store.kind, store.root / unit, asked, wanted):
-        if isinstance(value, str):
-            yield _Cell(place, collection.address, unit, position, name, value.encode())
-        else:
-            for row, body in _with_needles(value, wanted, binary=True):
-                yield _Cell(place, collection.address, unit, position + row, name, body)
-
-
-def _with_needles(column: pa.Array, wanted: Needles, *, binary: bool) -> Iterator[tuple[int, bytes]]:
-    """Row and bytes of the cells that a hit touches, if only over the edge of two of them.
-
-    Integers are searched as text, but as eight bytes where the store is `binary`.
-    """
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if binary and pa.types.is_integer(column.type):
-        values = column.cast(pa.int64(), safe=False).fill_null(0).to_numpy(zero_copy_only=False)
-        body, width = values.astype("<i8").tobytes(), 8
-        starts = wanted.find(body).start
-        for row in np.unique(starts[starts % width == 0] // width).tolist():
-            yield row, body[row * width : (row + 1) * width]
-        return
-    if pa.types.is_nested(column.type) or pa.types.is_null(column.type):
-        return
-    try:
-        cells = column.cast(pa.string()).cast(pa.large_string()).fill_null("").cast(pa.large_binary())
-    except pa.ArrowInvalid:
-        cells = column.cast(pa.large_binary()).fill_null(b"")
-    offsets = np.frombuffer(cells.buffers()[1], np.int64)[cells.offset : cells.offset + len(cells) + 1]
-    data = cells.buffers()[2]
-    if data is None or not len(cells):
-        return
-    edges = offsets - offsets[0]
-    hits = wanted.find(memoryview(data).cast("B")[int(offsets[0]) : int(offsets[-1])])
-    touched = np.concatenate([np.searchsorted(edges, at, side="right") - 1 for at in (hits.start, hits.end - 1)])
-    for row in np.unique(touched).tolist():
-        yield row, cells[row].as_py()
-
-
-def _sums(hits: Iterable[_Hit]) -> dict[tuple[int, str], int]:
-    """Hits per subject and collection."""
-    found: dict[tuple[int, str], int] = {}
-    for one in hits:
-        found[(one.subject, one.address)] = found.get((one.subject, one.address), 0) + one.hits
-    return found
-
-
-def _table(container: str) -> str | None:
-    """The SQLite table a decoded hit stands in, from the container's label."""
-    for part in container.split(":"):
-        if part.startswith("table="):
-            return part.removeprefix("table=")
-    return None
-
-
-def _inside(root: Path, path: Path) -> str:
-    return str(path.relative_to(root)) if path.is_relative_to(root) else path.name
 
 
 def account(plan: Plan, erasures: Mapping[str, Sequence[Erasure]]) -> None:

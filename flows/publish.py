@@ -22,9 +22,9 @@ from fangxin.data.vocabulary import Mode
 from fangxin.flows.batch import approved_plan, finish, is_done, opened, outcome
 from fangxin.flows.estate import LAWS, SCHEMAS, Estate
 from fangxin.flows.evidence import ISSUED, VALIDATED, load_sources, mark, record
-from fangxin.flows.findings import Sight, searchable
 from fangxin.flows.frames import each, tuples, unpack
 from fangxin.flows.plan import Plan, held_classes
+from fangxin.flows.sight import Sight, searchable
 from fangxin.reports.certificate import (
     CertificateFacts,
     DeclaredCopy,

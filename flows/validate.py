@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 
 from fangxin.data.errors import DoesNotHold
 from fangxin.data.requests import Batch
+from fangxin.flows.again import locate_again
 from fangxin.flows.batch import approved_plan, finish, is_done, opened, outcome
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import ANSWERS, RESIDUES, ROUND, VALIDATED, mark, record
-from fangxin.flows.findings import Sight, account, findings, left, locate_again, look, needles
+from fangxin.flows.findings import account, findings
 from fangxin.flows.frames import pack
 from fangxin.flows.overwrite import read_erasures
 from fangxin.flows.publish import state_findings
+from fangxin.flows.sight import Sight, look, needles
+from fangxin.flows.strays import left
 
 if TYPE_CHECKING:
     import pandas as pd

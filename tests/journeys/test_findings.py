@@ -12,8 +12,9 @@ from journeys.small_house import THEIRS, House
 from fangxin.data.errors import DoesNotHold, NotAllowed
 from fangxin.data.vocabulary import Erasure, Method
 from fangxin.flows import erase
-from fangxin.flows.findings import _live, account
+from fangxin.flows.findings import account
 from fangxin.flows.plan import Plan
+from fangxin.flows.sight import live
 
 COLUMNS = ["subject", "collection", "unit", "position", "fate"]
 
@@ -45,11 +46,11 @@ def test_rows_that_went_from_a_collection_nobody_planned_stop_publishing() -> No
 
 def test_only_prefects_own_moving_files_may_be_read_as_they_stand() -> None:
     torn = "sqlite: cannot be decoded (DatabaseError)"
-    assert _live("home/prefect/prefect.db", torn)
-    assert _live("home/prefect/prefect.db-wal", "changed while it was read")
-    assert not _live("home/requests.db", torn)
-    assert not _live("sqlite:wallet.db/wallet.db", "changed while it was read")
-    assert not _live("home/prefect/prefect.db", "cannot be read (Permission denied)")
+    assert live("home/prefect/prefect.db", torn)
+    assert live("home/prefect/prefect.db-wal", "changed while it was read")
+    assert not live("home/requests.db", torn)
+    assert not live("sqlite:wallet.db/wallet.db", "changed while it was read")
+    assert not live("home/prefect/prefect.db", "cannot be read (Permission denied)")
 
 
 BESIDE = {

@@ -35,10 +35,10 @@ from fangxin.checks.residue.scan import scan, walk
 from fangxin.data.errors import InputError, NotAllowed
 from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows.estate import SCHEMAS
-from fangxin.flows.findings import needles
 from fangxin.flows.locate import find
 from fangxin.flows.plan import decide
 from fangxin.flows.settings import PREFECT, prepare_prefect
+from fangxin.flows.sight import needles
 
 ROOT = Path(__file__).resolve().parents[2]
 FANGXIN = Path(sys.executable).with_name("fangxin")

@@ -1,0 +1,189 @@
+"""Sight: what one look over every file saw of a cohort, and what it could not open.
+
+The baseline looks before anything is touched, validation looks again in the same way. Hits are counted per place,
+container, column and identity; no value and no context is kept.
+
+Kinds whose values others also have (names, ids of shared things) are judged by record, not by bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fangxin.checks.residue.patterns import Needles, needles_for
+from fangxin.checks.residue.scan import Scan, scan, walk
+from fangxin.data.catalog.kinds import canonical
+from fangxin.data.vocabulary import Catalog, Identity
+from fangxin.flows.cells import touched
+from fangxin.flows.estate import Estate
+from fangxin.flows.frames import each, pack, tuples, unpack
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HOME = "home"
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What one scan saw: hits per subject, place, column and identity; bytes and units read; what it could not open."""
+
+    hits: pd.DataFrame = field(repr=False)  # place, container, column, subject, identity, inside, hits, most
+    read: Mapping[str, int]  # bytes read per place
+    not_examinable: tuple[tuple[str, str], ...]
+    patterns: int
+    forms: int
+    scanner: str
+    claims: Mapping[str, tuple[str, ...]]  # place -> collections that lie there; "" -> all of them
+    longer: Mapping[tuple[str, int], int] = field(default_factory=dict)  # place, identity: cells' longer values with it
+
+    @property
+    def total(self) -> int:
+        """Bytes read over all places."""
+        return sum(self.read.values())
+
+    def pack(self) -> bytes:
+        """As Arrow IPC, to be sealed until the certificate."""
+        import json
+
+        import pandas as pd
+
+        meta = {
+            "read": dict(self.read),
+            "not_examinable": list(self.not_examinable),
+            "patterns": self.patterns,
+            "forms": self.forms,
+            "scanner": self.scanner,
+            "claims": dict(self.claims),
+            "longer": [[*key, n] for key, n in self.longer.items()],
+        }
+        return pack(pd.DataFrame(self.hits), meta=json.dumps(meta))
+
+    @classmethod
+    def unpack(cls, body: bytes) -> Sight:
+        """Read back what `pack` wrote."""
+        import json
+
+        hits, meta = unpack(body)
+        raw = json.loads(meta)
+        found = tuple((p, r) for p, r in raw["not_examinable"])
+        claims = {place: tuple(addresses) for place, addresses in raw["claims"].items()}
+        longer = {(place, identity): n for place, identity, n in raw["longer"]}
+        return cls(hits, raw["read"], found, raw["patterns"], raw["forms"], raw["scanner"], claims, longer)
+
+
+def searchable(catalog: Catalog, facts: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The facts whose byte forms are searched, numbered in order; and the kinds judged by record only.
+
+    Searched are identities and the values of personal reference columns (accounts, devices); names and the numbers
+    of things (addresses, logins) are shared by chance or by design and judged by record.
+    """
+    personal = {k for c in catalog.collections for f in c.fields if f.personal for k in (*f.matches, *f.emits)}
+    wanted = (set(catalog.kinds) | personal) - {"name"}
+    by_bytes = facts[facts["kind"].isin(wanted)].reset_index(drop=True)
+    return by_bytes, tuple(sorted(set(facts["kind"]) - wanted))
+
+
+def needles(catalog: Catalog, facts: pd.DataFrame, texts: pd.DataFrame | None = None) -> Needles:
+    """Every byte form of the searchable facts; identity n of the needles is row n of `searchable`.
+
+    `texts`: how they were seen written, where that is not one of the usual spellings (`Plan.texts`).
+    """
+    found, _kinds = searchable(catalog, facts)
+    rows = list(tuples(found, "subject", "kind", "value"))
+    spelled: dict[int, list[str]] = {}
+    if texts is not None:
+        written = {s: sorted(set(rows["text"])) for s, rows in each(texts, "subject")}
+        for number, (subject, kind, value) in enumerate(rows):
+            spelled[number] = [t for t in written.get(subject, ()) if canonical(kind, t) == value]
+    return needles_for([(int(s), Identity(k, v)) for s, k, v in rows], spelled=spelled)
+
+
+def look(estate: Estate, wanted: Needles, *, workers: int = 2) -> Sight:
+    """Search every file of every store, and of our own home, once."""
+    files = [(f"{s.name}/{inside_of(s.root, p)}", p) for s in estate.stores for p in s.files()]
+    home = estate.settings.home
+    files += [(f"{HOME}/{inside_of(home, p)}", p) for _name, p in walk([home])]
+    for label, _path in files:
+        estate.meter.open("scan", label)
+    seen = sight(scan(files, wanted, workers=workers), wanted, claims_of(estate, [label for label, _path in files]))
+    return replace(seen, longer=longer(estate, wanted, seen))
+
+
+def live(place: str, reason: str) -> bool:
+    """Prefect writes ids into its own files while we read them: searched as they stand, and a printed limit.
+
+    A database caught between two of its writes cannot be decoded, and a journal may be gone when its turn comes; the
+    bytes that are there are searched all the same.
+    """
+    moving = ("changed while it was read", "sqlite: cannot be decoded", "cannot be read (No such file")
+    return place.startswith(f"{HOME}/prefect/") and reason.startswith(moving)
+
+
+def claims_of(estate: Estate, places: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Which collections lie in a place: those of the unit, else all of the store, else (our home) all there are."""
+    claims: dict[str, tuple[str, ...]] = {"": tuple(c.address for c in estate.catalog.collections)}
+    units: dict[str, tuple[str, ...]] = {}
+    for store in estate.stores:
+        for collection in store.collections:
+            for unit in store.units(collection):
+                place = f"{store.name}/{unit.name}"
+                units[place] = (*units.get(place, ()), collection.address)
+    for place in places:
+        whole = next((s for s in estate.stores if place.startswith(f"{s.name}/")), None)
+        if place in units:
+            claims[place] = units[place]
+        elif whole is not None:
+            claims[place] = tuple(c.address for c in whole.collections)
+    return claims
+
+
+def sight(found: Scan, wanted: Needles, claims: Mapping[str, tuple[str, ...]]) -> Sight:
+    """Reduce a scan to what findings need."""
+    hits = found.hits.to_pandas()
+    keys = ["place", "container", "column", "subject", "identity", "inside"]
+    # One occurrence of a value may match in several forms, but in each form only once: `most` bounds occurrences.
+    grouped = hits.groupby(keys, as_index=False, sort=True).agg(hits=("hits", "sum"), most=("hits", "max"))
+    coverage = found.coverage.to_pandas().groupby("place")["bytes_read"].sum()
+    code = Path(scan.__code__.co_filename).parent
+    digest = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(code.glob("*.py")))).hexdigest()
+    forms = len({n.form for n in wanted})
+    return Sight(
+        grouped,
+        {str(k): int(v) for k, v in coverage.items()},
+        tuple(found.not_examinable),
+        len(wanted),
+        forms,
+        digest,
+        claims,
+    )
+
+
+def longer(estate: Estate, wanted: Needles, seen: Sight) -> dict[tuple[str, int], int]:
+    """How often cells hold a value as a part of longer ones, per place and identity.
+
+    Asked only of places where bytes look like that: their cells are read once more, and a cell says where a value ends.
+    """
+    found: Counter[tuple[str, int]] = Counter()
+    for cell in touched(estate, wanted, set(seen.hits.loc[seen.hits["inside"], "place"])):
+        hits = wanted.find(cell.body)
+        numbers, counts = np.unique(hits.needle[hits.inside], return_counts=True)
+        here: dict[int, int] = {}  # an occurrence may match in several forms, but in each form only once
+        for number, n in zip(numbers.tolist(), counts.tolist(), strict=True):
+            for needle in wanted.of(number):
+                here[needle.identity] = max(here.get(needle.identity, 0), n)
+        for identity, n in here.items():
+            found[cell.place, identity] += n
+    return dict(found)
+
+
+def inside_of(root: Path, path: Path) -> str:
+    """A path relative to its root; a name alone where it lies elsewhere."""
+    return str(path.relative_to(root)) if path.is_relative_to(root) else path.name

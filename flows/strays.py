@@ -1,0 +1,121 @@
+"""Strays: where people stand that a run would leave, told before anything is destroyed; and what is left afterwards.
+
+Every cell of the units in which the baseline saw somebody is read as the orders will leave it. What stands in tables
+and files that no collection names, no order reaches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from fangxin.checks.residue.patterns import Needles
+from fangxin.data.vocabulary import Change, Mode, Order, redacted
+from fangxin.flows.again import Again
+from fangxin.flows.cells import Cell, touched
+from fangxin.flows.estate import Estate
+from fangxin.flows.frames import tuples
+from fangxin.flows.hits import attributed, explained, known_facts, table_of
+from fangxin.flows.plan import REMAINS, Plan, standing
+from fangxin.flows.sight import HOME, Sight, live
+
+_BLANKED = (Mode.OVERWRITE, Mode.MASK, Mode.DELETE, Mode.CRYPTO_ERASE)
+_OWN_FILES = ("-wal", "-journal", "-shm", ".crc", "_metadata")  # they go with their unit
+
+
+def strays(estate: Estate, plan: Plan, seen: Sight) -> tuple[str, ...]:
+    """Where the baseline sees people in places that nothing would clean: to be told before anything is destroyed.
+
+    Tables and files that no collection names; and, in units where rows of theirs stay, columns in which the catalog
+    does not expect such a value.
+    """
+    units = {f"{s.name}/{u.name}" for s in estate.stores for u in s.units()}
+    stay = {(s, a, u) for s, a, u, f in tuples(plan.fates, "subject", "collection", "unit", "fate") if f in REMAINS}
+    store_of = {c.address: s.name for s in estate.stores for c in s.collections}
+    declared = {
+        (c.address, f.name)
+        for c in estate.catalog.collections
+        for f in c.fields
+        if f.matches or f.data_type == "text" or (f.mode in _BLANKED and f.retention is None)
+    }
+    found = set()
+    for hit in attributed(seen, known_facts(estate.catalog, plan)):
+        outside = hit.place not in units and not hit.place.startswith((f"{HOME}/",)) and not _own_file(hit.place)
+        if hit.foreign:
+            found.add(f"{hit.place}: table {table_of(hit.container)}, which no collection names")
+        elif outside:
+            found.add(f"{hit.place}: a file that no collection names")
+        elif hit.longer:
+            continue  # somebody else's longer value
+        elif hit.certain and hit.column and (hit.address, hit.column) not in declared:
+            unit = hit.place.removeprefix(f"{store_of[hit.address]}/")
+            if (hit.subject, hit.address, unit) in stay:
+                found.add(f"{hit.address}.{hit.column}: rows of these people stay, and nothing empties this column")
+    return tuple(sorted(found))
+
+
+def left(estate: Estate, plan: Plan, after: Sight, again: Again) -> tuple[str, ...]:
+    """Places (and columns, where known) of the hits afterwards that nothing explains; no value is named."""
+    everything = list(attributed(after, known_facts(estate.catalog, plan)))
+    blind = {f"{place}: {reason}" for place, reason in after.not_examinable if not live(place, reason)}
+    listed = set(map(id, explained(estate, everything, again, standing(estate.catalog, plan.fates))))
+    return tuple(
+        sorted(
+            blind
+            | {
+                f"{h.place} ({h.container}{f', {h.column}' if h.column else ''})"
+                for h in everything
+                if id(h) not in listed
+            }
+        )
+    )
+
+
+def _own_file(place: str) -> bool:
+    return place.endswith(_OWN_FILES) or ".fangxin-pending" in place
+
+
+def remains(estate: Estate, plan: Plan, seen: Sight, wanted: Needles, work: Mapping[str, Sequence[Order]]) -> set[str]:
+    """Columns in which a value would stay that nothing explains: to be told before anything is destroyed.
+
+    Every cell of the units in which the baseline saw somebody is read as the orders will leave it: without the rows and
+    values that go, with texts redacted. What stands there alone has to be listed by the plan, or validation would fail
+    when keys are dead.
+    """
+    changes = {
+        (f"{name}/{order.unit.name}", change.collection.address): change
+        for name, orders in work.items()
+        for order in orders
+        for change in order.changes
+    }
+    stands = set(tuples(standing(estate.catalog, plan.fates), *_STANDING))
+    keep = {c.address for c in estate.catalog.collections if c.mode is Mode.KEEP}  # out of scope, and said to be
+    found = set()
+    for cell in touched(estate, wanted, set(seen.hits["place"])):
+        change = changes.get((cell.place, cell.address))
+        if cell.address in keep or (change is not None and _goes(change, cell)):
+            continue
+        hits = wanted.find(_left_of(change, cell))
+        at = (cell.address, cell.unit, cell.position, cell.name)
+        for number in set(hits.needle[~hits.inside].tolist()):
+            if any((needle.subject, *at) not in stands for needle in wanted.of(number)):
+                found.add(f"{cell.address}.{cell.name}: a value in rows that stay, and nothing empties it there")
+    return found
+
+
+_STANDING = ("subject", "collection", "unit", "position", "field")
+
+
+def _goes(change: Change, cell: Cell) -> bool:
+    blank = change.blank.get(cell.name)
+    return cell.position in change.drop or (blank is not None and cell.position in blank.positions)
+
+
+def _left_of(change: Change | None, cell: Cell) -> bytes:
+    """What a cell holds after its texts were redacted."""
+    redaction = change.redact.get(cell.name) if change is not None else None
+    if redaction is None or cell.position not in redaction.positions:
+        return cell.body
+    texts = redaction.texts.filter(pa.array(redaction.positions == cell.position)).to_pylist()
+    return redacted(cell.body.decode(), texts, redaction.filler).encode()
