@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache, lru_cache
 
 import rfc8785
 
@@ -136,20 +138,19 @@ def encode(entry: Entry) -> bytes:
     kind = whole.get("type")
     if not isinstance(kind, str) or kind not in TYPES:
         raise InputError("ledger entry: unknown type", hint=f"one of {', '.join(sorted(TYPES))}")
-    allowed = {"v": "int", "type": "code", "time": "time", **TYPES[kind]}
-    wanted = {name.rstrip("?"): pattern for name, pattern in allowed.items()}
-    for name in sorted(wanted.keys() | whole.keys()):
-        if name not in wanted:
-            raise InputError(f"ledger entry {kind}: a field that it does not have", hint=f"fields: {sorted(wanted)}")
-        if name not in whole:
-            if f"{name}?" in allowed:
-                continue
-            raise InputError(f"ledger entry {kind}: field {name} is missing")
-        if not _fits(whole[name], wanted[name]):
-            raise InputError(f"ledger entry {kind}: field {name} is not a {wanted[name]}")  # never quotes the value
+    fields, needed = _plan(kind)
+    if not needed <= whole.keys() <= fields.keys():
+        if whole.keys() - fields.keys():
+            raise InputError(f"ledger entry {kind}: a field that it does not have", hint=f"fields: {sorted(fields)}")
+        raise InputError(f"ledger entry {kind}: field {min(needed - whole.keys())} is missing")
+    for name, value in whole.items():
+        pattern, fits = fields[name]
+        if not fits(value):
+            raise InputError(f"ledger entry {kind}: field {name} is not a {pattern}")  # never quotes the value
     if whole["v"] != 1:
         raise InputError(f"ledger entry {kind}: version is not 1")
-    written = rfc8785.dumps(dict(whole))
+    # ASCII keys, integers below 2**53 and ASCII strings without escapes: these are RFC 8785's very bytes.
+    written = json.dumps(whole, sort_keys=True, separators=(",", ":")).encode()
     if len(written) > _LONGEST:
         raise InputError(f"ledger entry {kind}: longer than {_LONGEST} bytes", hint="log its digest instead")
     return written
@@ -182,14 +183,27 @@ def commitment(secret: bytes, selectors: Sequence[tuple[str, str]]) -> str:
     return hmac.new(secret, b"subject" + pairs, hashlib.sha256).hexdigest()
 
 
-def _fits(value: object, pattern: str) -> bool:
+@cache
+def _plan(kind: str) -> tuple[dict[str, tuple[str, Callable[[object], bool]]], frozenset[str]]:
+    """Return for a type every field's pattern and test, and the names that may not be absent."""
+    allowed = {"v": "int", "type": "code", "time": "time", **TYPES[kind]}
+    fields = {name.removesuffix("?"): (pattern, _test(pattern)) for name, pattern in allowed.items()}
+    return fields, frozenset(name for name in allowed if not name.endswith("?"))
+
+
+def _test(pattern: str) -> Callable[[object], bool]:
     if pattern == "int":
-        return type(value) is int and 0 <= value <= _MOST
-    if not isinstance(value, str) or re.fullmatch(_PATTERNS[pattern], value, re.ASCII) is None:
-        return False
+        return lambda value: type(value) is int and 0 <= value <= _MOST
+    matches = re.compile(_PATTERNS[pattern], re.ASCII).fullmatch
     if pattern == "time":
-        try:
-            datetime.strptime(value, "%Y-%m-%dT%H:%M%z")
-        except ValueError:
-            return False
+        return lambda value: isinstance(value, str) and matches(value) is not None and _is_minute(value)
+    return lambda value: isinstance(value, str) and matches(value) is not None
+
+
+@lru_cache(maxsize=4096)
+def _is_minute(value: str) -> bool:
+    try:
+        datetime.strptime(value, "%Y-%m-%dT%H:%M%z")
+    except ValueError:
+        return False
     return True

@@ -14,6 +14,12 @@ Opening after a crash deletes what reaches past the head (unsigned, nobody saw i
 newer than `checkpoint`. An entry exists when a signed checkpoint covers it. Within a flush the order is shuffled;
 between flushes the order intent -> act -> outcome holds. The lock is held per flush, so that several processes
 may take turns; a second writer at the same moment gets WriterBusy, not a wait.
+
+* `witnessed` adds what outsiders cosigned to `checkpoint`; `stamp` gets a time token over its very bytes and freezes
+  both as `checkpoints/<size>` and `<size>.tsr`: a later cosignature goes to a later checkpoint.
+* `rotate` logs `key.rotated` in a checkpoint that the old and the new log key sign both; its receipt stays in
+  `rotations/`, so that whoever trusts one of the two comes to trust the other.
+* A shard that is full or closed is never continued: a new origin starts with `ledger.continued`, which names it.
 """
 
 from __future__ import annotations
@@ -28,12 +34,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from fangxin.data.errors import InputError, LedgerForked, NotAllowed, Unavailable, WriterBusy
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from fangxin.data.errors import DoesNotHold, InputError, LedgerForked, NotAllowed, Unavailable, WriterBusy
 from fangxin.reports.ledger import checkpoint as notes
 from fangxin.reports.ledger import merkle, tiles
 from fangxin.reports.ledger.checkpoint import Checkpoint
 from fangxin.reports.ledger.entries import Entry, encode
-from fangxin.reports.ledger.keys import SigningKeys
+from fangxin.reports.ledger.keys import LOG_VKEY, SigningKeys
 
 _TAG = re.compile(rb'"tag":"([0-9a-f]{32})"')
 _UNFINISHED = "unfinished"  # lies in the folder while a flush runs: whoever finds it repairs first
@@ -56,7 +64,15 @@ class Ledger:
         self._tree = tiles.Tree(folder, 0)
 
     @classmethod
-    def create(cls, folder: Path, *, origin: str, head: Path, keys: SigningKeys, at: Hook | None = None) -> Ledger:
+    def create(
+        cls,
+        folder: Path,
+        *,
+        origin: str,
+        head: Path,
+        keys: SigningKeys,
+        at: Hook | None = None,
+    ) -> Ledger:
         """Start an empty ledger with a signed checkpoint of size 0; NotAllowed where one exists already."""
         if origin != keys.origin:
             raise InputError("the ledger's origin is not the name of its log key", hint="one origin = one log key")
@@ -113,9 +129,98 @@ class Ledger:
             else:
                 self._compare()
             first = self.size
-            self._flush([lines[i] for i in order])
+            self._flush([lines[i] for i in order], self._keys.log)
         where = {given: first + place for place, given in enumerate(order)}
         return [where[i] for i in range(len(lines))]
+
+    def continues(self, old: Checkpoint, minute: str) -> None:
+        """Say in the first entry which shard this one goes on from, and how that one ended; NotAllowed later."""
+        if self.size or old.origin == self.origin:
+            raise NotAllowed("a shard says what it goes on from in its first entry", hint="start a new origin")
+        root = old.root.hex()
+        self.append(
+            [{"type": "ledger.continued", "time": minute, "origin": old.origin, "size": old.size, "root": root}]
+        )
+
+    def rotate(self, minute: str) -> int:
+        """Put a new log key in the place of the present one; returns the index of `key.rotated`.
+
+        Safe to repeat after a crash: a rotation that no head covers starts again with the same next key, and one that
+        a head covers is finished when the ledger is opened.
+        """
+        with self._locked():
+            self._recover()
+            keys = self._keys = self._keys.with_next()
+            _present, following, *_former = keys.vkeys
+            line = encode({"type": "key.rotated", "time": minute, "old": str(keys.vkey), "new": str(following)})
+            self._flush([line], keys.log, *([keys.next] if keys.next else []))
+        return self.size - 1
+
+    def witnessed(self, lines: bytes) -> int:
+        """Add witnesses' signature lines to the published checkpoint; returns how many known witnesses signed it now.
+
+        Raises DoesNotHold for a line that is false or of nobody in `witness.vkeys`, NotAllowed once it is stamped.
+        """
+        with self._locked():
+            self._recover()
+            if self.stamped:
+                raise NotAllowed(
+                    f"ledger: the checkpoint of {self.size} entries has its time token already",
+                    hint="a late cosignature goes to the next checkpoint",
+                )
+            note = notes.with_lines(self._note, lines)
+            by = notes.cosignatures(note, self._keys.witnesses)
+            expected = [line for line in lines.split(b"\n") if line]
+            if not all(any(notes.signed_by(self._body() + line + b"\n", one) for one in by) for line in expected):
+                raise DoesNotHold("ledger: a line that is of no known witness", hint="keys/witness.vkeys has them")
+            self._publish(note)
+            return len(by)
+
+    def stamp(self, stamp: Callable[[bytes], bytes]) -> None:
+        """Get a time token over the published checkpoint and freeze the two together; what `stamp` raises travels."""
+        size, note = self.size, self._note
+        token = stamp(note)  # without the lock: a network may be slow
+        with self._locked():
+            self._recover()
+            if (self.size, self._note) != (size, note):
+                raise WriterBusy("ledger: it grew while the time token was fetched", hint="stamp the new checkpoint")
+            frozen = self.folder / "checkpoints"
+            frozen.mkdir(exist_ok=True)
+            tiles.sync_folder(self.folder)
+            self._at("token")
+            tiles.replace_file(frozen / f"{size}.tsr", token)
+            tiles.replace_file(frozen / str(size), note)
+
+    @property
+    def stamped(self) -> bool:
+        """Whether the published checkpoint has its time token and is frozen."""
+        return (self.folder / "checkpoints" / str(self.size)).exists()
+
+    def check(self) -> None:
+        """Read every bundle and tile again, and compare each with what lies below it; LedgerForked where one differs.
+
+        Memory: one bundle, and 64 tiles.
+        """
+        tree, size = self._tree, self.size
+        for index in range(-(-size // tiles.WIDTH)):
+            leaves = b"".join(merkle.leaf_hash(one) for one in tree.bundle(index))
+            self._same(tiles.tile_path(0, index, len(leaves) // 32), tree.tile(0, index), leaves)
+        level = 1
+        while count := size >> (8 * level):
+            for index in range(-(-count // tiles.WIDTH)):
+                width = min(tiles.WIDTH, count - index * tiles.WIDTH)
+                below = b"".join(_fold(tree.tile(level - 1, index * tiles.WIDTH + one)) for one in range(width))
+                self._same(tiles.tile_path(level, index, width), tree.tile(level, index), below)
+            level += 1
+        if merkle.root(size, tree.subtree) != self._signed.root:
+            raise LedgerForked("ledger: the tiles do not have the root that was signed", hint=_CLOSED)
+
+    @staticmethod
+    def _same(name: str, found: bytes, expected: bytes) -> None:
+        if found != expected:
+            raise LedgerForked(
+                f"{name}: not the hashes of what lies below it", hint="bring it back from an auditor's package"
+            )
 
     def entries(self, start: int = 0) -> Iterator[tuple[int, dict[str, int | str]]]:
         """Yield (index, entry) from `start` on, as far as the last signed checkpoint."""
@@ -126,12 +231,16 @@ class Ledger:
         """Return for each tag that the ledger knows the first entry carrying it; one pass over the entries."""
         wanted = {one.encode(): one for one in tags}
         found: dict[str, tuple[int, dict[str, int | str]]] = {}
-        for index, line in self._lines(0):
+        for bundle in range(-(-self.size // tiles.WIDTH)):
             if not wanted:
                 break
-            match = _TAG.search(line)
-            if match and match[1] in wanted:
-                found[wanted.pop(match[1])] = (index, json.loads(line))
+            raw = self._tree.raw_bundle(bundle)
+            if wanted.keys().isdisjoint(_TAG.findall(raw)):
+                continue  # most bundles: none of their entries is taken apart
+            for place, line in enumerate(self._tree.bundle(bundle)):
+                match = _TAG.search(line)
+                if match and match[1] in wanted:
+                    found[wanted.pop(match[1])] = (bundle * tiles.WIDTH + place, json.loads(line))
         return found
 
     def receipt(self, index: int) -> bytes:
@@ -147,11 +256,16 @@ class Ledger:
         return merkle.consistency(old, self.size, self._tree.subtree)
 
     def files(self) -> Iterator[tuple[str, Callable[[], bytes]]]:
-        """Yield (path, reader) of the checkpoint, older frozen ones, and every tile of the signed tree."""
+        """Yield (path, reader) of the checkpoint, older frozen ones with their tokens, rotations, and every tile."""
         note, tree = self._note, self._tree
         yield "checkpoint", lambda: note
-        for frozen in sorted((self.folder / "checkpoints").glob("*")):
-            yield f"checkpoints/{frozen.name}", frozen.read_bytes
+        for frozen in sorted((self.folder / "checkpoints").glob("[0-9]*")):
+            if frozen.name == str(self.size):
+                yield "checkpoint.tsr", frozen.with_suffix(".tsr").read_bytes
+            elif int(frozen.stem) < self.size and frozen.with_suffix("").exists():
+                yield f"checkpoints/{frozen.name}", frozen.read_bytes
+        for receipt in sorted((self.folder / "rotations").glob("*.tlog-proof")):
+            yield f"rotations/{receipt.name}", receipt.read_bytes
         for level, index, width in tiles.tiles_of(self.size):
             if level == "entries":
                 yield tiles.tile_path(level, index, width), partial(_bundle_bytes, tree, index)
@@ -160,7 +274,7 @@ class Ledger:
 
     # ------------------------------------------------------------ the flush
 
-    def _flush(self, lines: Sequence[bytes]) -> None:
+    def _flush(self, lines: Sequence[bytes], *keys: Ed25519PrivateKey) -> None:
         (self.folder / _UNFINISHED).touch()
         old, size = self._signed, self.size + len(lines)
         # (2) tiles
@@ -172,7 +286,7 @@ class Ledger:
         root = merkle.root(size, tree.subtree)
         proof = merkle.consistency(old.size, size, tree.subtree)
         merkle.check_consistency(old.size, size, old.root, root, proof)
-        note = notes.sign(Checkpoint(self.origin, size, root), self._keys.log)
+        note = notes.sign(Checkpoint(self.origin, size, root), *keys)
         self._at("signed")
         # (4) second place
         tiles.replace_file(self._head, note)
@@ -180,6 +294,7 @@ class Ledger:
         # (5) publish, then tidy
         self._publish(note)
         self._at("published")
+        self._finish_rotation()
         for level in range(8):
             count = old.size >> (8 * level)
             if count % tiles.WIDTH and (size >> (8 * level)) // tiles.WIDTH > count // tiles.WIDTH:
@@ -214,6 +329,24 @@ class Ledger:
             if line != lines[place] or tree.subtree(0, self.size + place) != expected:
                 raise LedgerForked("ledger: an entry read back is not the one written", hint="check the medium")
 
+    def _finish_rotation(self) -> None:
+        """Where the next key signed the head too: keep the receipt of `key.rotated`, and let that key take over."""
+        keys = self._keys
+        if keys.next is None or not notes.signed_by(self._note, keys.vkeys[1]):
+            return
+        index = self.size - 1
+        folder = self.folder / "rotations"
+        folder.mkdir(exist_ok=True)
+        tiles.sync_folder(self.folder)
+        tiles.replace_file(folder / f"{index}.tlog-proof", self.receipt(index))
+        self._at("receipt")
+        self._keys = keys.promoted()
+        self._at("promoted")
+
+    def _body(self) -> bytes:
+        """The signed text of the present checkpoint, with its blank line."""
+        return self._signed.body() + b"\n"
+
     def _publish(self, note: bytes) -> None:
         tiles.replace_file(self.folder / "checkpoint", note)
         self._adopt(note)
@@ -239,7 +372,9 @@ class Ledger:
             raise LedgerForked("ledger: the head, the last checkpoint's second place, is lost", hint=_CLOSED) from None
         except OSError as error:
             raise Unavailable(f"ledger: the head cannot be read ({error.strerror})", hint=_AWAY) from None
-        signed = notes.parse(note, self._keys.vkey)
+        if str(self._keys.vkey) not in (self._keys.folder / LOG_VKEY).read_text("ascii"):
+            self._keys = SigningKeys.load(self._keys.folder)  # another process rotated the key
+        signed = notes.parse(note, *self._keys.vkeys)
         if signed.size < self.size:
             raise LedgerForked(f"ledger: the head went back from {self.size} to {signed.size} entries", hint=_CLOSED)
         tree = tiles.Tree(self.folder, signed.size)
@@ -258,15 +393,19 @@ class Ledger:
         except FileNotFoundError:
             published = b""
         if published != self._note:
-            if published:
-                self._extends(notes.parse(published, self._keys.vkey))
-            self._at("republish")
+            older = notes.parse(published, *self._keys.vkeys) if published else None
+            if older == self._signed:  # the same, with what witnesses added
+                self._note = published
+            elif older is not None:
+                self._extends(older)
         for left in self.folder.glob(".*.new"):
             left.unlink()
         if (self.folder / "tile").is_dir():
             tiles.sweep(self.folder, self.size)
         if published != self._note:
+            self._at("republish")
             self._publish(self._note)
+        self._finish_rotation()
         (self.folder / _UNFINISHED).unlink(missing_ok=True)
 
     def _extends(self, older: Checkpoint) -> None:
@@ -280,7 +419,7 @@ class Ledger:
             raise LedgerForked("ledger: `checkpoint` and head are of two histories", hint=_CLOSED)
 
     def _adopt(self, note: bytes) -> None:
-        self._signed, self._note = notes.parse(note, self._keys.vkey), note
+        self._signed, self._note = notes.parse(note, *self._keys.vkeys), note
         self._tree = tiles.Tree(self.folder, self._signed.size)
 
     @contextlib.contextmanager

@@ -64,12 +64,15 @@ def split_bundle(bundle: bytes, count: int) -> list[bytes]:
     return found
 
 
-class Tree:
-    """A tree of `size` entries read from tiles on disk; small caches, nothing held that grows with the tree."""
+Source = Callable[[str], bytes]  # reads a file of a ledger by its name; FileNotFoundError where it is not there
 
-    def __init__(self, folder: Path, size: int) -> None:
+
+class Tree:
+    """A tree of `size` entries read from tiles, on disk or elsewhere; its caches do not grow with it."""
+
+    def __init__(self, place: Path | Source, size: int) -> None:
         self.size = size
-        self._folder = folder
+        self._source: Source = (lambda name: (place / name).read_bytes()) if isinstance(place, Path) else place
         self._tile = lru_cache(maxsize=64)(self._read_tile)
         self._folded = lru_cache(maxsize=64)(self._fold)
 
@@ -84,6 +87,10 @@ class Tree:
         """Return the entries of bundle `index`."""
         width = min(WIDTH, self.size - index * WIDTH)
         return split_bundle(self._read("entries", index, width), width)
+
+    def raw_bundle(self, index: int) -> bytes:
+        """Return the bytes of bundle `index`."""
+        return self._read("entries", index, min(WIDTH, self.size - index * WIDTH))
 
     def tile(self, level: int, index: int) -> bytes:
         """Return the hashes of a tile of this tree, joined."""
@@ -114,7 +121,7 @@ class Tree:
         """Read a tile; while a partial one is wanted, the full one of a grown tree serves as well."""
         for wide in (width, WIDTH) if width < WIDTH else (WIDTH,):
             with contextlib.suppress(FileNotFoundError):
-                found = (self._folder / tile_path(level, index, wide)).read_bytes()
+                found = self._source(tile_path(level, index, wide))
                 if wide == width:
                     return found
                 if level == "entries":
