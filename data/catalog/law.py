@@ -32,7 +32,7 @@ from fangxin.data.vocabulary import Retention, Until
 _RULE_KEYS = ("id", "in_force", "applies_when", "class", "keep", "outcome", "text", "source", "confidence")
 _RULE_EXTRAS = ("status", "needs_counsel")
 _DEADLINE_KEYS = ("id", "start", "within", "unit", "calendar")
-_DEADLINE_EXTRAS = ("status", "source", "confidence", "text")
+_DEADLINE_EXTRAS = ("status", "source", "confidence", "text", "extended")
 _CONFIDENCE = ("verbatim", "secondary", "unconfirmed")
 _STATUS = ("final", "draft")
 _UNITS = ("hour", "day", "working_day", "month", "year")
@@ -88,16 +88,17 @@ class Rule:
 
 @dataclass(frozen=True)
 class Deadline:
-    """Within how many units of a calendar something has to happen after an event."""
+    """Within how many units of a calendar something has to happen after an event; `deadlines.py` counts."""
 
     id: str
     start: str
     within: int
     unit: str
-    calendar: str
+    calendar: str  # whose days off count, and whose way of counting
     draft: bool
     source: str
     confidence: str
+    extended: int | None = None  # all of it, where a notice with reasons inside the first period lengthens it
 
 
 @dataclass(frozen=True)
@@ -338,6 +339,9 @@ class _Reader:
             draft=self._word(keys, "status", _STATUS) == "draft",
             source=self._text(keys, "source"),
             confidence=self._word(keys, "confidence", _CONFIDENCE) or "unconfirmed",
+            extended=page.integer(keys["extended"], "extended", least=(within or 0) + 1)
+            if "extended" in keys
+            else None,
         )
         return deadline if len(page.problems) == before else None
 
