@@ -1,6 +1,7 @@
 """The auditor's verifier: checks a package of evidence without trusting, asking or importing its maker.
 
-    python verify.py PACKAGE [--trust DIR] [--since OLD_CHECKPOINT] [--secret FILE] [--json]
+    python verify.py PACKAGE [--trust VKEY|DIR] [--since OLD_CHECKPOINT] [--quorum N] [--challenge FILE]
+                             [--secret FILE] [--json]
 
 PACKAGE is the zip or the same files as a plain folder. One file, standard library and `cryptography`, no network,
 public keys only. It prints every check with its result and the reason. Exit codes:
@@ -10,16 +11,22 @@ public keys only. It prints every check with its result and the reason. Exit cod
     2  nothing is false, but something could not be checked
     3  wrong usage
 
-* Trust comes from outside: DIR holds `log.vkey` and `evidence.pub.pem` as you got them from somebody you trust.
-  Without it the package's own keys are used and the answer is at best 2: whoever signs a whole package again
-  with other keys must never earn 0.
+* Trust comes from outside: DIR holds `log.vkey` and `evidence.pub.pem` as you got them from somebody you trust, and
+  where you have them `witness.vkeys`, `tsa-ca.pem` and `certificate-ca.pem`. VKEY is the log's key alone, as text or
+  a file: the other keys of the operator are then those whose digests the ledger holds. Without trust the package's
+  own keys are used and the answer is at best 2: whoever signs a whole package again with other keys never earns 0.
+* Witnesses and time stamping authorities count only when their keys come from outside.
 * Members are read by name and never extracted; a zip must be, byte for byte, the one that our writer makes.
 * Every parser refuses what the format's writer would not have written; whatever it refuses has its own message.
 * --secret FILE: the receipt secret (64 hex digits, or base32) on the first line, then one `kind=value` line for
   each identity the request was opened with. It shows which entries are the holder's, and leaves the file alone.
 
-Formats: C2SP signed-note, tlog-checkpoint, tlog-tiles, tlog-proof@v1; RFC 6962 (hashes), RFC 9162 (proofs),
-RFC 8785 (canonical JSON), in-toto Statement v1 in DSSE v1.
+Read it from the top: the steps stand in `_Case.checks`, in the order in which they build on each other; below them
+come the formats, from entries and notes down to DER, PDF and zip.
+
+Formats: C2SP signed-note, tlog-checkpoint, tlog-cosignature, tlog-tiles, tlog-proof@v1; RFC 6962 (hashes), RFC 9162
+(proofs), RFC 8785 (canonical JSON), in-toto Statement v1 in DSSE v1; RFC 3161 (time), RFC 5652 and RFC 5035 (CMS),
+ISO 32000 with ETSI EN 319 142 (signed PDF).
 """
 
 from __future__ import annotations
@@ -38,12 +45,14 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any  # Any: parsed JSON, before it is checked
 
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 HOLDS, FALSE, MISSING, NOT_APPLICABLE = "HOLDS", "FALSE", "MISSING", "NOT APPLICABLE"
@@ -53,6 +62,8 @@ _EMPTY = hashlib.sha256(b"").digest()
 _ANSWERS = "residue.answered:"  # before the tag of a `residue.found`, in the code of an exception
 _MANIFEST, _SIGNED = "MANIFEST.sha256", "MANIFEST.dsse.json"
 _MOST_FILES, _MOST_BYTES, _MOST_MEMBER = 65_535, 2**32 - 1, 2**28
+_VKEY_FILE, _EVIDENCE_FILE, _WITNESSES = "log.vkey", "evidence.pub.pem", "witness.vkeys"
+_TSA_CA, _CERTIFICATE_CA = "tsa-ca.pem", "certificate-ca.pem"
 
 
 @dataclass(frozen=True)
@@ -84,13 +95,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the checks named by the command line, print the table, and return the exit code."""
     parser = _Parser(prog="verify.py", description="Check a package of erasure evidence.")
     parser.add_argument("path", metavar="PACKAGE", help="the zip, or the same files as a folder")
-    parser.add_argument("--trust", metavar="DIR", help="folder with log.vkey and evidence.pub.pem from outside")
+    parser.add_argument("--trust", metavar="VKEY|DIR", help="the log's key, or a folder of keys, from outside")
     parser.add_argument("--since", metavar="CHECKPOINT", help="an older checkpoint that this ledger must extend")
+    parser.add_argument("--quorum", metavar="N", type=int, help="ask for the cosignatures of so many witnesses")
+    parser.add_argument("--challenge", metavar="FILE", help="the challenge that this package has to answer")
     parser.add_argument("--secret", metavar="FILE", help="receipt secret: show which entries are mine")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
     try:
         given = parser.parse_args(argv)
-        checks = verify(given.path, trust=given.trust, since=given.since, secret=given.secret)
+        checks = verify(
+            given.path,
+            trust=given.trust,
+            since=given.since,
+            quorum=given.quorum,
+            challenge=given.challenge,
+            secret=given.secret,
+        )
     except Usage as error:
         print(f"verify: {error}", file=sys.stderr)
         return 3
@@ -107,20 +127,22 @@ def verify(
     *,
     trust: str | Path | None = None,
     since: str | Path | None = None,
+    quorum: int | None = None,
+    challenge: str | Path | None = None,
     secret: str | Path | None = None,
 ) -> list[Check]:
     """Run every check over a package and return one row for each; Usage if the arguments make no sense."""
     package = Path(path)
     if not (stat.S_ISREG(_mode(package, "PACKAGE")) or stat.S_ISDIR(_mode(package, "PACKAGE"))):
         raise Usage(f"PACKAGE: {_brief(package)}: neither a plain file nor a folder")
-    if trust is not None and not stat.S_ISDIR(_mode(trust, "--trust")):
-        raise Usage(f"--trust: {_brief(trust)}: not a folder; it names one with log.vkey and evidence.pub.pem")
-    if trust is not None and Path(trust).resolve() == package.resolve():
-        raise Usage("--trust is the package itself: its keys must come from somewhere else")
+    if quorum is not None and not 0 <= quorum <= 16:
+        raise Usage("--quorum: a note has up to 16 signatures; expected 0 to 16")
     case = _Case(
         package,
-        trust=None if trust is None else Path(trust),
+        trust=None if trust is None else _brought(trust, package),
         since=None if since is None else _given(since, "--since"),
+        quorum=quorum or 0,
+        challenge=None if challenge is None else _given(challenge, "--challenge"),
         secret=None if secret is None else _secret_file(_given(secret, "--secret")),
     )
     return [_run(name, check) for name, check in case.checks()]
@@ -169,6 +191,27 @@ def _given(path: str | Path, option: str) -> bytes:
         raise Usage(f"{option}: {_brief(path)}: {_why(error)}") from None
 
 
+def _brought(trust: str | Path, package: Path) -> dict[str, bytes]:
+    """Return the files of the trusted folder, or the one trusted key as the file it would be; Usage for others."""
+    if re.fullmatch(rf"{_ORIGIN}\+[0-9a-f]{{8}}\+[A-Za-z0-9+/=]+", str(trust), re.ASCII):
+        return {_VKEY_FILE: f"{trust}\n".encode()}
+    kind = _mode(trust, "--trust")
+    if stat.S_ISREG(kind):
+        return {_VKEY_FILE: _given(trust, "--trust")}
+    if not stat.S_ISDIR(kind):
+        raise Usage(f"--trust: {_brief(trust)}: neither a key, a file with one, nor a folder with {_VKEY_FILE}")
+    if Path(trust).resolve() == package.resolve():
+        raise Usage("--trust is the package itself: its keys must come from somewhere else")
+    found = {}
+    officers = sorted(f"officers/{one.name}" for one in Path(trust).glob("officers/*.pub"))
+    for name in (_VKEY_FILE, _EVIDENCE_FILE, _WITNESSES, _TSA_CA, _CERTIFICATE_CA, *officers):
+        if os.path.lexists(Path(trust) / name):
+            found[name] = _given(Path(trust) / name, f"--trust {name}")
+    if not {_VKEY_FILE, _EVIDENCE_FILE} <= found.keys():
+        raise Usage(f"--trust: {_brief(trust)}: expected {_VKEY_FILE} and {_EVIDENCE_FILE} in that folder")
+    return found
+
+
 def _mode(path: str | Path, option: str) -> int:
     """Return the type and mode of what a path leads to; Usage if it leads nowhere."""
     try:
@@ -209,10 +252,20 @@ def _brief(path: str | Path) -> str:
 class _Case:
     """A package under examination: what one check establishes, the later ones build on."""
 
-    def __init__(self, path: Path, *, trust: Path | None, since: bytes | None, secret: Secret | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        trust: dict[str, bytes] | None,
+        since: bytes | None,
+        quorum: int,
+        challenge: bytes | None,
+        secret: Secret | None,
+    ) -> None:
         self._path, self._trust, self._since, self._secret = path, trust, since, secret
+        self._quorum, self._challenge = quorum, challenge
         self._files: dict[str, bytes | Path] | None = None  # a Path is read when asked for
-        self._vkey: VKey | None = None
+        self._vkeys: list[VKey] = []  # the log's keys: the trusted one, and those it was rotated to and from
         self._evidence: Ed25519PublicKey | None = None
         self._head: Checkpoint | None = None
         self._tree: Tree | None = None
@@ -221,26 +274,37 @@ class _Case:
         self._laws: dict[str, str] = {}  # the law digests that certificates name, and which certificate does
 
     def checks(self) -> list[tuple[str, Callable[[], str]]]:
-        """Return the checks in the order in which they build on each other."""
+        """Return the steps in the order in which they build on each other."""
         return [
+            # (1) the package as files: nothing hidden, nothing extra, every hash equal
             ("container", self.container),
             ("manifest", self.manifest),
             ("coverage", self.coverage),
+            # (2) whose keys, and what they signed
             ("trust", self.trust),
             ("signed", self.signed),
             ("policy", self.policy),
             ("checkpoint", self.checkpoint),
             ("witnesses", self.witnesses),
-            ("time", self.time),
+            # (3) the tree below the signed head
             ("tree", self.tree),
             ("history", self.history),
             ("receipts", self.receipts),
+            # (4) what the entries say, in what order, and when
             ("entries", self.entries),
+            ("keys", self.keys),
+            ("time", self.time),
             ("order", self.order),
+            # (5) the documents that entries hold the digests of
             ("statements", self.statements),
             ("certificates", self.certificates),
+            ("papers", self.papers),
+            ("reports", self.reports),
             ("law", self.law),
+            ("calendar", self.calendar),
             ("code", self.code),
+            # (6) what the auditor or the person concerned asks for
+            ("challenge", self.challenge),
             ("mine", self.mine),
         ]
 
@@ -283,10 +347,12 @@ class _Case:
     def coverage(self) -> str:
         """Every file is of a kind that this program knows."""
         known = re.compile(
-            r"README\.(zh|en)\.md|verify\.(py|sh)|log\.vkey|evidence\.pub\.pem|policy\.json|checkpoint|"
-            r"checkpoints/(0|[1-9][0-9]*)|tile/(entries|[0-9]{1,2})/[x0-9./p]+|dsse/[0-9a-f]{64}\.json|"
-            r"proofs/[^/]+\.tlog-proof|certificates/[^/]+\.(json|html|pdf)|officers/[A-Za-z_][A-Za-z0-9_]*\.pub|"
-            r"law/[^/]+|schemas/[^/]+\.json|"
+            r"(README|CONTROLS)\.(zh|en)\.md|controls\.json|verify\.(py|sh|html)|log\.vkey|evidence\.pub\.pem|"
+            r"witness\.vkeys|(tsa|certificate)-ca\.pem|policy\.json|challenge\.json|checkpoint(\.tsr)?|"
+            r"checkpoints/(0|[1-9][0-9]*)(\.tsr)?|rotations/(0|[1-9][0-9]*)\.tlog-proof|"
+            r"tile/(entries|[0-9]{1,2})/[x0-9./p]+|dsse/[0-9a-f]{64}\.json|proofs/[^/]+\.tlog-proof|"
+            r"certificates/[^/]+\.(json|html|pdf)|reports/[^/]+\.(json|html|pdf|parquet)|law/[^/]+|"
+            r"calendars/[^/]+|schemas/[^/]+\.json|"
             rf"code-digests\.txt|{re.escape(_MANIFEST)}|{re.escape(_SIGNED)}"
         )
         for name in self._names():
@@ -297,28 +363,67 @@ class _Case:
     # -------------------------------------------------------- keys and the signed head
 
     def trust(self) -> str:
-        """The keys are those that the auditor brought, not merely those in the package."""
-        if self._trust is None:
-            own_vkey, own_pem = self._read("log.vkey"), self._read("evidence.pub.pem")
-            self._vkey, self._evidence = _vkey_file(own_vkey, "log.vkey"), _pem_key(own_pem, "evidence.pub.pem")
+        """The keys are those that the auditor brought, or that these lead to; not merely those in the package."""
+        brought = self._trust or {}
+        first, second = (brought[one] if one in brought else self._read(one) for one in (_VKEY_FILE, _EVIDENCE_FILE))
+        where = "--trust " if brought else ""
+        self._vkeys, self._evidence = [_vkey_file(first, f"{where}{_VKEY_FILE}")], _pem_key(second, _EVIDENCE_FILE)
+        own = {name: self._read(name) for name in (_VKEY_FILE, _EVIDENCE_FILE)}
+        self._follow_rotations()
+        if _vkey_file(own[_VKEY_FILE], _VKEY_FILE) not in self._vkeys:
+            raise Wrong(f"{_VKEY_FILE}: the package's key is not the trusted one, and no rotation leads to it")
+        for name, content in brought.items():
+            if name not in (_VKEY_FILE, _WITNESSES) and name in self._names() and self._read(name) != content:
+                raise Wrong(f"{name}: the package's key is not the trusted one")
+        if not brought:
             raise Missing(
                 f"no --trust; the package's own keys were used, compare with the ones you got elsewhere: log key "
-                f"{own_vkey.decode().strip()} · evidence key SHA-256 {hashlib.sha256(own_pem).hexdigest()}"
+                f"{own[_VKEY_FILE].decode().strip()} · evidence key SHA-256 "
+                f"{hashlib.sha256(own[_EVIDENCE_FILE]).hexdigest()}"
             )
-        brought: dict[str, bytes] = {}
-        for name in ("log.vkey", "evidence.pub.pem"):
-            try:
-                brought[name] = _plain(self._trust / name, 65_536)
-            except FileNotFoundError:
-                raise Missing(f"--trust: {name} is not in that folder") from None
-            except (OSError, ValueError) as error:
-                raise Missing(f"--trust: {name}: {_why(error)}") from None
-        self._vkey = _vkey_file(brought["log.vkey"], "--trust log.vkey")
-        self._evidence = _pem_key(brought["evidence.pub.pem"], "--trust evidence.pub.pem")
-        for name, key in brought.items():
-            if self._read(name) != key:
-                raise Wrong(f"{name}: the package's key is not the trusted one")
-        return f"the keys are the trusted ones; origin {self._vkey.name}"
+        rotated = f", rotated {len(self._vkeys) - 1} time(s)" if len(self._vkeys) > 1 else ""
+        return f"the keys are the trusted ones; origin {self._vkeys[0].name}{rotated}"
+
+    def _follow_rotations(self) -> None:
+        """Add the keys that a checkpoint, signed by a known key and the other one, says the log key was rotated to.
+
+        Each `rotations/<index>.tlog-proof` proves the entry `key.rotated` at that index, under a checkpoint with both
+        signatures: who trusts one of the two keys learns the other, whichever came first.
+        """
+        waiting = sorted(name for name in self._names() if name.startswith("rotations/"))
+        while waiting:
+            learned = 0
+            for name in list(waiting):
+                index, proof, note = parse_proof(self._read(name), name)
+                line = self._line(index)
+                entry = strict_json(line, name)
+                if not isinstance(entry, dict) or entry.get("type") != "key.rotated":
+                    raise Wrong(f"{name}: entry {index} is not a key.rotated")
+                _entry(entry, index)
+                pair = [parse_vkey(entry[which], name) for which in ("old", "new")]
+                if not any(one in self._vkeys for one in pair):
+                    continue
+                at, _same = (parse_checkpoint(note, [one], name) for one in pair)  # both have signed it
+                leaf = hashlib.sha256(b"\x00" + line).digest()
+                check_inclusion(leaf, index, at.size, proof, at.root, name)
+                if name != f"rotations/{index}.tlog-proof":
+                    raise Wrong(f"{name}: holds the receipt of entry {index}")
+                self._vkeys += [one for one in pair if one not in self._vkeys]
+                waiting.remove(name)
+                learned += 1
+            if not learned:
+                raise Wrong(f"{waiting[0]}: a rotation between keys that none of the trusted ones leads to")
+
+    def _line(self, index: int) -> bytes:
+        """Return the bytes of an entry from its bundle, before the tree is known; whoever asks proves them."""
+        full = _tile_name("entries", index // 256, 256)
+        for name in self._names():
+            if name == full or name.startswith(f"{full}.p/"):
+                count = 256 if name == full else _decimal(name.rpartition("/")[2].encode(), name)
+                lines = _bundle(self._read(name), count, name)
+                if index % 256 < len(lines):
+                    return lines[index % 256]
+        raise Missing(f"entry {index}: not in the package")
 
     def signed(self) -> str:
         """The evidence key signed this very manifest, hence every file in it and the absence of any other."""
@@ -331,7 +436,7 @@ class _Case:
         signatures = strict_json(raw, _SIGNED)["signatures"]
         if [one["keyid"] for one in signatures] != [hashlib.sha256(key.public_bytes_raw()).hexdigest()]:
             raise Wrong(f"{_SIGNED}: expected one signature, under the ID of the evidence key")
-        if statement["predicateType"] != f"https://{self._log_key().name.partition('/')[0]}/package/v1":
+        if statement["predicateType"] != f"https://{self._origin().partition('/')[0]}/package/v1":
             raise Wrong(f"{_SIGNED}: a statement of another kind, or of another origin")
         digest = hashlib.sha256(manifest).hexdigest()
         if statement["subject"] != [{"name": _MANIFEST, "digest": {"sha256": digest}}]:
@@ -344,26 +449,32 @@ class _Case:
     def policy(self) -> str:
         """The policy is readable and speaks of the same origin."""
         policy = self._policy()
-        if policy.get("origin") != self._log_key().name:
+        if policy.get("origin") != self._origin():
             raise Wrong("policy.json: of another origin than the log key")
         return f"origin {policy['origin']}, quorum of witnesses {policy['quorum']}"
 
     def checkpoint(self) -> str:
         """The log key signed the head of the ledger."""
-        self._head = parse_checkpoint(self._read("checkpoint"), self._log_key())
+        self._head = parse_checkpoint(self._read("checkpoint"), self._log_keys())
         return f"{self._head.size} entries, signed by {self._head.origin}"
 
     def witnesses(self) -> str:
-        """A quorum of witnesses cosigned the head, where the policy asks for one."""
-        if self._policy()["quorum"] or "witness.vkeys" in self._names():
-            raise Missing("the policy names witnesses; this version does not check cosignatures")
-        raise Skip("the policy names no witness: the operator alone vouches that there is one history")
-
-    def time(self) -> str:
-        """A time token covers the head, where the package has one."""
-        if any(name.endswith(".tsr") for name in self._names()):
-            raise Missing("the package has a time token; this version does not check it")
-        raise Skip("no time token in the package: dates are the operator's word")
+        """As many witnesses as the policy, or the auditor, asks for cosigned the head; their keys came from outside."""
+        outside = (self._trust or {}).get(_WITNESSES)
+        if outside is None and _WITNESSES in self._names():
+            keys = _vkeys_file(self._read(_WITNESSES), _WITNESSES)
+        else:
+            keys = [] if outside is None else _vkeys_file(outside, f"--trust {_WITNESSES}")
+        needed = max(self._policy()["quorum"], self._quorum, 1 if outside else 0)
+        found = cosignatures(self._read("checkpoint"), keys, datetime.now(UTC).timestamp())
+        if not needed and not keys:
+            raise Skip("the policy names no witness: the operator alone vouches that there is one history")
+        if len(found) < needed:
+            raise Missing(f"{len(found)} of the {needed} witnesses asked for cosigned this head")
+        who = ", ".join(f"{one.name} ({_minute(when)})" for one, when in found.items()) or "nobody"
+        if outside is None and needed:
+            raise Missing(f"cosigned by {who}, but their keys are the package's own: bring {_WITNESSES} with --trust")
+        return f"cosigned by {who}; {needed} asked for"
 
     # -------------------------------------------------------- the tree
 
@@ -398,11 +509,11 @@ class _Case:
     def history(self) -> str:
         """The ledger extends every older checkpoint that is in the package or was brought."""
         tree, head = self._grown(), self._signed()
-        older = {name: self._read(name) for name in self._names() if name.startswith("checkpoints/")}
+        older = {name: self._read(name) for name in self._names() if re.fullmatch("checkpoints/[0-9]+", name)}
         if self._since is not None:
             older["--since"] = self._since
         for name, note in older.items():
-            old = parse_checkpoint(note, self._log_key(), name)
+            old = parse_checkpoint(note, self._log_keys(), name)
             if name.startswith("checkpoints/") and name != f"checkpoints/{old.size}":
                 raise Wrong(f"{name}: holds a checkpoint of size {old.size}")
             if old.size > head.size:
@@ -426,7 +537,7 @@ class _Case:
         """Check a receipt and return the index it is for."""
         tree, head = self._grown(), self._signed()
         index, proof, note = parse_proof(text, name)
-        at = parse_checkpoint(note, self._log_key(), name)
+        at = parse_checkpoint(note, self._log_keys(), name)
         if at.size > head.size or tree.root(at.size) != at.root:
             raise Wrong(f"{name}: its checkpoint is of another tree")
         if index >= at.size:
@@ -454,6 +565,52 @@ class _Case:
         if newer:
             raise Missing(f"entries of types this version does not know: {', '.join(sorted(newer))}")
         return f"{len(found)} entries, canonical, each with exactly its fields"
+
+    def keys(self) -> str:
+        """The operator's other keys are those whose digests the ledger holds, where they did not come from outside."""
+        known = [one for one in self._known() if one["type"] == "keys.loaded"]
+        brought = self._trust or {}
+        told = 0
+        for field, name in (("evidence", _EVIDENCE_FILE), ("certificates", _CERTIFICATE_CA)):
+            if name not in self._names():
+                continue
+            digest = hashlib.sha256(self._read(name)).hexdigest()
+            if any(one.get(field) == digest for one in known):
+                told += 1
+            elif any(field in one for one in known):
+                raise Wrong(f"{name}: its SHA-256 is in no keys.loaded of the ledger")
+            elif brought and name not in brought:
+                raise Missing(f"{name}: neither brought with --trust nor in the ledger (no keys.loaded)")
+        if not told:
+            raise Skip("the ledger does not name the operator's other keys; they were brought, or are the package's")
+        return f"the ledger holds the digests of {told} of the operator's other keys"
+
+    def time(self) -> str:
+        """Each token covers its checkpoint, is signed by an authority from outside, and no entry is dated after it."""
+        names = [name for name in self._names() if name.endswith(".tsr")]
+        promised = self._policy().get("time_stamps", "none") != "none"
+        if not names:
+            if promised:
+                raise Missing("the policy promises time tokens and the package has none: not time-stamped")
+            raise Skip("no time token in the package: dates are the operator's word")
+        outside = (self._trust or {}).get(_TSA_CA)
+        roots = _ca_file(self._read(_TSA_CA) if outside is None else outside, _TSA_CA)
+        newest = ""
+        for name in sorted(names):
+            note = self._read(name.removesuffix(".tsr"))
+            size = parse_checkpoint(note, self._log_keys(), name).size
+            when = time_token(self._read(name), note, roots, name)
+            for index, entry in enumerate(self._known()[:size]):
+                if entry["time"] > _minute(when.timestamp()):
+                    raise Wrong(f"{name}: from {_minute(when.timestamp())}, but entry {index} is dated {entry['time']}")
+            newest = max(newest, _minute(when.timestamp()))
+        if outside is None:
+            raise Missing(
+                f"{len(names)} token(s) hold, but by the package's own authority: bring {_TSA_CA} with --trust"
+            )
+        if "checkpoint.tsr" not in names:
+            raise Missing(f"the head has no time token; the newest covers an older checkpoint, {newest}")
+        return f"{len(names)} token(s); every entry existed by {newest}"
 
     def order(self) -> str:
         """Intent comes before act and outcome, plans before deeds, laws before use, zero hits before certificates."""
@@ -641,17 +798,15 @@ class _Case:
         if f"officers/{statement['predicate'].get('officer')}.pub" != name:
             raise Wrong(f"{record}: names another officer than the one whose key signed it")
         if self._trust is not None:
-            try:
-                brought = _plain(self._trust / name, 4_096)
-            except (OSError, ValueError) as error:
-                raise Missing(f"--trust: {name}: {_why(error)}") from None
-            if brought != raw:
+            if name not in self._trust:
+                raise Missing(f"--trust: {name} is not in it")
+            if self._trust[name] != raw:
                 raise Wrong(f"{name}: the package's key is not the trusted one")
 
     def _certified(self, certificate: dict[str, Any], name: str, issued: int) -> None:
         """Check what a certificate says about the ledger: origin, the validation it rests on, its proof, its plan."""
         evidence, known = certificate["evidence"], self._known()
-        if evidence["origin"] != self._log_key().name:
+        if evidence["origin"] != self._origin():
             raise Wrong(f"{name}: names another ledger")
         index = evidence["validated"]
         if not _count(index) or index >= len(known) or known[index]["type"] != "validated":
@@ -695,6 +850,38 @@ class _Case:
         ):
             raise Wrong(f"{name}: keys destroyed between roots of which the ledger knows nothing")
 
+    def papers(self) -> str:
+        """Every signed PDF is whole, signed under the operator's CA, and carries the JSON that it shows."""
+        names = sorted(name for name in self._names() if name.endswith(".pdf"))
+        if not names:
+            raise Skip("no PDF in the package")
+        outside = (self._trust or {}).get(_CERTIFICATE_CA)
+        roots = _ca_file(self._read(_CERTIFICATE_CA) if outside is None else outside, _CERTIFICATE_CA)
+        tsa = (self._trust or {}).get(_TSA_CA)
+        stamps = None if tsa is None else _ca_file(tsa, _TSA_CA)
+        count = 0
+        for name in names:
+            count += len(signed_pdf(self._read(name), roots, stamps, name))
+            text = self._read(f"{name.removesuffix('.pdf')}.json")
+            attached = attachments(self._read(name), name)
+            if attached != [text]:
+                raise Wrong(f"{name}: the JSON attached to it is not the one beside it")
+        return f"{len(names)} PDF(s) with {count} signature(s), none altered or added to since"
+
+    def reports(self) -> str:
+        """Every periodic report is the one that was logged and names its predecessor; no period is missing."""
+        names = sorted(name for name in self._names() if name.startswith("reports/"))
+        published = [one for one in self._known() if one["type"] == "report.published"]
+        _no_gap(published)
+        for name in names:
+            stem, _dot, kind = name.removeprefix("reports/").rpartition(".")
+            digest = hashlib.sha256(self._read(name)).hexdigest()
+            if not any(one["period"] == stem and one.get(kind) == digest for one in published):
+                raise Wrong(f"{name}: its SHA-256 is in no report.published of that period")
+        if not names and not published:
+            raise Skip("no periodic report")
+        return f"{len(published)} report(s) on record without a gap, {len(names)} file(s) of them here"
+
     def law(self) -> str:
         """Every law file is one that the ledger says was loaded, and those that certificates name are here."""
         loaded = {one["digest"] for one in self._known() if one["type"] == "law.loaded"}
@@ -714,6 +901,17 @@ class _Case:
             raise Skip("no law file in the package")
         return f"{len(names)} law file(s), each logged before use"
 
+    def calendar(self) -> str:
+        """Every calendar of working days is one that the ledger says was loaded."""
+        loaded = {one["digest"] for one in self._known() if one["type"] == "calendar.loaded"}
+        names = [name for name in self._names() if name.startswith("calendars/")]
+        for name in names:
+            if hashlib.sha256(self._read(name)).hexdigest() not in loaded:
+                raise Wrong(f"{name}: its SHA-256 is in no calendar.loaded")
+        if not names:
+            raise Skip("no calendar in the package")
+        return f"{len(names)} calendar(s), each logged"
+
     def code(self) -> str:
         """The list of code digests is the one that the ledger holds."""
         loaded = [(i, one) for i, one in enumerate(self._known()) if one["type"] == "code.loaded"]
@@ -723,6 +921,36 @@ class _Case:
         if not loaded:
             raise Missing("the ledger does not say which code ran (no code.loaded)")
         return f"{len(loaded)} version(s) of the code are on record"
+
+    def challenge(self) -> str:
+        """Every entry that the auditor's challenge draws is answered with its certificate and its receipt.
+
+        The draw: seed = SHA-256("fangxin/challenge/1" || 0x0A || checkpoint body || nonce); of the entries that end a
+        request in that period, those with the smallest SHA-256(seed || index as 8 bytes). The operator chose neither.
+        """
+        if self._challenge is None and "challenge.json" not in self._names():
+            raise Skip("no challenge: the operator chose what is in this package")
+        if self._challenge is not None and self._read("challenge.json") != self._challenge:
+            raise Wrong("challenge.json: the package answers another challenge than the one you brought")
+        asked = _challenge(self._read("challenge.json"))
+        at = parse_checkpoint(asked["checkpoint"].encode(), self._log_keys(), "challenge.json")
+        if at.size > self._signed().size or self._grown().root(at.size) != at.root:
+            raise Wrong("challenge.json: its checkpoint is of another tree")
+        known = self._known()
+        drawn = draw(asked, known[: at.size], at)
+        here = {hashlib.sha256(self._read(name)).hexdigest() for name in self._names() if "certificates/" in name}
+        lacking = [index for index in drawn if known[index].get("json", "") not in here]
+        if lacking:
+            raise Wrong(
+                f"{len(lacking)} of the {len(drawn)} entries drawn have no certificate here, first {lacking[0]}"
+            )
+        proved = {self._receipt(self._read(name), name) for name in self._names() if name.startswith("proofs/")}
+        for index in drawn:
+            if index not in proved:
+                raise Wrong(f"entry {index} was drawn, and its receipt is not here")
+        if self._challenge is None:
+            raise Missing(f"{len(drawn)} entries answered, but by the package's own challenge: bring --challenge")
+        return f"all {len(drawn)} entries that your challenge draws are answered"
 
     def mine(self) -> str:
         """With the receipt secret: these entries are the holder's."""
@@ -762,10 +990,13 @@ class _Case:
         except (OSError, ValueError) as error:
             raise Missing(f"{name}: {_why(error)}") from None
 
-    def _log_key(self) -> VKey:
-        if self._vkey is None:
+    def _log_keys(self) -> list[VKey]:
+        if not self._vkeys:
             raise Missing("there is no log key to check with")
-        return self._vkey
+        return self._vkeys
+
+    def _origin(self) -> str:
+        return self._log_keys()[0].name
 
     def _evidence_key(self) -> Ed25519PublicKey:
         if self._evidence is None:
@@ -803,6 +1034,7 @@ class _Case:
 # ---------------------------------------------------------------- certificates and entries
 
 
+_FORMATS = ("fangxin/certificate/1", "fangxin/certificate/2")
 _VERDICTS = ("ERASED", "NOT_PRESENT", "RETAINED", "FAILED", "OUT_OF_SCOPE")
 _CERTIFICATE = frozenset(
     {"format", "number", "request", "batch", "outcome", "times", "collections", "keys", "retained", "shared"}
@@ -816,8 +1048,8 @@ _FIGURES = frozenset(
 
 def _certificate(certificate: Any, name: str) -> None:
     """Check a certificate's own figures against each other."""
-    if not isinstance(certificate, dict) or certificate.get("format") != "fangxin/certificate/1":
-        raise Wrong(f"{name}: not a certificate of the format fangxin/certificate/1")
+    if not isinstance(certificate, dict) or certificate.get("format") not in _FORMATS:
+        raise Wrong(f"{name}: not a certificate of the format {' or '.join(_FORMATS)}")
     for key in sorted(_CERTIFICATE):
         if key not in certificate:
             raise Wrong(f"{name}: {key} is missing")
@@ -947,6 +1179,7 @@ _TYPES: dict[str, dict[str, str]] = {  # a field with "?" may be absent
     "regret.ended": {"tag": _TAG, "waived?": _CODE},
     "law.loaded": {"digest": _HASH, "law?": _CODE},
     "calendar.loaded": {"digest": _HASH, "calendar": _CODE},
+    "keys.loaded": {"evidence": _HASH, "certificates?": _HASH},
     "code.loaded": {"digest": _HASH, "tree?": "[0-9a-f]{40}|[0-9a-f]{64}"},
     "key.committed": {"root": _HASH},
     "erase.intended": {"tag": _TAG, "store": rf"{_SHOP}|vault", "units": _BAND, "plan?": _HASH},
@@ -1034,13 +1267,22 @@ def _entry(entry: dict[str, Any], index: int) -> None:
 # ---------------------------------------------------------------- signed notes, checkpoints, receipts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class VKey:
-    """The verifier key of a log: name, key ID (4 bytes) and Ed25519 key."""
+    """The verifier key of a log or witness: name, key ID (4 bytes) and Ed25519 key."""
 
     name: str
     id: bytes
     key: Ed25519PublicKey
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, VKey) and self._raw() == other._raw()
+
+    def __hash__(self) -> int:
+        return hash(self._raw())
+
+    def _raw(self) -> tuple[str, bytes, bytes]:
+        return self.name, self.id, self.key.public_bytes_raw()
 
 
 @dataclass(frozen=True)
@@ -1051,23 +1293,30 @@ class Checkpoint:
     size: int
     root: bytes
 
+    def body(self) -> bytes:
+        """Return the text that was signed."""
+        return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n".encode()
 
-def parse_vkey(text: str, where: str = "verifier key") -> VKey:
-    """Read `<name>+<8 hex>+<base64(0x01 || key)>`; Wrong for anything else."""
+
+_LOG_KEY, _WITNESS_KEY = b"\x01", b"\x04"
+
+
+def parse_vkey(text: str, where: str = "verifier key", kind: bytes = _LOG_KEY) -> VKey:
+    """Read `<name>+<8 hex>+<base64(type || key)>`; Wrong for anything else, a key of another type among it."""
     parts = text.split("+", 2)  # base64 may contain a plus
     if len(parts) != 3 or not re.fullmatch("[!-*,-~]{1,255}", parts[0], re.ASCII):
         raise Wrong(f"{where}: expected name+id+key")
     raw = _base64(parts[2], where)
-    if raw[:1] != b"\x01" or len(raw) != 33:
-        raise Wrong(f"{where}: expected key type 0x01 and 32 bytes of Ed25519 key")
+    if raw[:1] != kind or len(raw) != 33:
+        raise Wrong(f"{where}: expected key type 0x{kind.hex()} and 32 bytes of Ed25519 key")
     identity = hashlib.sha256(parts[0].encode() + b"\n" + raw).digest()[:4]
     if parts[1] != identity.hex():
         raise Wrong(f"{where}: the key ID does not belong to the key")
     return VKey(parts[0], identity, Ed25519PublicKey.from_public_bytes(raw[1:]))
 
 
-def open_note(note: bytes, vkey: VKey, where: str = "note") -> bytes:
-    """Return the text of a note that `vkey` signed; Wrong for anything malformed, unsigned or falsely signed."""
+def split_note(note: bytes, where: str = "note") -> tuple[bytes, list[tuple[str, bytes]]]:
+    """Return a note's text and its signature lines as (name, key ID || signature); Wrong for anything malformed."""
     if len(note) > 65_536:
         raise Wrong(f"{where}: larger than 64 KiB")
     if re.search(rb"[\x00-\x09\x0b-\x1f]", note):
@@ -1082,44 +1331,75 @@ def open_note(note: bytes, vkey: VKey, where: str = "note") -> bytes:
     body, tail = note[: split + 1], note[split + 2 :]
     if not tail.endswith(b"\n"):
         raise Wrong(f"{where}: no newline at the end, or no signature")
-    lines = tail[:-1].split(b"\n")
-    if len(lines) > 16:
-        raise Wrong(f"{where}: more than 16 signature lines")
-    seen: set[tuple[str, bytes]] = set()
-    for line in lines:
+    lines: list[tuple[str, bytes]] = []
+    for line in tail[:-1].split(b"\n"):
         parts = line.decode().split(" ")
         if len(parts) != 3 or parts[0] != "—" or not parts[1] or "+" in parts[1] or re.search(r"\s", parts[1]):
             raise Wrong(f"{where}: a signature line is not `— name base64`")
         raw = _base64(parts[2], where)
         if len(raw) < 5:
             raise Wrong(f"{where}: a signature without key ID")
-        signer = (parts[1], raw[:4])
-        if signer in seen:
+        if any((parts[1], raw[:4]) == (name, other[:4]) for name, other in lines):
             raise Wrong(f"{where}: the same key signed twice")
-        seen.add(signer)
-        if signer == (vkey.name, vkey.id):
-            try:
-                vkey.key.verify(raw[4:], body)
-            except InvalidSignature:
-                raise Wrong(f"{where}: the log key's signature is false") from None
-    if (vkey.name, vkey.id) not in seen:
-        raise Wrong(f"{where}: not signed by the log key of {vkey.name}")
+        lines.append((parts[1], raw))
+        if len(lines) > 16:
+            raise Wrong(f"{where}: more than 16 signature lines")
+    return body, lines
+
+
+def open_note(note: bytes, vkeys: VKey | Sequence[VKey], where: str = "note") -> bytes:
+    """Return the text of a note that one of these keys signed; Wrong for anything malformed or falsely signed."""
+    known = [vkeys] if isinstance(vkeys, VKey) else list(vkeys)
+    body, lines = split_note(note, where)
+    good = 0
+    for name, raw in lines:
+        for vkey in known:
+            if (name, raw[:4]) == (vkey.name, vkey.id):
+                try:
+                    vkey.key.verify(raw[4:], body)
+                except InvalidSignature:
+                    raise Wrong(f"{where}: the log key's signature is false") from None
+                good += 1
+    if not good:
+        raise Wrong(f"{where}: not signed by the log key of {known[0].name}")
     return body
 
 
-def parse_checkpoint(note: bytes, vkey: VKey, where: str = "checkpoint") -> Checkpoint:
-    """Read a checkpoint of this key's log; Wrong for anything else."""
-    lines = open_note(note, vkey, where).split(b"\n")
+def cosignatures(note: bytes, witnesses: Sequence[VKey], now: float, where: str = "checkpoint") -> dict[VKey, int]:
+    """Return when each witness cosigned a note, in POSIX seconds; Wrong if a line is false or from the future."""
+    body, lines = split_note(note, where)
+    found = {}
+    for name, raw in lines:
+        for one in witnesses:
+            if (name, raw[:4]) != (one.name, one.id):
+                continue
+            if len(raw) != 76:
+                raise Wrong(f"{where}: the cosignature of {one.name} is not 72 bytes long")
+            when = int.from_bytes(raw[4:12], "big")
+            if when >= 2**63 or when > now + 600:
+                raise Wrong(f"{where}: the cosignature of {one.name} is from the future")
+            try:
+                one.key.verify(raw[12:], f"cosignature/v1\ntime {when}\n".encode() + body)
+            except InvalidSignature:
+                raise Wrong(f"{where}: the cosignature of {one.name} is false") from None
+            found[one] = when
+    return found
+
+
+def parse_checkpoint(note: bytes, vkeys: VKey | Sequence[VKey], where: str = "checkpoint") -> Checkpoint:
+    """Read a checkpoint of these keys' log; Wrong for anything else."""
+    known = [vkeys] if isinstance(vkeys, VKey) else list(vkeys)
+    lines = open_note(note, known, where).split(b"\n")
     if len(lines) != 4:
         raise Wrong(f"{where}: expected origin, size and root and no further lines")
-    if lines[0] != vkey.name.encode():
+    if lines[0] != known[0].name.encode():
         raise Wrong(f"{where}: of another origin")
     size, root = _decimal(lines[1], where), _base64(lines[2].decode(), where)
     if len(root) != 32:
         raise Wrong(f"{where}: the root is not 32 bytes")
     if size == 0 and root != _EMPTY:
         raise Wrong(f"{where}: size 0 with a root that is not the empty tree's")
-    return Checkpoint(vkey.name, size, root)
+    return Checkpoint(known[0].name, size, root)
 
 
 def parse_proof(text: bytes, where: str = "receipt") -> tuple[int, list[bytes], bytes]:
@@ -1342,6 +1622,20 @@ def _vkey_file(raw: bytes, where: str) -> VKey:
     return parse_vkey(_ascii(lines[0], where), where)
 
 
+def _vkeys_file(raw: bytes, where: str) -> list[VKey]:
+    found = [parse_vkey(_ascii(line, where), where, _WITNESS_KEY) for line in _lines(raw, where)]
+    if len({one.key.public_bytes_raw() for one in found}) != len(found) or len({one.name for one in found}) != len(
+        found
+    ):
+        raise Wrong(f"{where}: one key under two names, or one name with two keys: a quorum counts each once")
+    return found
+
+
+def _minute(when: float) -> str:
+    """Return POSIX seconds as entries write times: whole minutes, UTC."""
+    return (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=when)).strftime("%Y-%m-%dT%H:%MZ")
+
+
 def _pem_key(raw: bytes, where: str) -> Ed25519PublicKey:
     try:
         key = serialization.load_pem_public_key(raw)
@@ -1399,6 +1693,444 @@ def _base64(text: str, where: str) -> bytes:
     if base64.b64encode(raw).decode() != text:
         raise Wrong(f"{where}: base64 that does not encode back to itself")
     return raw
+
+
+# ---------------------------------------------------------------- challenges and reports
+
+
+def _challenge(raw: bytes) -> dict[str, Any]:
+    """Read a challenge: so many of a period, drawn by a nonce, or entries that are named; Wrong for anything else."""
+    where = "challenge.json"
+    asked = strict_json(raw, where)
+    named, drawn = {"format", "checkpoint", "entries"}, {"format", "checkpoint", "nonce", "count", "from", "to"}
+    if (
+        not isinstance(asked, dict)
+        or asked.get("format") != "fangxin/challenge/1"
+        or asked.keys() not in (named, drawn)
+    ):
+        raise Wrong(f"{where}: not a fangxin/challenge/1")
+    if not isinstance(asked["checkpoint"], str):
+        raise Wrong(f"{where}: its checkpoint is not a note")
+    if "entries" in asked:
+        numbers = asked["entries"]
+        if not isinstance(numbers, list) or not numbers or not all(_count(one) for one in numbers):
+            raise Wrong(f"{where}: expected the indexes of entries")
+        return asked
+    if not re.fullmatch("[0-9a-f]{32,128}", str(asked["nonce"])) or not _count(asked["count"]) or not asked["count"]:
+        raise Wrong(f"{where}: expected a nonce of 16 to 64 bytes in hex, and a count")
+    if not all(re.fullmatch(_TIME, str(asked[one])) for one in ("from", "to")):
+        raise Wrong(f"{where}: expected `from` and `to` as whole minutes, UTC")
+    return asked
+
+
+def draw(asked: dict[str, Any], entries: Sequence[dict[str, Any]], at: Checkpoint) -> list[int]:
+    """Return the indexes that a challenge draws from the entries its checkpoint covers, in the order of the draw."""
+    ends = [index for index, one in enumerate(entries) if one["type"] == "certificate.issued"]
+    if "entries" in asked:
+        if not set(asked["entries"]) <= set(ends):
+            raise Wrong("challenge.json: names an entry that is no certificate.issued")
+        return list(asked["entries"])
+    inside = [index for index in ends if asked["from"] <= entries[index]["time"] < asked["to"]]
+    seed = hashlib.sha256(b"fangxin/challenge/1\n" + at.body() + bytes.fromhex(asked["nonce"])).digest()
+    inside.sort(key=lambda index: hashlib.sha256(seed + struct.pack(">Q", index)).digest())
+    return inside[: asked["count"]]
+
+
+def _no_gap(published: Sequence[dict[str, Any]]) -> None:
+    """Check that reports of one kind (month, quarter, year) follow each other and name their predecessors."""
+    before: dict[str, dict[str, Any]] = {}
+    for one in published:
+        kind = re.sub("[0-9]+", "9", one["period"])  # 9-9, 9-Q9, 9; any other range is a kind of its own
+        last = before.get(kind)
+        if last is None and "previous" in one:
+            raise Wrong(f"report {one['period']}: names a predecessor that is not on record")
+        if last is not None:
+            if one.get("previous") != last["json"]:
+                raise Wrong(f"report {one['period']}: does not name the report of {last['period']} before it")
+            after = _after(last["period"])
+            if after is not None and one["period"] not in (after, last["period"]):
+                raise Wrong(f"report {one['period']}: the report of {after} is missing")
+        before[kind] = one
+
+
+def _after(period: str) -> str | None:
+    """Return the month, quarter or year that follows one; None for another range."""
+    match = re.fullmatch("([0-9]{4})(?:-(Q?)([0-9]{1,2}))?", period)
+    if match is None:
+        return None
+    year, letter, part = int(match[1]), match[2] or "", int(match[3] or 0)
+    if not match[3]:
+        return f"{year + 1:04d}"
+    last = part >= (4 if letter else 12)
+    year, part = (year + 1, 1) if last else (year, part + 1)
+    return f"{year:04d}-Q{part}" if letter else f"{year:04d}-{part:02d}"
+
+
+# ---------------------------------------------------------------- time tokens and signatures in CMS
+
+
+@dataclass(frozen=True)
+class Der:
+    """One element of DER: its tag, its content, and both as they lie in the file."""
+
+    tag: int
+    body: bytes
+    raw: bytes
+
+    def children(self, where: str) -> list[Der]:
+        """Return the elements inside; Wrong if anything is left over."""
+        found, rest = [], self.body
+        while rest:
+            one, rest = der(rest, where)
+            found.append(one)
+        return found
+
+
+_SEQUENCE, _SET, _INTEGER, _OCTETS, _OID, _TIME_TAG = 0x30, 0x31, 0x02, 0x04, 0x06, 0x18
+_SIGNED_DATA, _DATA, _TST_INFO = "1.2.840.113549.1.7.2", "1.2.840.113549.1.7.1", "1.2.840.113549.1.9.16.1.4"
+_CONTENT_TYPE, _MESSAGE_DIGEST = "1.2.840.113549.1.9.3", "1.2.840.113549.1.9.4"
+_SIGNING_CERTIFICATE, _SIGNING_CERTIFICATE_V2 = "1.2.840.113549.1.9.16.2.12", "1.2.840.113549.1.9.16.2.47"
+_HASHES: dict[str, hashes.HashAlgorithm] = {
+    "2.16.840.1.101.3.4.2.1": hashes.SHA256(),
+    "2.16.840.1.101.3.4.2.2": hashes.SHA384(),
+    "2.16.840.1.101.3.4.2.3": hashes.SHA512(),
+}
+
+
+def der(raw: bytes, where: str) -> tuple[Der, bytes]:
+    """Read one element and return it with what follows; Wrong for long tags, indefinite and non-minimal lengths."""
+    if len(raw) < 2 or raw[0] & 0x1F == 0x1F:
+        raise Wrong(f"{where}: not DER")
+    length, at = raw[1], 2
+    if length >= 0x80:
+        size = length & 0x7F
+        length, at = int.from_bytes(raw[2 : 2 + size], "big"), 2 + size
+        if not 1 <= size <= 4 or len(raw) < at or length < 0x80 or raw[2] == 0:
+            raise Wrong(f"{where}: not DER")
+    if len(raw) < at + length:
+        raise Wrong(f"{where}: DER that is cut off")
+    return Der(raw[0], raw[at : at + length], raw[: at + length]), raw[at + length :]
+
+
+def time_token(reply: bytes, data: bytes, roots: Sequence[x509.Certificate], where: str) -> datetime:
+    """Return the time at which an authority below `roots` saw these bytes (RFC 3161); Wrong for anything else."""
+    answer, rest = der(reply, where)
+    parts = answer.children(where)
+    if answer.tag != _SEQUENCE or rest or len(parts) != 2:
+        raise Wrong(f"{where}: not a TimeStampResp with a token")
+    status = parts[0].children(where)
+    if not status or status[0].tag != _INTEGER or status[0].body not in (b"\x00", b"\x01"):
+        raise Wrong(f"{where}: the authority did not grant this token")
+    return _stamped(parts[1].raw, hashlib.sha256(data).digest(), roots, where)
+
+
+def _stamped(token: bytes, sha256: bytes, roots: Sequence[x509.Certificate], where: str) -> datetime:
+    """Check a TimeStampToken over bytes of this SHA-256 and return its time."""
+    cms = Cms(token, where)
+    if cms.kind != _TST_INFO or cms.content is None:
+        raise Wrong(f"{where}: not a time stamp token")
+    info, rest = der(cms.content, where)
+    fields = info.children(where)
+    if rest or len(fields) < 5 or fields[0].raw != b"\x02\x01\x01" or fields[4].tag != _TIME_TAG:
+        raise Wrong(f"{where}: not a TSTInfo of version 1")
+    imprint = fields[2].children(where)
+    if len(imprint) != 2 or not imprint[0].body or imprint[0].children(where)[0].tag != _OID:
+        raise Wrong(f"{where}: a malformed imprint")
+    if _HASHES.get(_oid(imprint[0].children(where)[0].body)) is not _HASHES["2.16.840.1.101.3.4.2.1"]:
+        raise Wrong(f"{where}: an imprint that is not SHA-256")
+    if imprint[1].body != sha256:
+        raise Wrong(f"{where}: covers other bytes than those beside it")
+    match = re.fullmatch(rb"([0-9]{14})(?:\.[0-9]{0,8}[1-9])?Z", fields[4].body)
+    try:
+        when = datetime.strptime(match[1].decode() if match else "", "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        raise Wrong(f"{where}: a malformed time") from None
+    signer = cms.verify(cms.content, roots, when, where)
+    try:
+        usage = signer.extensions.get_extension_for_class(x509.ExtendedKeyUsage)
+    except (x509.ExtensionNotFound, ValueError):
+        raise Wrong(f"{where}: the signer's certificate does not say that it is for time stamps") from None
+    if not usage.critical or [one.dotted_string for one in usage.value] != ["1.3.6.1.5.5.7.3.8"]:
+        raise Wrong(f"{where}: the signer's certificate is not for time stamps alone")
+    return when
+
+
+class Cms:
+    """A SignedData of CMS (RFC 5652) with one signer and signed attributes, taken apart and not yet verified."""
+
+    def __init__(self, raw: bytes, where: str) -> None:
+        outer, rest = der(raw, where)
+        if rest:
+            raise Wrong(f"{where}: bytes after the signature")
+        kind, wrapped = _pick(outer.children(where), where, _OID, 0xA0)
+        if _oid(kind.body) != _SIGNED_DATA:
+            raise Wrong(f"{where}: not a SignedData")
+        fields = _only(wrapped, where).children(where)  # version, digests, content, certificates, CRLs, signers
+        inside = fields[2].children(where) if len(fields) >= 4 else []
+        if not inside or inside[0].tag != _OID or len(inside) > 2 or fields[-1].tag != _SET:
+            raise Wrong(f"{where}: not a SignedData")
+        self.kind = _oid(inside[0].body)
+        self.content = _only(inside[1], where).body if len(inside) == 2 else None
+        self.certificates = [_certificate_der(one.raw, where) for one in _inside(fields[3:], 0xA0, where)]
+        signers = fields[-1].children(where)
+        if len(signers) != 1:
+            raise Wrong(f"{where}: expected one signer")
+        parts = signers[0].children(where)
+        if len(parts) < 6 or parts[3].tag != 0xA0 or parts[5].tag != _OCTETS:
+            raise Wrong(f"{where}: a signer without signed attributes")
+        self._digest = _HASHES.get(_oid(_first(parts[2], where).body))
+        self._signed, self._signature = (
+            b"\x31" + parts[3].raw[1:],
+            parts[5].body,
+        )  # re-tagged as the SET that was signed
+        self._algorithm = _oid(_first(parts[4], where).body)
+        self.attributes: dict[str, Der] = {}
+        for one in parts[3].children(where):
+            name, values = _pick(one.children(where), where, _OID, _SET)
+            if _oid(name.body) in self.attributes:
+                raise Wrong(f"{where}: a signed attribute comes twice")
+            self.attributes[_oid(name.body)] = _only(values, where)
+
+    def verify(self, content: bytes, roots: Sequence[x509.Certificate], when: datetime, where: str) -> x509.Certificate:
+        """Return the certificate that signed `content` at `when`, below one of `roots`; Wrong otherwise."""
+        # (a) the signed attributes speak of this content
+        kind, digest = self.attributes.get(_CONTENT_TYPE), self.attributes.get(_MESSAGE_DIGEST)
+        if self._digest is None:
+            raise Wrong(f"{where}: a digest other than SHA-256, SHA-384 and SHA-512")
+        if kind is None or _oid(kind.body) != self.kind or digest is None:
+            raise Wrong(f"{where}: signed attributes without content type or digest")
+        if digest.body != hashlib.new(self._digest.name, content).digest():
+            raise Wrong(f"{where}: the signature is of other bytes")
+        # (b) they name the certificate, and its key signed them
+        signer = self._named(where)
+        if not _signature_holds(signer, self._signature, self._signed, self._digest):
+            raise Wrong(f"{where}: the signature is false")
+        # (c) the certificate leads to somebody whom the auditor trusts
+        _chain(signer, self.certificates, roots, when, where)
+        return signer
+
+    def _named(self, where: str) -> x509.Certificate:
+        """Return the certificate that the ESS attribute names by its hash (RFC 5035, or RFC 2634 with SHA-1)."""
+        old = _SIGNING_CERTIFICATE_V2 not in self.attributes
+        attribute = self.attributes.get(_SIGNING_CERTIFICATE if old else _SIGNING_CERTIFICATE_V2)
+        if attribute is None:
+            raise Wrong(f"{where}: the signed attributes do not name the signer's certificate")
+        parts = _first(_first(attribute, where), where).children(where)
+        algorithm = "sha1" if old else "sha256"
+        if parts and parts[0].tag == _SEQUENCE and not old:
+            stated = _HASHES.get(_oid(_first(parts.pop(0), where).body))
+            if stated is None:
+                raise Wrong(f"{where}: the certificate is named by an unknown hash")
+            algorithm = stated.name
+        for one in self.certificates:
+            name = hashlib.new(algorithm, one.public_bytes(serialization.Encoding.DER), usedforsecurity=not old)
+            if parts and parts[0].tag == _OCTETS and parts[0].body == name.digest():
+                return one
+        raise Wrong(f"{where}: the certificate that the signature names is not in it")
+
+
+def _signature_holds(by: x509.Certificate, signature: bytes, signed: bytes, digest: hashes.HashAlgorithm) -> bool:
+    try:
+        key = by.public_key()
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(signature, signed, ec.ECDSA(digest))
+        elif isinstance(key, rsa.RSAPublicKey):
+            key.verify(signature, signed, padding.PKCS1v15(), digest)
+        elif isinstance(key, Ed25519PublicKey):
+            key.verify(signature, signed)
+        else:
+            return False
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError):
+        return False
+    return True
+
+
+def _chain(
+    leaf: x509.Certificate,
+    others: Sequence[x509.Certificate],
+    roots: Sequence[x509.Certificate],
+    when: datetime,
+    where: str,
+) -> None:
+    """Check that a certificate leads to one of `roots` over CA certificates, all valid at `when` (RFC 5280, plain)."""
+    understood = {f"2.5.29.{n}" for n in (15, 19, 32, 37)}  # key usage, CA or not, policies, extended key usage
+    at, steps = leaf, 0
+    while True:
+        if not at.not_valid_before_utc <= when <= at.not_valid_after_utc:
+            raise Wrong(f"{where}: a certificate that was not valid at {_minute(when.timestamp())}")
+        try:
+            strange = [one for one in at.extensions if one.critical and one.oid.dotted_string not in understood]
+        except ValueError:
+            raise Wrong(f"{where}: a certificate with malformed extensions") from None
+        if strange:
+            raise Wrong(f"{where}: a certificate with a critical extension that this program does not know")
+        if at in roots:
+            return
+        for issuer in [*roots, *others]:
+            if _issued(at, issuer, steps):
+                at, steps = issuer, steps + 1
+                break
+        else:
+            raise Wrong(f"{where}: signed by somebody whom no given CA vouches for")
+        if steps > 8:
+            raise Wrong(f"{where}: a chain of certificates without end")
+
+
+def _issued(one: x509.Certificate, issuer: x509.Certificate, below: int) -> bool:
+    """Tell whether a CA certificate issued another one, with at most `below` CAs between it and the signer."""
+    try:
+        one.verify_directly_issued_by(issuer)
+        basic = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
+        if not basic.ca or (basic.path_length is not None and below > basic.path_length):
+            return False
+        usage = issuer.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound as error:
+        return error.oid == x509.KeyUsage.oid  # a CA that leaves its use open
+    except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return usage.key_cert_sign
+
+
+def _ca_file(raw: bytes, where: str) -> list[x509.Certificate]:
+    try:
+        found = x509.load_pem_x509_certificates(raw)
+    except ValueError:
+        raise Wrong(f"{where}: not certificates in PEM") from None
+    if b"".join(one.public_bytes(serialization.Encoding.PEM) for one in found) != raw:
+        raise Wrong(f"{where}: a PEM file with something else in it")
+    return found
+
+
+def _certificate_der(raw: bytes, where: str) -> x509.Certificate:
+    try:
+        return x509.load_der_x509_certificate(raw)
+    except ValueError:
+        raise Wrong(f"{where}: a malformed certificate in it") from None
+
+
+def _oid(body: bytes) -> str:
+    """Return an object identifier in dots; "" for a malformed one."""
+    numbers, value = [], 0
+    for byte in body:
+        value = value << 7 | byte & 0x7F
+        if not byte & 0x80:
+            numbers.append(value)
+            value = 0
+    if not numbers or body[-1] & 0x80:
+        return ""
+    first = min(numbers[0] // 40, 2)
+    return ".".join(map(str, [first, numbers[0] - 40 * first, *numbers[1:]]))
+
+
+def _pick(found: list[Der], where: str, *tags: int) -> list[Der]:
+    """Return the elements if they are exactly those of these tags; Wrong otherwise."""
+    if [one.tag for one in found] != list(tags):
+        raise Wrong(f"{where}: not the structure that belongs here")
+    return found
+
+
+def _first(one: Der, where: str) -> Der:
+    found = one.children(where)
+    if not found:
+        raise Wrong(f"{where}: an empty structure")
+    return found[0]
+
+
+def _only(one: Der, where: str) -> Der:
+    found = one.children(where)
+    if len(found) != 1:
+        raise Wrong(f"{where}: expected one element")
+    return found[0]
+
+
+def _inside(found: Sequence[Der], tag: int, where: str) -> list[Der]:
+    return [inner for one in found if one.tag == tag for inner in one.children(where)]
+
+
+# ---------------------------------------------------------------- signed PDF
+
+
+def signed_pdf(
+    raw: bytes, roots: Sequence[x509.Certificate], stamps: Sequence[x509.Certificate] | None, where: str
+) -> list[str]:
+    """Check every signature of a PDF and return their kinds; Wrong for a false one and for bytes after the last.
+
+    A signature covers the file from its first byte to an end of its own, except for exactly its /Contents string; each
+    goes further than the one before, and the last one to the end of the file. A document time stamp is checked with
+    `stamps`; without them it is Missing.
+    """
+    ranges = list(re.finditer(rb"/ByteRange\s*\[\s*(\d{1,10})\s+(\d{1,10})\s+(\d{1,10})\s+(\d{1,10})\s*\]", raw))
+    if not ranges or len(ranges) != raw.count(b"/ByteRange"):
+        raise Wrong(f"{where}: no signature, or a malformed ByteRange")
+    kinds, before = [], 0
+    for match in ranges:
+        start, first, second, length = (int(one) for one in match.groups())
+        end = second + length
+        hole = raw[first:second]
+        if start or end > len(raw) or not re.fullmatch(rb"<(?:[0-9A-Fa-f]{2})+>", hole):
+            raise Wrong(f"{where}: a ByteRange that leaves out more than the signature itself")
+        if end <= before or (first <= match.start() < second) or match.end() > end:
+            raise Wrong(f"{where}: signatures that do not follow each other")
+        before = end
+        whole = raw[raw.rfind(b" obj", 0, match.start()) : raw.find(b"endobj", second)]
+        signed = raw[:first] + raw[second:end]
+        padded = bytes.fromhex(hole[1:-1].decode())
+        signature, rest = der(padded, where)
+        if rest.strip(b"\x00"):
+            raise Wrong(f"{where}: something else behind a signature")
+        if b"/ETSI.RFC3161" in whole:
+            if stamps is None:
+                raise Missing(f"{where}: has a document time stamp; bring {_TSA_CA} with --trust to check it")
+            _stamped(signature.raw, hashlib.sha256(signed).digest(), stamps, where)
+            kinds.append("time stamp")
+        else:
+            cms = Cms(signature.raw, where)
+            if cms.kind != _DATA or cms.content is not None:
+                raise Wrong(f"{where}: not a detached signature")
+            cms.verify(signed, roots, _pdf_time(whole, where), where)
+            kinds.append("signature")
+    if before != len(raw):
+        raise Wrong(f"{where}: {len(raw) - before} bytes after the last signature")
+    if "signature" not in kinds:
+        raise Wrong(f"{where}: no signature, only time stamps")
+    return kinds
+
+
+def _pdf_time(dictionary: bytes, where: str) -> datetime:
+    """Return the signing time that a signature's dictionary claims (/M)."""
+    match = re.search(rb"/M\s*\(D(?::|\\072)([0-9]{14})(?:Z|([+-])([0-9]{2})'([0-9]{2})'?)", dictionary)
+    try:
+        when = datetime.strptime(match[1].decode() if match else "", "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        raise Wrong(f"{where}: a signature without its time") from None
+    if match is None or match[2] is None:
+        return when
+    ahead = timedelta(hours=int(match[3]), minutes=int(match[4]))
+    return when - ahead if match[2] == b"+" else when + ahead
+
+
+def attachments(raw: bytes, where: str) -> list[bytes]:
+    """Return the content of every file embedded in a PDF; streams are plain or deflated, lengths direct."""
+    found = []
+    for match in re.finditer(
+        rb"<<((?:[^<>]|<<[^<>]*>>|<[^<>]*>)*/Type\s*/EmbeddedFile\b(?:[^<>]|<<[^<>]*>>)*)>>\s*stream\r?\n", raw
+    ):
+        length = re.search(rb"/Length\s+([0-9]{1,9})\b(?!\s+[0-9]+\s+R)", match[1])
+        if length is None:
+            raise Wrong(f"{where}: an attachment without a direct length")
+        content = raw[match.end() : match.end() + int(length[1])]
+        if re.search(rb"/Filter\s*/FlateDecode\b", match[1]):
+            inflate = zlib.decompressobj()
+            try:
+                content = inflate.decompress(content, _MOST_MEMBER)
+            except zlib.error:
+                raise Wrong(f"{where}: an attachment that does not unpack") from None
+            if not inflate.eof:
+                raise Wrong(f"{where}: an attachment that is cut off or larger than a member can be")
+        elif b"/Filter" in match[1]:
+            raise Wrong(f"{where}: an attachment packed in another way")
+        found.append(content)
+    return found
 
 
 # ---------------------------------------------------------------- folders and zips

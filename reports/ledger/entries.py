@@ -79,6 +79,7 @@ TYPES: Mapping[str, Mapping[str, str]] = {
     "regret.ended": {"tag": "tag", "waived?": "code"},
     "law.loaded": {"digest": "digest", "law?": "code"},
     "calendar.loaded": {"digest": "digest", "calendar": "code"},
+    "keys.loaded": {"evidence": "digest", "certificates?": "digest"},
     "code.loaded": {"digest": "digest", "tree?": "tree"},
     "key.committed": {"root": "digest"},
     "erase.intended": {"tag": "tag", "store": "store", "units": "band", "plan?": "digest"},

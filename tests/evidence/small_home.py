@@ -102,7 +102,9 @@ def start(folder: Path) -> tuple[SigningKeys, Ledger]:
 
 def begin(ledger: Ledger) -> None:
     """Log what comes before any erasure: law, code, a request with an approved plan, the key store's root."""
+    evidence = sha(ledger._keys.public_files()["evidence.pub.pem"])
     ledger.append([entry("law.loaded", digest=sha("keep: P3Y\n"), law="cn"), entry("code.loaded", digest=sha("wheel"))])
+    ledger.append([entry("keys.loaded", evidence=evidence)])
     opened = {"tag": entries.tag(SECRET, 0), "commitment": entries.commitment(SECRET, SELECTORS)}
     ledger.append(
         [
