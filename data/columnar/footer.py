@@ -15,7 +15,18 @@ from typing import Protocol
 from fangxin.data.columnar import thrift
 from fangxin.data.columnar.thrift import Binary, Cut, MalformedFooter, Struct
 
-__all__ = ["Chunk", "Footer", "InMemory", "MalformedFooter", "Page", "Readable", "Span", "open_footer", "pages"]
+__all__ = [
+    "Chunk",
+    "Footer",
+    "InMemory",
+    "MalformedFooter",
+    "Page",
+    "Readable",
+    "Span",
+    "open_footer",
+    "page_at",
+    "pages",
+]
 
 CODECS = ("uncompressed", "snappy", "gzip", "lzo", "brotli", "lz4", "zstd", "lz4_raw")
 PHYSICAL = ("boolean", "int32", "int64", "int96", "float", "double", "byte_array", "fixed_len_byte_array")
@@ -152,8 +163,7 @@ def pages(file: Readable, chunk: Chunk) -> Iterator[Page]:
     """Yield the pages of a chunk in order. Raises MalformedFooter, after the pages that could be read."""
     at, left = chunk.span.offset, chunk.values
     while at < chunk.span.end and left > 0:
-        struct, length = _header(file, at, chunk.span.end)
-        page = _page(struct, Span(at, length), chunk)
+        page = page_at(file, at, chunk)
         if page.body.end > chunk.span.end:
             raise MalformedFooter(f"the page at {at} of column {chunk.path} runs over the end of its chunk")
         if page.kind.startswith("data"):
@@ -162,6 +172,12 @@ def pages(file: Readable, chunk: Chunk) -> Iterator[Page]:
         yield page
     if left > 0:
         raise MalformedFooter(f"the pages of column {chunk.path} hold {left} values fewer than the footer says")
+
+
+def page_at(file: Readable, at: int, chunk: Chunk) -> Page:
+    """Read the header of the page at `at` of a chunk. Raises MalformedFooter."""
+    struct, length = _header(file, at, chunk.span.end)
+    return _page(struct, Span(at, length), chunk)
 
 
 # ---------------------------------------------------------------- pages
