@@ -31,18 +31,26 @@ def opened(walk: Walk, place: Place) -> Generator[Piece, None, Spans]:
     """Open the database that begins at the place."""
     label, depth = place.label, place.depth
     file = place.file if place.at == 0 else _alone(place)
+    if file is None:
+        return ()
     yield from walk.guarded(_pages(walk, file, label), inside(label, "sqlite:page"))
     yield from walk.guarded(_rows(walk, file, label, depth), inside(label, "sqlite"))
     return [(place.at, place.at + file.size)]
 
 
-def _alone(place: Place) -> Slice:
-    """A database that lies in something else: as many pages as its header says."""
+def _alone(place: Place) -> Slice | None:
+    """A database that lies in something else: as many pages as its header says; None where that is no database.
+
+    Logs and journals hold copies of a database's first page: what follows there does not begin like a page of its.
+    """
     head = place.bytes(100)
     size = int.from_bytes(head[16:18], "big")
     size, count = 65_536 if size == 1 else size, int.from_bytes(head[28:32], "big")
     if size < 512 or size & (size - 1) or not count:
-        raise NotExaminable(f"the header of a database at byte {place.at} is damaged")
+        return None
+    for number in range(1, min(count, 9)):
+        if place.bytes(1, number * size) not in (b"\0", b"\2", b"\5", b"\n", b"\r"):
+            return None
     return Slice(place.file, place.at, min(size * count, place.file.size - place.at))
 
 
