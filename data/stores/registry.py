@@ -13,6 +13,7 @@ from fangxin.data.vocabulary import Catalog, Collection, Meter, Store
 
 KINDS = {  # imported when a catalog names them: a store brings heavy libraries along
     "parquet": ("fangxin.data.stores.parquet", "ParquetStore"),
+    "duckdb": ("fangxin.data.stores.duckdb", "DuckdbStore"),
     "sqlite": ("fangxin.data.stores.sqlite", "SqliteStore"),
     "text": ("fangxin.data.stores.text", "TextStore"),
 }
