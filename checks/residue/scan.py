@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 
 from fangxin.checks.residue.carve import Limits, NotExaminable, OpenFile, Piece, carve
 from fangxin.checks.residue.patterns import Needles
+from fangxin.checks.residue.views import NAMES
 
 HITS = pa.schema(
     [
@@ -36,6 +37,7 @@ HITS = pa.schema(
         ("identity", pa.int32()),
         ("form", pa.string()),
         ("inside", pa.bool_()),  # the bytes around look like a longer number, address or word
+        ("context", pa.string()),  # what had to stand around it: any(thing), a value's edges, beside another needle
         ("hits", pa.int64()),
         ("first_offset", pa.int64()),  # in the layer that `container` names; for columns in their piece of it
         ("digest", pa.string()),
@@ -128,7 +130,7 @@ class _Search:
         self.decoded = 0
         self.containers: set[str] = set()
         self.problems: list[str] = []
-        self._counts: dict[tuple[str, str], dict[tuple[int, bool], tuple[int, int]]] = {}
+        self._counts: dict[tuple[str, str], dict[tuple[int, bool, int], tuple[int, int]]] = {}
 
     def run(self, path: Path) -> _Search:
         """Search the path's names and, if it is a plain file, its contents."""
@@ -151,10 +153,12 @@ class _Search:
         """The hits as rows of HITS, once for every owner of a needle."""
         for (container, column), counts in self._counts.items():
             where = (self.place, self._printable(container), self._printable(column))
-            for (number, inside), (hits, first) in sorted(counts.items()):
+            for (number, inside, view), (hits, first) in sorted(counts.items()):
                 digest = hmac.new(key, self.needles.data(number), "sha256").hexdigest()
                 for needle in self.needles.of(number):
-                    yield *where, needle.subject, needle.identity, needle.form, inside, hits, first, digest
+                    form = f"{needle.form}, {NAMES[view]}" if view else needle.form
+                    context = needle.context.name.lower()
+                    yield *where, needle.subject, needle.identity, form, inside, context, hits, first, digest
 
     def layers(self) -> str:
         """The labels of every container that was searched, sorted and comma-joined."""
@@ -203,11 +207,12 @@ class _Search:
             if not own.any():
                 continue
             counts = self._counts.setdefault((piece.container, piece.column), {})
-            keys = found.needle[own] * 2 + found.inside[own]
+            keys = (found.needle[own] * 2 + found.inside[own]) * len(NAMES) + found.view[own]
             numbers, first, hits = np.unique(keys, return_index=True, return_counts=True)
             starts = found.start[own][first] + piece.offset
             for number, at, n in zip(numbers.tolist(), starts.tolist(), hits.tolist(), strict=True):
-                key = (number // 2, bool(number % 2))
+                rest, view = divmod(number, len(NAMES))
+                key = (rest // 2, bool(rest % 2), view)
                 known, where = counts.get(key, (0, at))
                 counts[key] = (known + n, min(where, at))
 

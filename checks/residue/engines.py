@@ -1,0 +1,151 @@
+"""Automata that find many byte strings in one pass.
+
+* `AhoCorasick` (ahocorasick_rs): a full DFA while its table stays small, a compact automaton above. It holds its own
+  copy of nothing but the states, reads buffers in place, and gives up the interpreter's lock while it searches.
+* `Hyperscan` (the extra `fast`): better on bytes that look random, as long as the needles are few.
+* `Mailboxes`: addresses in any case, by what stands around each @.
+
+Each answers with a table of (number of the needle, start, end), nested and overlapping occurrences included.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from ahocorasick_rs import BytesAhoCorasick, Implementation
+
+from fangxin.data.errors import InputError
+
+Table = npt.NDArray[np.int64]
+DFA = 192 << 10  # bytes of all needles up to which a full DFA is the fastest: its table has then some 100 MB
+FEW = 300  # needles up to which hyperscan is the better one, where it is installed
+
+
+class Engine(StrEnum):
+    """Which automaton searches."""
+
+    AHOCORASICK = "ahocorasick"
+    HYPERSCAN = "hyperscan"
+
+
+class Finder(Protocol):
+    """Finds byte strings in bytes."""
+
+    def __call__(self, body: bytes, /) -> Table:
+        """(number, start, end) of every occurrence."""
+        ...
+
+
+def finder(needles: Mapping[int, bytes], engine: Engine = Engine.AHOCORASICK) -> Finder:
+    """An automaton over numbered byte strings; InputError where hyperscan is asked for and not installed."""
+    if not needles:
+        return _nothing
+    return Hyperscan(needles) if engine is Engine.HYPERSCAN else AhoCorasick(needles)
+
+
+def _nothing(_body: bytes) -> Table:
+    return np.empty((0, 3), dtype=np.int64)
+
+
+class AhoCorasick:
+    """One automaton of ahocorasick_rs."""
+
+    def __init__(self, needles: Mapping[int, bytes]) -> None:
+        self._numbers = np.array(list(needles), dtype=np.int64)
+        small = sum(map(len, needles.values())) <= DFA
+        self._machine = BytesAhoCorasick(needles.values(), implementation=Implementation.DFA if small else None)
+
+    def __call__(self, body: bytes) -> Table:
+        """Every occurrence, in order of where it ends."""
+        # Without `overlapping` only one of several nested needles would be reported.
+        table = np.array(self._machine.find_matches_as_indexes(body, overlapping=True), dtype=np.int64).reshape(-1, 3)
+        table[:, 0] = self._numbers[table[:, 0]]
+        return table
+
+
+class Hyperscan:
+    """The same through hyperscan; needles are compiled as `\\xNN`, for its literals end at a NUL."""
+
+    def __init__(self, needles: Mapping[int, bytes]) -> None:
+        hyperscan = _hyperscan()
+        self._numbers = np.array(list(needles), dtype=np.int64)
+        self._lengths = np.array([len(data) for data in needles.values()], dtype=np.int64)
+        self._database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
+        self._database.compile(
+            expressions=[b"".join(b"\\x%02x" % code for code in data) for data in needles.values()],
+            ids=list(range(len(needles))),
+            elements=len(needles),
+            flags=[hyperscan.HS_FLAG_DOTALL] * len(needles),
+        )
+        self._scratch = threading.local()  # one a thread: it is written while a search runs
+
+    def __call__(self, body: bytes) -> Table:
+        """Every occurrence, in order of where it ends."""
+        if not hasattr(self._scratch, "own"):
+            self._scratch.own = _hyperscan().Scratch(self._database)
+        found: list[tuple[int, int]] = []
+        self._database.scan(body, match_event_handler=_collect, context=found, scratch=self._scratch.own)
+        pairs = np.array(found, dtype=np.int64).reshape(-1, 2)
+        return np.stack([self._numbers[pairs[:, 0]], pairs[:, 1] - self._lengths[pairs[:, 0]], pairs[:, 1]], axis=1)
+
+
+def _collect(number: int, _start: int, end: int, _flags: int, found: list[tuple[int, int]]) -> None:
+    found.append((number, end))
+
+
+def _hyperscan() -> Any:  # Any: an optional module without types
+    try:
+        import hyperscan
+    except ImportError:
+        raise InputError(
+            "the engine hyperscan was asked for and is not installed", hint="pip install 'fangxin[fast]'"
+        ) from None
+    return hyperscan
+
+
+class Mailboxes:
+    """Addresses in any case: what stands around each @ is compared with what stands around those that are sought."""
+
+    def __init__(self, wanted: Mapping[int, bytes]) -> None:
+        self._last, self._first = np.zeros(256, dtype=bool), np.zeros(256, dtype=bool)  # beside the @, in either case
+        # By how many bytes on either side of the @ are compared (up to four): those bytes -> form, place of its @.
+        self._groups: dict[tuple[int, int], dict[int, list[tuple[int, int, bytes]]]] = {}
+        for number, text in wanted.items():
+            at = text.rindex(b"@")
+            for which, code in (
+                ((self._last, text[at - 1]), (self._first, text[at + 1])) if 0 < at < len(text) - 1 else ()
+            ):
+                which[[code, bytes([code]).upper()[0]]] = True
+            sides = min(4, at), min(4, len(text) - at - 1)
+            key = int.from_bytes(text[at - sides[0] : at] + text[at + 1 : at + 1 + sides[1]], "little")
+            self._groups.setdefault(sides, {}).setdefault(key, []).append((number, at, text))
+
+    def __call__(self, body: bytes) -> Table:
+        """Every occurrence, by the lengths of what was compared."""
+        codes = np.frombuffer(body, np.uint8)
+        signs = np.flatnonzero(codes == ord("@")) if self._groups and b"@" in body else np.empty(0, np.int64)
+        signs = signs[(signs > 0) & (signs < len(codes) - 1)]
+        signs = signs[self._last[codes[signs - 1]] & self._first[codes[signs + 1]]]
+        found = []
+        for (left, right), known in self._groups.items() if len(signs) else ():
+            at = signs[(signs >= left) & (signs < len(codes) - right)]
+            keys = np.zeros(len(at), np.uint64)
+            for n, offset in enumerate([*range(-left, 0), *range(1, right + 1)]):
+                keys |= _LOWER[codes[at + offset]].astype(np.uint64) << np.uint64(8 * n)
+            sought = np.array(sorted(known), np.uint64)
+            nearest = sought[np.minimum(np.searchsorted(sought, keys), len(sought) - 1)]
+            for place in at[nearest == keys].tolist():
+                low = body[place - left : place] + body[place + 1 : place + 1 + right]
+                for number, before, text in known[int.from_bytes(low.lower(), "little")]:
+                    start = place - before
+                    if start >= 0 and body[start : start + len(text)].lower() == text:
+                        found.append((number, start, start + len(text)))
+        return np.array(found, dtype=np.int64).reshape(-1, 3)
+
+
+_LOWER = np.frombuffer(bytes(range(256)).lower(), np.uint8)
