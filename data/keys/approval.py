@@ -82,6 +82,11 @@ class Guard:
     officers: Mapping[str, bytes] = field(default_factory=dict)  # name -> Ed25519 public key, raw
     lifted: bool = False
 
+    def __post_init__(self) -> None:
+        """InputError if two names share a key: they are one officer."""
+        if len(set(self.officers.values())) < len(self.officers):
+            raise InputError("two officers have the same key", hint="each signs with a key of their own")
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read back what `text` wrote; InputError if it is something else."""

@@ -36,10 +36,17 @@ class Batch:
     half: int = 0  # of the new top page
 
 
-def shadow(walk: Walk, state: State, drop: Drops, add: Adds) -> Batch:
-    """The new bodies of the buckets that change. AddressTaken if an added key has an entry that does not die."""
+def shadow(walk: Walk, state: State, drop: Drops, add: Adds, *, always: bool = False) -> Batch:
+    """The new bodies of the buckets that change. AddressTaken if an added key has an entry that does not die.
+
+    `always`: the top page changes even if no bucket does.
+    """
     batch = Batch()
+    if always:
+        _above(walk, state, batch, 0, 0)
     refs = list(dict.fromkeys((*drop, *add)))
+    if not refs:
+        return batch
     addresses = walk.addresses(state, refs)
     if len({row.tobytes() for row in addresses}) != len(refs):
         raise AddressTaken("two subjects of the batch share an address", hint="nothing was changed; report this")
@@ -112,9 +119,15 @@ def _rewrite(walk: Walk, state: State, batch: Batch, level: int, index: int, pla
     batch.written.append((2 * number + half, body))
     batch.dead.append(2 * number + 1 - half)
     above, slot = divmod(index, walk.shape.fanout)
-    parent = walk.shape.page(level - 1, above)
-    if parent not in batch.above:
-        now = walk.inner(state, level - 1, above)
-        batch.above[parent] = Inner(now.level, list(now.keys), bytearray(now.halves), now.hkey)
-    batch.above[parent].keys[slot] = key
-    batch.above[parent].halves[slot] = half
+    parent = _above(walk, state, batch, level - 1, above)
+    parent.keys[slot] = key
+    parent.halves[slot] = half
+
+
+def _above(walk: Walk, state: State, batch: Batch, level: int, index: int) -> Inner:
+    """An inner page that will change; the same one each time."""
+    number = walk.shape.page(level, index)
+    if number not in batch.above:
+        now = walk.inner(state, level, index)
+        batch.above[number] = Inner(now.level, list(now.keys), bytearray(now.halves), now.hkey)
+    return batch.above[number]

@@ -9,12 +9,13 @@ Nobody alone can read a sealed person: not the service (it holds one share), not
 destroys two shares, each with its own root; then nothing opens the record, not with every backup and the code.
 
 A seal record lies in a file and counts only while the vault holds the subject's deployment share: `settle` clears away
-what an interruption left. Records never hold a ref; whoever keeps the cases says whose record it is.
+what an interruption left. Records never hold a ref; whoever keeps the cases says whose record it is. When a seal ends,
+and what may come back, is the vault's to decide, not the file's (`sealed.py`).
 
 Record, little endian: header `FXS1 ‖ suite 1 ‖ keys 1 ‖ pairs 1 ‖ 00 ‖ case 16 ‖ sealed at u64 ‖ until u64 ‖
 ephemeral X25519 public key 32`, which is the AAD of every box; three boxes of the record's key, each under
-HKDF-SHA256 of two shares; the box of keys x (domain 1 ‖ key 32); the officers' ref 16; pairs x (two officers'
-fingerprints of 4 ‖ box of a box of the officers' share). A box is `nonce 12 ‖ AES-256-GCM`.
+HKDF-SHA256 of two shares; the box of keys x (domain 1 ‖ key 32); the officers' ref 16, which is the case; pairs x
+(two officers' fingerprints of 4 ‖ box of a box of the officers' share). A box is `nonce 12 ‖ AES-256-GCM`.
 """
 
 from __future__ import annotations
@@ -37,9 +38,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from fangxin.data.errors import DoesNotHold, InputError, NotAllowed
+from fangxin.data.keys.approval import Approval
 from fangxin.data.keys.domains import OFFICERS, SEALED
 from fangxin.data.keys.grant import Grant, stamp
 from fangxin.data.keys.receipt import Receipt
+from fangxin.data.keys.sealed import Sealing
 from fangxin.data.keys.tree import KeyAbsent, KeyTree
 
 CASE = 16
@@ -235,44 +238,52 @@ class Seals:
         except FileNotFoundError:
             raise InputError("no such case is sealed here", hint="it was restored, or its time is over") from None
 
-    def settle(self, refs: Mapping[bytes, bytes], *, now: datetime) -> int:
-        """Finish what was interrupted: a record without a deployment share in the vault counts for nothing and goes.
+    def settle(self, *, now: datetime) -> int:
+        """Finish what was interrupted: a record without a living share in the vault counts for nothing and goes.
 
-        `refs` says whose each record is; one that nobody knows is left alone. Returns how many went.
+        One caller at a time: the record of a seal that is being made has no share yet. Returns how many went.
         """
-        known = [(case, refs[case]) for case in self.cases() if case in refs]
-        with self.tree.get_many([ref for _case, ref in known], SEALED) as shares:
-            gone = [case for (case, _ref), found in zip(known, shares.found, strict=True) if not found]
+        left = {*self.cases(), *(bytes.fromhex(p.stem) for p in self.folder.glob("*.partial"))}
+        gone = sorted(left - self.tree.sealed_cases())
         self._clear(gone, now=now)
         return len(gone)
 
-    def seal(self, cases: Sequence[Case], officers: Sequence[bytes], *, grant: Grant, now: datetime) -> Receipt:
+    def seal(
+        self,
+        cases: Sequence[Case],
+        officers: Sequence[bytes],
+        *,
+        grant: Grant,
+        now: datetime,
+        approvals: Sequence[Approval] = (),
+    ) -> Receipt:
         """Take the keys of these subjects out of the vault, in one batch; its commit point is the seal.
 
-        The grant covers what leaves (`drops_of`). NotAllowed where a subject is sealed already.
+        The grant covers what leaves (`drops_of`). NotAllowed where a subject is sealed already, and where so many
+        people need officers who signed it.
         """
-        self.settle({c.id: c.ref for c in cases}, now=now)
+        self.settle(now=now)
         drops = drops_of(cases)
         refs = [case.ref for case in cases]
         with self.tree.get_many(refs, SEALED) as shares:
             if shares.found.any():
                 raise NotAllowed("a subject is sealed already", hint="restore or end that seal first")
-        entries = [os.urandom(CASE) for _ in cases]
         deployment = [os.urandom(SHARE) for _ in cases]
-        with self.second.ensure(entries, OFFICERS) as boxes:
+        with self.second.ensure([case.id for case in cases], OFFICERS) as boxes:
             for number, case in enumerate(cases):
                 body = write_record(
                     case,
                     self._keys(case),
                     officers,
                     deployment=deployment[number],
-                    officers_ref=entries[number],
+                    officers_ref=case.id,
                     entry=bytes(boxes.raw[number]),
                     now=now,
                 )
                 self._write(case.id, body)
         adds = {case.ref: {SEALED: share} for case, share in zip(cases, deployment, strict=True)}
-        return self.tree.replace(drop=drops, add=adds, grant=grant, now=now)
+        sealings = {case.ref: Sealing(case.id, case.until) for case in cases}
+        return self.tree.replace(drop=drops, add=adds, grant=grant, now=now, approvals=approvals, sealings=sealings)
 
     def restore(
         self, case: bytes, ref: bytes, *, code: str | None, answers: Sequence[bytes], grant: Grant, now: datetime
@@ -283,26 +294,32 @@ class Seals:
         grant covers the deployment share, which dies in the same batch.
         """
         record = Record.parse(self.body(case))
-        if now >= record.until:
-            raise NotAllowed(
-                f"the time to change one's mind ended {stamp(record.until)}", hint="nothing brings it back"
-            )
+        until = max(stamp(record.until), self.tree.sealed_until(ref) or "")
+        if stamp(now) >= until:
+            raise NotAllowed(f"the time to change one's mind ended {until}", hint="nothing brings it back")
         keys = open_record(record, self._shares(record, ref, code, answers))
         adds: dict[int, bytes] = dict(keys)
         receipt = self.tree.replace(drop={ref: frozenset({SEALED})}, add={ref: adds}, grant=grant, now=now)
         self._clear([case], now=now)
         return receipt
 
-    def end(self, cases: Mapping[bytes, bytes], *, grant: Grant, now: datetime, waived: bool = False) -> Receipt:
+    def end(
+        self,
+        cases: Mapping[bytes, bytes],
+        *,
+        grant: Grant,
+        now: datetime,
+        approvals: Sequence[Approval] = (),
+        waived: bool = False,
+    ) -> Receipt:
         """Destroy two shares of each case (case -> ref): the vault's, then the officers'. From here nothing goes back.
 
-        NotAllowed before the end, unless the regret was `waived`. The second root is the point of no return.
+        NotAllowed before the end; where the regret was `waived`, before a day has gone by. The second root is the
+        point of no return.
         """
-        for case in cases:
-            until = Record.parse(self.body(case)).until
-            if now < until and not waived:
-                raise NotAllowed(f"the time to change one's mind runs until {stamp(until)}", hint="wait for its end")
-        receipt = self.tree.replace(drop=end_drops(cases), add={}, grant=grant, now=now)
+        receipt = self.tree.replace(
+            drop=end_drops(cases), add={}, grant=grant, now=now, approvals=approvals, waived=waived
+        )
         self._clear(list(cases), now=now)
         return receipt
 
@@ -325,25 +342,30 @@ class Seals:
         return shares
 
     def _clear(self, cases: Sequence[bytes], *, now: datetime) -> None:
-        """Destroy the officers' entries of these records, then the records themselves."""
+        """Destroy the officers' entries of these records, then the records themselves, whole or torn."""
         if not cases:
             return
-        entries = {Record.parse(self.body(case)).officers_ref: frozenset({OFFICERS}) for case in cases}
+        entries = {case: frozenset({OFFICERS}) for case in cases}
         grant = Grant.of(
             entries, vault=self.second.vault_id, generation=self.second.generation, catalog="", not_before=now
         )
         self.second.destroy(entries, grant=grant, now=now)
+        self.tree.cleared(cases)
         for case in cases:
-            self._path(case).unlink()
+            self._path(case).unlink(missing_ok=True)
+            self._path(case).with_suffix(".partial").unlink(missing_ok=True)
         self._sync()
 
     def _write(self, case: bytes, body: bytes) -> None:
-        fd = os.open(self._path(case), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        # A record appears whole or not at all; the case is the name of the officers' entry, so a torn one leads to it.
+        part = self._path(case).with_suffix(".partial")
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             os.write(fd, body)
             os.fsync(fd)
         finally:
             os.close(fd)
+        part.rename(self._path(case))
         self._sync()
 
     def _sync(self) -> None:

@@ -19,7 +19,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace as replaced
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -29,11 +30,14 @@ import numpy as np
 
 from fangxin.data.errors import FangxinError, InputError, NotAllowed, Unavailable, VaultDamaged
 from fangxin.data.keys import backup as copies
+from fangxin.data.keys import clock
 from fangxin.data.keys import domains as codes
 from fangxin.data.keys import page as pages
+from fangxin.data.keys import sealed as seals
 from fangxin.data.keys.additions import additions
 from fangxin.data.keys.approval import FREE, GUARDED, WINDOW, Approval, Guard
 from fangxin.data.keys.batch import Adds, Batch, crown, shadow
+from fangxin.data.keys.clock import Moment, look
 from fangxin.data.keys.delta import Delta
 from fangxin.data.keys.faults import Grown, KeyAbsent, RollbackSuspected, SubjectSealed
 from fangxin.data.keys.founding import found_vault, tree_path
@@ -58,6 +62,7 @@ from fangxin.data.keys.roots.protocol import (
     RootReceipt,
     RootUnsettled,
 )
+from fangxin.data.keys.sealed import Sealing, Toll
 from fangxin.data.keys.vault import Changes, Unchanged, VaultFile, alone
 from fangxin.data.keys.walk import TRIES, State, Walk
 
@@ -66,6 +71,8 @@ __all__ = ["KeyAbsent", "KeyTree"]
 CAPACITY = 200_000
 PATIENCE = 5.0  # seconds a writer waits for another
 Result = TypeVar("Result")
+Notes = dict[str, bytes | None]  # metadata by name; None = removed
+Spent = tuple[str, int]  # when, and how many subjects
 
 
 class KeyTree:
@@ -79,12 +86,14 @@ class KeyTree:
         *,
         patience: float,
         at: Callable[[str], None],
+        clock: Callable[[], Moment] = look,
     ) -> None:
         self.folder = folder
         self.anchor = anchor
         self.holders = tuple(holders)
         self._patience = patience
         self._at = at
+        self._clock = clock
         self._attached = threading.RLock()
         self._lease = Lease(folder, moved=lambda g: anchor.living().generation != g, drop=self._forget)
         self._group = Group(self._fulfil)
@@ -102,6 +111,7 @@ class KeyTree:
         patience: float = PATIENCE,
         guard: Guard = GUARDED,
         at: Callable[[str], None] = lambda step: None,
+        clock: Callable[[], Moment] = look,
     ) -> Self:
         """Make an empty vault for about `capacity` keys (more are accepted, in longer buckets) and open it.
 
@@ -110,7 +120,7 @@ class KeyTree:
         """
         anchor = anchor or FileRoot(folder / "root")
         found_vault(folder, anchor, holders, capacity=capacity, patience=patience, guard=guard)
-        return cls(folder, anchor, holders, patience=patience, at=at)
+        return cls(folder, anchor, holders, patience=patience, at=at, clock=clock)
 
     @classmethod
     def open(
@@ -121,9 +131,10 @@ class KeyTree:
         holders: Sequence[Root] = (),
         patience: float = PATIENCE,
         at: Callable[[str], None] = lambda step: None,
+        clock: Callable[[], Moment] = look,
     ) -> Self:
         """Open a vault. `patience`: seconds to wait for another writer; `at` hears each step of a batch (drills)."""
-        return cls(folder, anchor or FileRoot(folder / "root"), holders, patience=patience, at=at)
+        return cls(folder, anchor or FileRoot(folder / "root"), holders, patience=patience, at=at, clock=clock)
 
     @property
     def generation(self) -> int:
@@ -246,6 +257,8 @@ class KeyTree:
     def _make(self, refs: Sequence[bytes], domains: Sequence[int], *, newcomers: bool) -> None:
         for domain in domains:
             _check_code(domain)
+            if domain == codes.SEALED:
+                raise NotAllowed("a share of a seal is not made like a key", hint="seal.py puts it in place of keys")
         self._group.fulfil(Wish(refs, sorted(set(domains)), newcomers))
 
     def _fulfil(self, wishes: Sequence[Wish]) -> None:
@@ -273,44 +286,95 @@ class KeyTree:
             note = self._file.noted("guard")
         return GUARDED if note is None else Guard.parse(note.decode())
 
-    def enrol(self, guard: Guard, *, grant: Grant, approvals: Sequence[Approval] = (), now: datetime) -> None:
-        """Put other officers in charge. Two of the present ones sign the grant (`of_guard`), once there are two.
+    def enrol(self, guard: Guard, *, grant: Grant, approvals: Sequence[Approval] = (), now: datetime) -> Receipt:
+        """Put other officers in charge. Two of the present ones sign the grant (`as_drops`), once there are two.
 
-        NotAllowed without them, and for a guard that would lift the caps: that is decided when the vault is founded.
+        It takes a new root, as a destruction does: no older copy of the pages can bring former officers back, and a
+        grant is used once. NotAllowed without them, and for a guard that would lift the caps: that is decided when the
+        vault is founded.
         """
-        with self._writing():
-            present = self.guard
-            grant.check(guard.as_drops(), vault=self.vault_id, generation=self.generation, action="enrol", now=now)
+
+        def agreed(present: Guard, now: datetime) -> Notes:
             if guard.lifted != present.lifted:
                 raise NotAllowed("caps are lifted, or not, when a vault is founded", hint="fangxin init --rehearsal")
             if len(present.officers) > 1 and len(present.approvers(grant, approvals, now=now)) < 2:
                 raise NotAllowed("two of the present officers have to sign a change of officers", hint="--approval")
-            with self._transaction():
-                self._file.note("guard", guard.text().encode())
+            return {"guard": guard.text().encode()}
+
+        return self._replace({}, {}, grant=grant, named=guard.as_drops(), action="enrol", now=now, noting=agreed)
 
     def allowed(
         self, drops: Drops, *, now: datetime, grant: Grant | None = None, approvals: Sequence[Approval] = ()
     ) -> None:
         """Raise NotAllowed where destroying these would need officers who have not signed; nothing is changed."""
+        present = self.guard
+        now, _ = self._time(present, now)
         if grant is None:
             grant = Grant.of(drops, vault=self.vault_id, generation=self.generation, catalog="", not_before=now)
         grant.check(drops, vault=self.vault_id, generation=self.generation, action="destroy", now=now)
-        self._guarded(drops, {}, grant, approvals, now)
+        counted = self._toll(drops, {}, {}, waived=False, now=now)
+        self._guarded(present, counted.dying, grant, approvals, now)
 
     def destroy(self, drops: Drops, *, grant: Grant, now: datetime, approvals: Sequence[Approval] = ()) -> Receipt:
         """Destroy keys for good: ref -> the domain codes that die, None = every domain.
 
         All subjects go in one batch under one new root. What is not there is not an error: a second call
         destroys nothing and says so. NotAllowed if the grant does not fit, or if so many people need officers who
-        signed it (approval.py); RootUnsettled if a holder is away.
+        signed it (approval.py), or before a seal's end; RootUnsettled if a holder is away. `now` counts in rehearsal
+        vaults only: the others go by a clock of their own (clock.py, ClockJumped).
         """
         return self._replace(drops, {}, grant=grant, approvals=approvals, action="destroy", now=now)
 
     def replace(
-        self, *, drop: Drops, add: Adds, grant: Grant, now: datetime, approvals: Sequence[Approval] = ()
+        self,
+        *,
+        drop: Drops,
+        add: Adds,
+        grant: Grant,
+        now: datetime,
+        approvals: Sequence[Approval] = (),
+        sealings: Mapping[bytes, Sealing] | None = None,
+        waived: bool = False,
     ) -> Receipt:
-        """Destroy keys and put others in their place in the same batch (a seal). The grant covers what dies."""
-        return self._replace(drop, add, grant=grant, approvals=approvals, action="replace", now=now)
+        """Destroy keys and put others in their place in the same batch (a seal, a restore, a seal's end).
+
+        The grant covers what dies. `sealings` says of each ref that gets a share of a seal what is to be noted
+        (sealed.py); `waived`: the person asked for the end of the seal before its time.
+        """
+        return self._replace(
+            drop, add, grant=grant, approvals=approvals, action="replace", now=now, sealings=sealings, waived=waived
+        )
+
+    def sealed_cases(self) -> frozenset[bytes]:
+        """The names of the records that a living share belongs to; settles first, since an aborted batch is undone."""
+        with self._writing(), self._file.snapshot():
+            noted = self._file.meta(seals.SEAL)
+        return frozenset(bytes.fromhex(seals.Sealed.parse(note).case) for note in noted.values())
+
+    def sealed_until(self, ref: bytes) -> str | None:
+        """When the time to regret a subject's seal ends, UTC to the second; None if the subject is not sealed."""
+        with self.get_many([ref], codes.SEALED) as share, self._file.snapshot():
+            note = self._file.noted(seals.name_of(bytes(share.view(0)))) if share.found[0] else None
+        return None if note is None else seals.Sealed.parse(note).until
+
+    def extend(self, refs: Sequence[bytes], until: datetime) -> None:
+        """Let the seals of these subjects last until then at least; one that lasts longer stays as it is."""
+        with self._writing(), self.get_many(refs, codes.SEALED) as shares_, self._transaction():
+            for number in np.flatnonzero(shares_.found).tolist():
+                name = seals.name_of(bytes(shares_.view(number)))
+                known = seals.Sealed.parse(self._file.noted(name) or b"")
+                self._file.note(name, replaced(known, until=max(known.until, stamp(until))).text())
+
+    def cleared(self, cases: Collection[bytes]) -> None:
+        """The officers' entries of these restored cases are dead: their subjects may be sealed or destroyed again."""
+        with self._writing(), self._transaction():
+            due = [
+                name for name, case in self._file.meta(seals.RESTORED).items() if bytes.fromhex(case.decode()) in cases
+            ]
+            if not due:
+                raise Unchanged
+            for name in due:
+                self._file.note(name, None)
 
     def grow(self, capacity: int, *, grant: Grant, now: datetime) -> Receipt:
         """Move all keys into a new tree for about `capacity` keys, under a new root; nothing else dies.
@@ -362,25 +426,37 @@ class KeyTree:
         add: Adds,
         *,
         grant: Grant,
-        approvals: Sequence[Approval],
         action: str,
         now: datetime,
+        approvals: Sequence[Approval] = (),
+        sealings: Mapping[bytes, Sealing] | None = None,
+        waived: bool = False,
+        named: Drops | None = None,
+        noting: Callable[[Guard, datetime], Notes] | None = None,
     ) -> Receipt:
+        """One batch under a new root. `named`: what the grant names where it is not `drop`.
+
+        `noting` decides under the lock what else is noted; with it there is a new root even where no key dies.
+        """
         for code in {c for some in (*drop.values(), *add.values()) for c in some or ()}:
             _check_code(code)
-        grant.check_names(drop, vault=self.vault_id, action=action)
+        named = drop if named is None else named
+        grant.check_names(named, vault=self.vault_id, action=action)
         with self._writing() as settled:
             if (done := self._carried_out(grant)) is not None:
                 return self._repeated(done, settled, now)
-            living = self.anchor.living()
-            grant.check(drop, vault=self.vault_id, generation=living.generation, action=action, now=now)
-            spent, officers = self._guarded(drop, add, grant, approvals, now)
+            living, present = self.anchor.living(), self.guard
+            now, ticked = self._time(present, now)
+            grant.check(named, vault=self.vault_id, generation=living.generation, action=action, now=now)
+            notes = noting(present, now) if noting else {}
+            counted = self._toll(drop, add, sealings or {}, waived=waived, now=now)
+            spent, officers = self._guarded(present, counted.dying, grant, approvals, now)
             self._at("settled")
             batch: Batch | None = None
             with self._transaction():
                 state = self._walk.state()
-                batch = shadow(self._walk, state, drop, add)
-                if not batch.written:
+                batch = shadow(self._walk, state, drop, add, always=noting is not None)
+                if not batch.written and not noting:
                     raise Unchanged
                 # (1) prepare: every holder but the anchor has its share before a page needs it
                 generation = self._next(living)
@@ -392,10 +468,14 @@ class KeyTree:
                 self._file.put(tally.over(sorted(batch.written)))
                 tally.keys, tally.domains = batch.destroyed, batch.domains
                 facts = self._facts(state, tally, grant, generation, shares.commitment(root)) | {"officers": officers}
-                self._file.note("spent", json.dumps(spent).encode())
-                self._file.note("attempt", str(generation).encode())
-                self._file.note("unscrubbed", b"1")
-                self._file.note(f"grant/{grant.nonce}", json.dumps(facts).encode())
+                if counted.dying and not officers and not present.lifted:
+                    spent.append((stamp(now), counted.dying))
+                notes |= counted.notes | {"spent": json.dumps(spent).encode()} | ticked
+                notes[f"grant/{grant.nonce}"] = json.dumps(facts).encode()
+                notes["undo"] = self._undo(generation, notes)
+                notes |= {"attempt": str(generation).encode(), "unscrubbed": b"1"}
+                for name, note in notes.items():
+                    self._file.note(name, note)
                 self._at("written")
             if batch is None or not batch.written:
                 return self._nothing(grant, living, settled, now)
@@ -412,25 +492,65 @@ class KeyTree:
                 effective_at=effective,
             )
 
-    def _guarded(
-        self, drop: Drops, add: Adds, grant: Grant, approvals: Sequence[Approval], now: datetime
-    ) -> tuple[list[tuple[str, int]], int]:
-        """What will have died without officers in the last 24 h (when, how many), and how many officers signed this.
+    def _undo(self, generation: int, notes: Notes) -> bytes:
+        """What was noted before, in case the root of this attempt is never committed."""
+        before = {name: self._file.noted(name) for name in notes}
+        told = {name: None if old is None else old.hex() for name, old in before.items()}
+        return json.dumps({"generation": generation, "notes": told}).encode()
 
-        A person who is sealed or restored does not die: something of theirs is put in place in the same batch.
-        """
+    def _time(self, present: Guard, given: datetime) -> tuple[datetime, Notes]:
+        """The time that counts, and what to note of the clock: the caller's word counts in rehearsal vaults only."""
+        if present.lifted:
+            return given, {}
+        moment = self._clock()
+        with self._file.snapshot():
+            return moment.now, {clock.NOTE: clock.agreed(moment, self._file.noted(clock.NOTE))}
+
+    def _toll(self, drop: Drops, add: Adds, sealings: Mapping[bytes, Sealing], *, waived: bool, now: datetime) -> Toll:
+        with self._file.snapshot():
+            noted, restored = self._file.meta(seals.SEAL), self._file.meta(seals.RESTORED)
+        touched = [ref for ref, some in drop.items() if some is None or codes.SEALED in some] if noted else []
+        held = self._living(touched, codes.SEALED)
+        sealing = [ref for ref, keys in add.items() if codes.SEALED in keys]
+        leaving: dict[bytes, dict[int, bytes]] = {ref: {} for ref in sealing}
+        for code in sorted({c for ref in sealing for c in drop.get(ref) or ()}):
+            for ref, key in self._living([ref for ref in sealing if code in (drop.get(ref) or ())], code).items():
+                leaving[ref][code] = key
+        marks = self._marks(list(drop) if restored else list(held))
+        return seals.toll(
+            drop, add, shares=held, leaving=leaving, noted=noted, marks=marks, restored=restored,
+            sealings=sealings, waived=waived, now=now,
+        )  # fmt: skip
+
+    def _living(self, refs: Sequence[bytes], domain: int) -> dict[bytes, bytes]:
+        if not refs:
+            return {}
+        with self.get_many(refs, domain) as keys:
+            return {refs[n]: bytes(keys.view(n)) for n in np.flatnonzero(keys.found).tolist()}
+
+    def _marks(self, refs: Sequence[bytes]) -> dict[bytes, str]:
+        """The names under which restores are noted: by address, as entries are, not by ref."""
+        if not refs:
+            return {}
+        rows = self._reading(lambda walk, state: walk.addresses(state, refs))
+        return {ref: seals.RESTORED + row.tobytes().hex() for ref, row in zip(refs, rows, strict=True)}
+
+    def _guarded(
+        self, present: Guard, dying: int, grant: Grant, approvals: Sequence[Approval], now: datetime
+    ) -> tuple[list[Spent], int]:
+        """What died without officers in the last 24 h, and how many officers signed this; NotAllowed (approval.py)."""
+        if present.lifted:
+            return [], 0
         with self._file.snapshot():
             noted = json.loads(self._file.noted("spent") or b"[]")
-        spent = [(at, count) for at, count in noted if at > stamp(now - WINDOW)]
-        today = sum(count for _at, count in spent)
-        dying = sum(ref not in add and (some is None or bool(some - codes.OURS)) for ref, some in drop.items())
+        since = stamp(now - WINDOW)
+        spent: list[Spent] = [(at, count) for at, count in noted if at > since]
         if not dying:
             return spent, 0
-        living = (
-            self._subjects() if dying + today > FREE and not self.guard.lifted else 0
-        )  # a sample costs more than a small destroy
-        found = self.guard.check(grant, approvals, subjects=dying, today=today, living=living, now=now)
-        return (spent, len(found)) if found else ([*spent, (stamp(now), dying)], 0)
+        today = sum(count for _at, count in spent)
+        living = self._subjects() if dying + today > FREE else 0  # a sample costs more than a small destroy
+        found = present.check(grant, approvals, subjects=dying, today=today, living=living, now=now)
+        return spent, len(found)
 
     def _subjects(self) -> int:
         """About how many people have keys, from a sample of buckets."""
@@ -696,14 +816,16 @@ class KeyTree:
         return [self.folder / name for name in names if name.startswith("tree-") and not name.startswith(kept)]
 
     def _clear_up(self, generation: int, highest: int) -> None:
-        # An aborted attempt burns its number but gives its grant back; its pages, and those of a batch that was
+        # An aborted attempt burns its number but takes its notes back; its pages, and those of a batch that was
         # committed but not scrubbed, lie in halves that do not live, or in another file.
         for path in self._strangers():
             path.unlink(missing_ok=True)
         with self._transaction():
-            for name, note in self._file.meta("grant/").items():
-                if json.loads(note)["generation_after"] > generation:
-                    self._file.note(name, None)
+            undo = json.loads(self._file.noted("undo") or b"null")
+            if undo is not None and undo["generation"] > generation:
+                for name, old in undo["notes"].items():
+                    self._file.note(name, None if old is None else bytes.fromhex(old))
+            self._file.note("undo", None)
             self._file.note("attempt", str(highest).encode())
         with self._file.snapshot():
             alive = self._walk.alive(self._walk.state())
@@ -715,6 +837,7 @@ class KeyTree:
         with contextlib.suppress(Unavailable), self._transaction():
             self._file.drop(dead)
             self._file.note("unscrubbed", None)
+            self._file.note("undo", None)
         self._replicas.forget(but=self.tree_id)
         self._file.checkpoint(always=True)
 

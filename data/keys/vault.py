@@ -27,6 +27,7 @@ CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 """
 WAL_LIMIT = 8 << 20  # bytes of log after which an insert checkpoints
 FEW = 4  # rows that are read one by one
+LAST = "\U0010ffff"  # above every name
 DENSE = 8  # a range of ids is read whole if at least every fourth page is wanted
 
 # A connection inherited over fork must be neither used nor closed: both touch the parent's locks.
@@ -157,7 +158,7 @@ class VaultFile:
 
     def meta(self, prefix: str = "") -> dict[str, bytes]:
         """All metadata whose names begin so."""
-        rows = self._db().execute("SELECT name, value FROM meta WHERE substr(name, 1, ?) = ?", (len(prefix), prefix))
+        rows = self._db().execute("SELECT name, value FROM meta WHERE name >= ? AND name < ?", (prefix, prefix + LAST))
         return {name: bytes(value) for name, value in rows}
 
     def noted(self, name: str) -> bytes | None:

@@ -48,6 +48,7 @@ def officers(
     from fangxin.data.keys.grant import Grant
     from fangxin.flows.cli.erase import read_approvals
     from fangxin.flows.estate import alone, open_estate
+    from fangxin.reports.ledger.entries import minute
 
     estate = open_estate(home)
     with alone(home):
@@ -70,7 +71,8 @@ def officers(
                 plan.write_text(fresh.canonical(), "utf-8")
                 raise NotAllowed(f"{plan}: have it signed by two of the present officers", hint="then --approval FILE")
             grant = Grant.parse(given[0].grant) if given else fresh
-            tree.enrol(guard, grant=grant, approvals=given, now=estate.now)
+            root = tree.enrol(guard, grant=grant, approvals=given, now=estate.now).commitment_after
+            estate.ledger.append([{"type": "key.committed", "time": minute(estate.now), "root": root}])
         names = sorted(tree.guard.officers)
 
     def words() -> None:

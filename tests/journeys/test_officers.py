@@ -162,7 +162,7 @@ def test_a_plan_is_written_by_the_command_and_nothing_is_touched(
     grant = Grant.parse((office.root / "signed.json").read_text())
     assert told["plan_digest"] == grant.plan_hash
     assert grant.count == 26, "the people and the canary"
-    assert "139" not in (office.root / "signed.json").read_text().replace(grant.refs_sha256, "")
+    assert "13900000" not in (office.root / "signed.json").read_text()
     assert office.rows() == PEOPLE
     assert main([*wanted, "--plan", str(office.root / "signed.json")]) == 3
     approvals = office.sign(grant, "an", "bo")

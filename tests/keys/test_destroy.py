@@ -24,6 +24,7 @@ from fangxin.data.keys.faults import (
 from fangxin.data.keys.grant import Grant
 from fangxin.data.keys.roots.file import FileRoot
 from fangxin.data.keys.roots.protocol import RootUnsettled
+from fangxin.data.keys.sealed import Sealing
 from fangxin.data.keys.tree import KeyTree
 from fangxin.data.keys.vault import alone
 
@@ -233,7 +234,8 @@ def test_a_sealed_subject_gets_no_new_key(tmp_path: Path) -> None:
     tree.ensure(people, 1)
     drops = {people[0]: frozenset({1})}
     leave = grant(tree, drops, action="replace")
-    receipt = tree.replace(drop=drops, add={people[0]: {domains.SEALED: bytes(32)}}, grant=leave, now=NOW)
+    share, until = {people[0]: {domains.SEALED: bytes(32)}}, {people[0]: Sealing(bytes(16), NOW + timedelta(days=7))}
+    receipt = tree.replace(drop=drops, add=share, grant=leave, now=NOW, sealings=until)
     assert receipt.destroyed == 1
     with pytest.raises(SubjectSealed):
         tree.get(people[0], 1)

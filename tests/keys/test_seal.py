@@ -19,7 +19,7 @@ from fangxin.data.keys.domains import OFFICERS, SEALED
 from fangxin.data.keys.faults import KeyAbsent, SubjectSealed
 from fangxin.data.keys.grant import Drops, Grant
 from fangxin.data.keys.roots import shares
-from fangxin.data.keys.seal import Case, Record, SealForged, Seals
+from fangxin.data.keys.seal import CASE, Case, Record, SealForged, Seals
 from fangxin.data.keys.tree import KeyTree
 
 NOW = datetime(2026, 11, 24, 1, tzinfo=UTC)
@@ -112,19 +112,22 @@ def test_a_seal_takes_the_keys_out_leaves_what_a_law_retains_and_lets_no_new_key
 
 
 @pytest.mark.parametrize("pair", [("code", "vault"), ("vault", "officers"), ("code", "officers")])
-def test_any_two_shares_restore_every_key_bit_for_bit(office: Office, pair: tuple[str, str]) -> None:
+def test_any_two_shares_restore_every_key_bit_for_bit(
+    office: Office, pair: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = office.everything()
     office.seal()
+    if "vault" not in pair:  # the vault hands out no share: the person and two officers are enough
+        monkeypatch.setattr(office.tree, "get", _absent)
     for number in range(5):
-        if "vault" not in pair:  # the vault's own share is lost: the person and two officers are enough
-            lost = {office.cases[number].ref: frozenset({SEALED})}
-            grant = Grant.of(lost, vault=office.tree.vault_id, generation=office.tree.generation, catalog="",
-                             not_before=NOW)  # fmt: skip
-            office.tree.destroy(lost, grant=grant, now=NOW)
         code = office.codes[number].lower().replace("0", "o") if "code" in pair else None
         office.restore(number, code=code, who=(2, 0) if "officers" in pair else ())
     assert office.everything() == before
     assert office.seals.cases() == ()
+
+
+def _absent(ref: bytes, domain: int) -> bytes:
+    raise KeyAbsent("not handed out")
 
 
 def test_no_single_share_opens_a_record_in_any_subset(office: Office) -> None:
@@ -219,7 +222,7 @@ def test_after_the_end_two_shares_are_dead_and_no_backup_with_the_code_opens_the
     assert opened(now, [old_second]) == everybody
 
 
-def test_the_seven_days_are_exact_unless_regret_is_waived(office: Office) -> None:
+def test_the_seven_days_are_exact_unless_regret_is_waived_for_a_day_later(office: Office) -> None:
     office.seal()
     with pytest.raises(NotAllowed, match="runs until"):
         office.end(0, at=END - timedelta(seconds=1))
@@ -229,9 +232,83 @@ def test_the_seven_days_are_exact_unless_regret_is_waived(office: Office) -> Non
     with pytest.raises(NotAllowed, match="ended"):
         office.restore(1, code=office.codes[1], at=END + timedelta(seconds=1))
     office.end(1, at=END)
-    office.end(2, at=NOW + timedelta(days=1), waived=True)
+    with pytest.raises(NotAllowed, match="runs until"):
+        office.end(2, at=NOW + timedelta(hours=23, minutes=59, seconds=59), waived=True)
+    office.end(2, at=NOW + timedelta(hours=24), waived=True)
     with pytest.raises(InputError, match="no such case"):
         office.restore(2, code=office.codes[2])
+
+
+def test_the_vault_itself_keeps_the_end_of_a_seal_whoever_calls(office: Office) -> None:
+    """No call past `Seals` ends a seal early, shortens it, puts other keys in place, or makes a share of its own."""
+    before = office.everything()
+    office.seal()
+    tree, one = office.tree, office.cases[0]
+    share: Drops = {one.ref: frozenset({SEALED})}
+    other = {one.ref: {GENERAL: bytes(32), SENSITIVE: bytes(32)}}
+
+    def leave(drops: Drops, action: str) -> Grant:
+        return Grant.of(
+            drops, vault=tree.vault_id, generation=tree.generation, catalog="", not_before=NOW, action=action
+        )
+
+    for drops in (share, {one.ref: None}):
+        with pytest.raises(NotAllowed, match="runs until"):
+            tree.destroy(drops, grant=leave(drops, "destroy"), now=NOW)
+        with pytest.raises(NotAllowed, match="runs until"):
+            tree.replace(drop=drops, add=other, grant=leave(drops, "replace"), now=NOW)
+    tree.extend([one.ref], NOW)
+    assert tree.sealed_until(one.ref) == "2026-12-01T01:00:00Z", "it is never shortened"
+    tree.extend([one.ref], END + timedelta(days=1))
+    with pytest.raises(NotAllowed, match="runs until 2026-12-02"):
+        office.end(0, at=END)
+    office.restore(0, code=office.codes[0], at=END + timedelta(hours=23))
+    assert office.everything().items() >= {k: v for k, v in before.items() if k[1] == one.ref}.items()
+    for attempt in (lambda: tree.ensure([one.ref], SEALED), lambda: tree.create_keys(refs(1, start=50), [SEALED])):
+        with pytest.raises(NotAllowed, match="not made like a key"):
+            attempt()
+    leaving: Drops = {one.ref: frozenset({GENERAL})}
+    with pytest.raises(NotAllowed, match="a seal says"):
+        tree.replace(drop=leaving, add={one.ref: {SEALED: bytes(32)}}, grant=leave(leaving, "replace"), now=NOW)
+
+
+def test_after_a_restore_nothing_dies_until_the_officers_entry_is_dead(office: Office, tmp_path: Path) -> None:
+    """A restore that was killed leaves a record that would open later-destroyed keys: the vault waits for its end."""
+    before = office.everything()
+    office.seal()
+    one = office.cases[0]
+    record = Record.parse(body := office.seals.body(one.id))
+    office.seals.second._at = lambda step: (_ for _ in ()).throw(Killed(step)) if step == "settled" else None
+    with pytest.raises(Killed):
+        office.restore(0, code=office.codes[0])
+    office.seals.second._at = lambda _step: None
+    assert office.everything().items() >= {k: v for k, v in before.items() if k[1] == one.ref}.items()
+    entry = office.seals.second.get(one.id, OFFICERS)
+    both = {
+        seal.PERSON: seal.persons_share(record, office.codes[0]),
+        seal.JOINTLY: seal.officers_share(record, [seal.answer(p, body) for p, _ in office.officers], entry),
+    }
+    assert {key for _code, key in seal.open_record(record, both)} == office.of(before, 0)  # that is why
+    drops: Drops = {one.ref: None}
+    grant = Grant.of(drops, vault=office.tree.vault_id, generation=office.tree.generation, catalog="", not_before=NOW)
+    with pytest.raises(NotAllowed, match="was restored"):
+        office.tree.destroy(drops, grant=grant, now=NOW)
+    assert office.seals.settle(now=NOW) == 1
+    assert office.seals.settle(now=NOW) == 0
+    with pytest.raises(KeyAbsent):
+        office.seals.second.get(one.id, OFFICERS)
+    assert office.tree.destroy(drops, grant=grant, now=NOW).destroyed == 3
+
+
+def test_a_record_that_was_torn_while_it_was_written_goes_with_its_officers_entry(office: Office) -> None:
+    office.seal()
+    torn = os.urandom(CASE)
+    office.seals.second.ensure([torn], OFFICERS)
+    (office.seals.folder / f"{torn.hex()}.partial").write_bytes(office.seals.body(office.cases[0].id)[:100])
+    assert office.seals.settle(now=NOW) == 1
+    assert len(office.seals.cases()) == len(list(office.seals.folder.iterdir())) == 5
+    with pytest.raises(KeyAbsent):
+        office.seals.second.get(torn, OFFICERS)
 
 
 @pytest.mark.parametrize("step", ["settled", "prepared", "written", "pages", "committed", "retired", "scrubbed"])
@@ -271,9 +348,8 @@ def test_a_kill_at_any_step_leaves_sealed_or_not_sealed_and_settling_clears_the_
     assert killed or (act == "seal" and vault == "second")  # a seal destroys nothing in the second vault
     office.tree._at = office.seals.second._at = lambda _step: None
     office.tree.ensure(refs(1, start=900), GENERAL)  # any next writer settles the vault
-    refs_of = {case.id: case.ref for case in office.cases}
-    office.seals.settle(refs_of, now=NOW)
-    office.seals.settle(refs_of, now=NOW)
+    office.seals.settle(now=NOW)
+    office.seals.settle(now=NOW)
     sealed = office.tree.get_many([one.ref], SEALED).found[0]
     assert (one.id in office.seals.cases()) == sealed
     mine = {k for (code, ref), k in office.everything().items() if ref == one.ref and code != RETAINED}
