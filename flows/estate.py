@@ -25,6 +25,7 @@ from fangxin.data.errors import InputError, NotAllowed, WriterBusy
 from fangxin.data.keys.approval import Guard
 from fangxin.data.keys.founding import CREATING
 from fangxin.data.keys.memory import no_core_dumps
+from fangxin.data.keys.roots.file import FileRoot
 from fangxin.data.keys.roots.protocol import Root
 from fangxin.data.keys.roots.wrapped import WrappedRoot
 from fangxin.data.keys.tree import KeyTree
@@ -68,7 +69,6 @@ class Estate:
     @cached_property
     def tree(self) -> KeyTree:
         """The key vault of this home."""
-        no_core_dumps()
         return open_tree(self.settings)
 
     @cached_property
@@ -171,14 +171,23 @@ def sweep_tmp(home: Path) -> None:
 
 def open_tree(settings: Settings) -> KeyTree:
     """The key vault of a home, with the root holders that its settings name."""
+    no_core_dumps()
     folder = settings.home / "keys"
-    return KeyTree.open(folder, holders=_holders(settings.roots, folder, settings.stated, settings.rehearsal))
+    anchor = FileRoot(folder / "root", backup_sets=settings.backup_sets)
+    others = _holders(settings.roots, folder, settings.stated, settings.rehearsal, settings.backup_sets)
+    return KeyTree.open(folder, anchor=anchor, holders=others)
 
 
-def _holders(roots: Sequence[str], folder: Path, stated: Sequence[str], rehearsal: bool) -> tuple[Root, ...]:
+def _holders(
+    roots: Sequence[str],
+    folder: Path,
+    stated: Sequence[str],
+    rehearsal: bool,
+    backup_sets: Sequence[Path] | None = None,
+) -> tuple[Root, ...]:
     from fangxin.data.keys.roots.choose import holders
 
-    chosen = holders(roots, folder, stated=stated)
+    chosen = holders(roots, folder, stated=stated, backup_sets=backup_sets)
     for holder in () if rehearsal else chosen:
         if holder.claim().effect == "test-only":
             raise NotAllowed(

@@ -40,6 +40,10 @@ roots = {roots}
 # What you state of a hardware module, for the certificate: "no-module-backup", "no-key-blobs-on-host".
 stated = []
 
+# Folders that backups, snapshots or replicas copy away, [] where there are none. Unless you state it, a root in a file
+# claims nothing against backups; a root inside one never does.
+# backup_sets = ["/srv"]
+
 # Whether values go under keys many at a time by our own numpy code, or one by one through `cryptography`.
 lanes = true
 
@@ -61,6 +65,7 @@ class Settings:
     signer: str
     roots: tuple[str, ...] = ()
     stated: tuple[str, ...] = ()
+    backup_sets: tuple[Path, ...] | None = None  # None: not stated
     lanes: bool = True
 
     @property
@@ -84,7 +89,7 @@ def load(home: Path) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid TOML: {error}", hint="compare with what `fangxin init` writes") from None
     expected = {"rehearsal": bool, "origin": str, "facts": list, "ledger_head": str, "capacity": int, "signer": str}
-    expected |= {"roots": list, "stated": list, "lanes": bool}
+    expected |= {"roots": list, "stated": list, "backup_sets": list, "lanes": bool}
     for key, value in raw.items():
         if key not in expected:
             raise InputError(f"{path}: unknown key {key!r}", hint=f"known keys: {', '.join(expected)}")
@@ -100,6 +105,7 @@ def load(home: Path) -> Settings:
         signer=raw.get("signer", "operator"),
         roots=_texts(path, "roots", raw),
         stated=_texts(path, "stated", raw),
+        backup_sets=tuple(home / one for one in _texts(path, "backup_sets", raw)) if "backup_sets" in raw else None,
         lanes=raw.get("lanes", True),
     )
 

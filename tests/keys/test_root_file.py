@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from fangxin.data.errors import NotAllowed, RootUnreachable
 from fangxin.data.keys.roots import file as root_file
 from fangxin.data.keys.roots.file import BLOCK, RECORD, FileRoot, claim_of
 from fangxin.data.keys.roots.protocol import Claim, Living, RootReceipt, strongest
+from fangxin.flows.estate import make_home, open_tree
+from fangxin.flows.settings import load
 
 
 class TestTheFileHolder(RootContract):
@@ -102,8 +105,27 @@ def test_a_claim_never_exceeds_what_the_medium_shows(tmp_path: Path, monkeypatch
     ):
         monkeypatch.setattr(root_file, "_mount_of", lambda path, found=(fs, options, "8:1"): found)
         monkeypatch.setattr(root_file, "_disk_objections", lambda device, found=objections: list(found))
-        seen[fs, options, tuple(objections)] = claim_of(tmp_path / "root").effect
+        seen[fs, options, tuple(objections)] = claim_of(tmp_path / "root", []).effect
+        assert claim_of(tmp_path / "root").backup_resistant == "no", "nobody said what is copied away"
     assert list(seen.values()) == ["immediate"] + ["best-effort"] * 5
+
+
+def test_a_home_says_which_folders_are_copied_away_and_its_root_claims_accordingly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(root_file, "_mount_of", lambda path: ("ext4", ("rw",), "8:1"))
+    monkeypatch.setattr(root_file, "_disk_objections", lambda device: [])
+    home = tmp_path / "home"
+    make_home(home, rehearsal=True, origin="root.example/erasure", now=datetime(2026, 11, 24, tzinfo=UTC), capacity=70)
+    settings = home / "fangxin.toml"
+    bare, seen = settings.read_text("utf-8"), []
+    for said in ("", "backup_sets = []", 'backup_sets = ["/elsewhere"]', f'backup_sets = ["{tmp_path}"]'):
+        settings.write_text(f"{said}\n{bare}", "utf-8")
+        with open_tree(load(home)) as tree:
+            seen.append(tree.anchor.claim())
+    good = Claim("immediate", "if", ("in-place-medium", "outside-backup-sets"))
+    unknown, inside = (Claim("best-effort", "no", (why,)) for why in ("backup-sets-unknown", "inside-backup-set"))
+    assert seen == [unknown, good, good, inside]
 
 
 def test_a_batch_claims_what_its_strongest_holder_claims_and_no_sum() -> None:

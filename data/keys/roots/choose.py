@@ -32,11 +32,13 @@ OPTIONS = {
 """What an address of each kind may say after its question mark."""
 
 
-def holders(addresses: Sequence[str], folder: Path, *, stated: Sequence[str] = ()) -> tuple[Root, ...]:
+def holders(
+    addresses: Sequence[str], folder: Path, *, stated: Sequence[str] = (), backup_sets: Sequence[Path] | None = None
+) -> tuple[Root, ...]:
     """The holders beside the anchor, in this order; contacts none. InputError with what is wrong with an address.
 
     `folder` is the vault's: wrapped shares lie in it, in a folder of the holder's name. `stated`: what the
-    operator states of hardware (`pkcs11.STATED`).
+    operator states of hardware (`pkcs11.STATED`). `backup_sets`: folders that are copied away, None where nobody said.
     """
     if unknown := sorted(set(stated) - set(STATED)):
         raise InputError(f"unknown statement {unknown[0]!r} about a root holder", hint=f"known: {', '.join(STATED)}")
@@ -47,7 +49,7 @@ def holders(addresses: Sequence[str], folder: Path, *, stated: Sequence[str] = (
         names.append(kind)
         name = kind if names.count(kind) == 1 else f"{kind}-{names.count(kind)}"
         if kind == "file":
-            made.append(FileRoot(Path(body), name=name))
+            made.append(FileRoot(Path(body), name=name, backup_sets=backup_sets))
         else:
             made.append(WrappedRoot(folder / name, _keeper(kind, body, options, stated), name=name))
     return tuple(made)

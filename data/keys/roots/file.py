@@ -34,13 +34,15 @@ PATIENCE = 200  # looks at a file whose writer is between two blocks, 1 ms apart
 class FileRoot:
     """A share in a file; as anchor it is also the commit point. One per vault may be the anchor.
 
-    `backup_sets` are folders that are known to be copied away; a root inside one claims nothing.
+    `backup_sets` are folders that are known to be copied away; a root inside one claims nothing, nor does one of which
+    nobody has said what is copied (None).
     """
 
-    def __init__(self, path: Path, *, name: str = "file", backup_sets: Sequence[Path] = ()) -> None:
+    def __init__(self, path: Path, *, name: str = "file", backup_sets: Sequence[Path] | None = None) -> None:
         self.path = path
         self.name = name
-        self.backup_sets = tuple(backup_sets)
+        self.backup_sets = None if backup_sets is None else tuple(backup_sets)
+        self._judged: tuple[object, Claim] | None = None
 
     def generations(self) -> tuple[int, ...]:
         """Every generation with a valid record, ascending; none where there is no file."""
@@ -71,22 +73,28 @@ class FileRoot:
 
     def retire(self, *, keep: int) -> RootReceipt:
         """Overwrite every block that does not hold `keep`; a block already wiped is left alone."""
-        records = self._records()
+        blocks = self._read()
+        records = [_parse(block) for block in blocks]
         if not any(record and record.generation == keep for record in records):
             raise RootGone(f"holder {self.name} keeps no share of generation {keep}")
         retired: list[int] = []
-        blocks = self._read()
-        with self._open() as fd:
-            for number, record in enumerate(records):
-                if (record and record.generation == keep) or _wiped(blocks[number]):
-                    continue
+        for number, record in enumerate(records):
+            if (record and record.generation == keep) or _wiped(blocks[number]):
+                continue
+            with self._open() as fd:
                 _put_block(fd, number, _fresh())
-                if record:
-                    retired.append(record.generation)
+            if record:
+                retired.append(record.generation)
         return RootReceipt(self.name, keep, tuple(retired), self.claim())
 
     def claim(self) -> Claim:
         """What overwriting this file is worth on the medium it lies on now."""
+        with contextlib.suppress(OSError):
+            here = os.stat(self.path)  # noqa: PTH116  # looked at twice in each batch
+            mounted = (here.st_dev, here.st_ino, _mounts())
+            if self._judged is None or self._judged[0] != mounted:
+                self._judged = mounted, claim_of(self.path, self.backup_sets)
+            return self._judged[1]
         return claim_of(self.path, self.backup_sets)
 
     def _write(self, generation: int, share: bytes, half: int, tree_id: bytes) -> None:
@@ -129,33 +137,48 @@ class FileRoot:
         sync_folder(self.path.parent)
 
     @contextlib.contextmanager
-    def _open(self, flags: int = os.O_RDWR | os.O_DSYNC) -> Iterator[int]:
+    def _open(self) -> Iterator[int]:
         fd = -1
         try:
-            fd = os.open(self.path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = os.open(self.path, os.O_RDWR | os.O_DSYNC | os.O_NOFOLLOW | os.O_CLOEXEC)
             yield fd
         except OSError as cause:
-            raise RootUnreachable(
-                f"holder {self.name} cannot use its root file: {os.strerror(cause.errno or 0)}",
-                hint="the root is a plain file of its own that this user may read and write",
-            ) from cause
+            raise self._unusable(cause) from cause
         finally:
             if fd >= 0:
                 os.close(fd)
 
+    def _unusable(self, cause: OSError) -> RootUnreachable:
+        return RootUnreachable(
+            f"holder {self.name} cannot use its root file: {os.strerror(cause.errno or 0)}",
+            hint="the root is a plain file of its own that this user may read and write",
+        )
+
     def _read(self) -> tuple[bytes, bytes]:
-        with self._open(os.O_RDONLY) as fd:
+        """Both blocks; empty where there is no file."""
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return b"", b""
+        except OSError as cause:
+            raise self._unusable(cause) from cause
+        try:
             both = os.pread(fd, 2 * BLOCK, 0)
+        except OSError as cause:
+            raise self._unusable(cause) from cause
+        finally:
+            os.close(fd)
         return both[:BLOCK], both[BLOCK:]
 
     def _records(self) -> tuple[_Record | None, _Record | None]:
-        if not self.path.exists():
-            return None, None
         # A reader may see one block before and the other after a writer: then none is valid, and it looks again.
         for _ in range(PATIENCE):
-            first, second = (_parse(block) for block in self._read())
+            blocks = self._read()
+            first, second = map(_parse, blocks)
             if first or second:
                 return first, second
+            if not blocks[0] and not self.path.exists():
+                return None, None
             time.sleep(0.001)
         raise RootDamaged(
             f"holder {self.name} has a root file without a valid record",
@@ -163,10 +186,10 @@ class FileRoot:
         )
 
 
-def claim_of(path: Path, backup_sets: Sequence[Path] = ()) -> Claim:
+def claim_of(path: Path, backup_sets: Sequence[Path] | None = None) -> Claim:
     """What overwriting a file in place is worth: read from its mount, the disk's flags and the backup sets."""
     real = path.resolve()
-    if any(real.is_relative_to(folder.resolve()) for folder in backup_sets):
+    if any(real.is_relative_to(folder.resolve()) for folder in backup_sets or ()):
         return Claim("best-effort", "no", ("inside-backup-set",))
     fs, options, device = _mount_of(real)
     against: list[str] = []
@@ -176,6 +199,8 @@ def claim_of(path: Path, backup_sets: Sequence[Path] = ()) -> Claim:
         against.append("data-journal")
     if not against:
         against += _disk_objections(device)
+    if not against and backup_sets is None:
+        against.append("backup-sets-unknown")
     if against:
         return Claim("best-effort", "no", tuple(against))
     return Claim("immediate", "if", ("in-place-medium", "outside-backup-sets"))
@@ -236,16 +261,30 @@ def _put_block(fd: int, number: int, block: bytes) -> None:
 def _mount_of(path: Path) -> tuple[str, tuple[str, ...], str]:
     """File system, all mount options and `major:minor` of the mount a path lies on; empty where unknown."""
     best: tuple[int, str, tuple[str, ...], str] = (-1, "", (), "")
-    real = f"{path}/"  # as text: a batch asks twice, and a table has dozens of lines
-    with contextlib.suppress(OSError), Path("/proc/self/mountinfo").open(encoding="utf-8") as table:
-        for line in table:
-            left, _, right = line.partition(" - ")
-            fields, kind = left.split(), right.split()
-            point = fields[4].encode().decode("unicode_escape") if "\\" in fields[4] else fields[4]
-            if real.startswith(point.rstrip("/") + "/") and len(point) >= best[0]:
-                options = (*fields[5].split(","), *kind[2].split(",")) if len(kind) > 2 else ()
-                best = (len(point), kind[0], options, fields[2])
+    real = f"{path}/"
+    for line in _mounts().decode("utf-8", errors="replace").splitlines():
+        left, _, right = line.partition(" - ")
+        fields, kind = left.split(), right.split()
+        point = fields[4].encode().decode("unicode_escape") if "\\" in fields[4] else fields[4]
+        if real.startswith(point.rstrip("/") + "/") and len(point) >= best[0]:
+            options = (*fields[5].split(","), *kind[2].split(",")) if len(kind) > 2 else ()
+            best = (len(point), kind[0], options, fields[2])
     return best[1:]
+
+
+def _mounts() -> bytes:
+    """The table of mounts as the kernel tells it; empty where it tells none."""
+    try:
+        fd = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        parts = []
+        while part := os.read(fd, 1 << 16):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(fd)
 
 
 def _disk_objections(device: str) -> list[str]:

@@ -29,6 +29,10 @@ CONDITIONS: Mapping[str, tuple[str, str]] = {
         "The root file lies inside a declared backup set: old roots survive there.",
         "根密钥文件位于已声明的备份集内：旧根会在其中留存。",
     ),
+    "backup-sets-unknown": (
+        "Nobody has stated which folders are copied into backups, snapshots or replicas.",
+        "尚无人声明哪些文件夹会被复制进备份、快照或副本。",
+    ),
     "copying-filesystem": (
         "The file system may write new blocks instead of overwriting old ones.",
         "文件系统可能写入新块而非覆写旧块。",
