@@ -18,7 +18,7 @@ from fangxin.data.keys.grant import Drops
 from fangxin.data.keys.leaves import Rows, sorted_names
 from fangxin.data.keys.material import KEY
 from fangxin.data.keys.page import Inner
-from fangxin.data.keys.walk import State, Walk, names_of
+from fangxin.data.keys.walk import SEARCHED, State, Walk, names_of
 
 Adds = Mapping[bytes, Mapping[int, bytes]]
 """Ref -> domain code -> key to put in place (a seal's share, a restored key)."""
@@ -50,6 +50,9 @@ def shadow(walk: Walk, state: State, drop: Drops, add: Adds, *, always: bool = F
     addresses = walk.addresses(state, refs)
     if len({row.tobytes() for row in addresses}) != len(refs):
         raise AddressTaken("two subjects of the batch share an address", hint="nothing was changed; report this")
+    if len(refs) <= SEARCHED and not add:
+        _few(walk, state, batch, {row.tobytes(): drop[ref] for ref, row in zip(refs, addresses, strict=True)})
+        return batch
     lowest = names_of(addresses, np.zeros(len(refs), np.uint8))
     highest = names_of(addresses, np.full(len(refs), 0xFF, np.uint8))
     for some, order, leaves in walk.by_bucket(state, lowest):
@@ -79,6 +82,27 @@ def shadow(walk: Walk, state: State, drop: Drops, add: Adds, *, always: bool = F
         for bucket, plain in zip(few.buckets.tolist(), few.plains(walk.shape.depth), strict=True):
             _rewrite(walk, state, batch, walk.shape.depth, bucket, plain)
     return batch
+
+
+def _few(walk: Walk, state: State, batch: Batch, dying: Mapping[bytes, frozenset[int] | None]) -> None:
+    """Drop the entries of a few addresses, in the bytes of their buckets: numpy pays for more of them only."""
+    depth = walk.shape.depth
+    buckets: dict[int, list[bytes]] = {}
+    changed = set()
+    for address, codes in dying.items():
+        bucket = walk.shape.bucket_of(address)
+        if bucket not in buckets:
+            buckets[bucket] = walk.entries(state, bucket)
+        gone = [
+            one for one in buckets[bucket] if one.startswith(address) and (codes is None or one[pages.ADDRESS] in codes)
+        ]
+        if gone:
+            changed.add(bucket)
+            buckets[bucket] = [one for one in buckets[bucket] if one not in gone]
+            batch.destroyed += len(gone)
+            batch.domains |= {one[pages.ADDRESS] for one in gone}
+    for bucket in sorted(changed):
+        _rewrite(walk, state, batch, depth, bucket, pages.encode_leaf(buckets[bucket], level=depth))
 
 
 def _coming(refs: Sequence[bytes], addresses: Rows, add: Adds) -> tuple[Rows, Rows]:

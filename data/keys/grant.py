@@ -10,12 +10,13 @@ import hashlib
 import json
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
 from fangxin.data.errors import InputError, NotAllowed
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 Drops = Mapping[bytes, frozenset[int] | None]
 """Ref -> the domain codes whose keys die; None = every domain."""
 
@@ -77,7 +78,7 @@ class Grant:
 
     def canonical(self) -> str:
         """Canonical JSON: sorted keys, no spaces, ASCII names and plain numbers only."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return _CANONICAL.encode({name: getattr(self, name) for name in self.__dataclass_fields__})
 
     @property
     def plan_hash(self) -> str:

@@ -100,7 +100,8 @@ class Lease:
         for one in mine:
             while not one._quiet(generation):
                 time.sleep(0.001)
-        for path in self._folder.glob("[0-9]*"):
+        names = os.listdir(self._folder) if mine or self._folder.is_dir() else []  # noqa: PTH208  # in every batch
+        for path in (self._folder / name for name in names if name.isdecimal()):
             while not _passed(path, generation):
                 time.sleep(0.001)
 

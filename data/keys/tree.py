@@ -384,10 +384,9 @@ class KeyTree:
         if capacity < 1:
             raise InputError(f"a vault for {capacity} keys was asked for", hint="capacity counts from 1")
         grant.check_names({}, vault=self.vault_id, action="grow")
-        with self._writing() as settled:
+        with self._writing() as (settled, living):
             if (done := self._carried_out(grant)) is not None:
                 return self._repeated(done, settled, now)
-            living = self.anchor.living()
             grant.check({}, vault=self.vault_id, generation=living.generation, action="grow", now=now)
             self._at("settled")
             tree_id, shape = os.urandom(TREE_ID), pages.Shape.for_capacity(capacity)
@@ -441,16 +440,17 @@ class KeyTree:
         for code in {c for some in (*drop.values(), *add.values()) for c in some or ()}:
             _check_code(code)
         named = drop if named is None else named
-        grant.check_names(named, vault=self.vault_id, action=action)
-        with self._writing() as settled:
-            if (done := self._carried_out(grant)) is not None:
-                return self._repeated(done, settled, now)
-            living, present = self.anchor.living(), self.guard
-            now, ticked = self._time(present, now)
-            grant.check(named, vault=self.vault_id, generation=living.generation, action=action, now=now)
-            notes = noting(present, now) if noting else {}
-            counted = self._toll(drop, add, sealings or {}, waived=waived, now=now)
-            spent, officers = self._guarded(present, counted.dying, grant, approvals, now)
+        grant.check_names(named, vault=self.vault_id, action=action)  # before anybody waits for the lock
+        with self._writing() as (settled, living):
+            with self._file.snapshot():
+                if (done := self._carried_out(grant)) is not None:
+                    return self._repeated(done, settled, now)
+                present = self.guard
+                now, ticked = self._time(present, now)
+                grant.check(named, vault=self.vault_id, generation=living.generation, action=action, now=now)
+                notes = noting(present, now) if noting else {}
+                counted = self._toll(drop, add, sealings or {}, waived=waived, now=now)
+                spent, officers = self._guarded(present, counted.dying, grant, approvals, now)
             self._at("settled")
             batch: Batch | None = None
             with self._transaction():
@@ -470,17 +470,19 @@ class KeyTree:
                 facts = self._facts(state, tally, grant, generation, shares.commitment(root)) | {"officers": officers}
                 if counted.dying and not officers and not present.lifted:
                     spent.append((stamp(now), counted.dying))
-                notes |= counted.notes | {"spent": json.dumps(spent).encode()} | ticked
+                    notes["spent"] = json.dumps(spent).encode()
+                notes |= counted.notes | ticked
                 notes[f"grant/{grant.nonce}"] = json.dumps(facts).encode()
                 notes["undo"] = self._undo(generation, notes)
                 notes |= {"attempt": str(generation).encode(), "unscrubbed": b"1"}
-                for name, note in notes.items():
-                    self._file.note(name, note)
+                self._file.notes(notes)
                 self._at("written")
             if batch is None or not batch.written:
                 return self._nothing(grant, living, settled, now)
             self._at("pages")
-            receipts, effective = self._conclude(generation, given[0], batch.half, self.tree_id, now)
+            lives = Living(generation, batch.half, self.tree_id)
+            after = State(lives, shares.top_key(root), facts["commitment_after"], state.inner | batch.above)
+            receipts, effective = self._conclude(generation, given[0], batch.half, self.tree_id, now, after)
             # (7) scrub: hygiene only, the proof holds without it
             self._scrub(batch.dead)
             self._at("scrubbed")
@@ -494,8 +496,8 @@ class KeyTree:
 
     def _undo(self, generation: int, notes: Notes) -> bytes:
         """What was noted before, in case the root of this attempt is never committed."""
-        before = {name: self._file.noted(name) for name in notes}
-        told = {name: None if old is None else old.hex() for name, old in before.items()}
+        before = self._file.some(*notes)
+        told = {name: before[name].hex() if name in before else None for name in notes}
         return json.dumps({"generation": generation, "notes": told}).encode()
 
     def _time(self, present: Guard, given: datetime) -> tuple[datetime, Notes]:
@@ -572,7 +574,7 @@ class KeyTree:
         return given, shares.combine(given, tree_id=tree_id, generation=generation, holders=names)
 
     def _conclude(
-        self, generation: int, share: bytes, half: int, tree_id: bytes, now: datetime
+        self, generation: int, share: bytes, half: int, tree_id: bytes, now: datetime, after: State | None = None
     ) -> tuple[tuple[RootReceipt, ...], datetime]:
         # (4) the commit point: one record in the anchor
         try:
@@ -583,6 +585,9 @@ class KeyTree:
                 hint="repeat the same batch with the same grant: it is finished or undone first",
             ) from lost
         self._forget()
+        if after is not None:
+            self._lease.hold(generation)
+            self._walk.go_on(after)
         self._at("committed")
         # (5) retire: from here on the old root, and with it every older copy of the pages, opens nothing
         receipts, _ = shares.settle(self.anchor, self.holders)
@@ -778,8 +783,11 @@ class KeyTree:
     # ------------------------------------------------------------ writing, in general
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[tuple[RootReceipt, ...]]:
-        """Hold the lock, with every holder settled and what an interrupted batch left undone or finished."""
+    def _writing(self) -> Iterator[tuple[tuple[RootReceipt, ...], Living]]:
+        """Hold the lock, with every holder settled and what an interrupted batch left undone or finished.
+
+        Yields the holders' receipts and what lives: nobody else can change that now.
+        """
         with alone(self.folder / "vault.lock", patience=self._patience):
             receipts, seen = shares.settle(self.anchor, self.holders)
             now = self.anchor.living()
@@ -789,17 +797,17 @@ class KeyTree:
                 self._replicas.close()
                 self._places, self._replicas = places, Replicas([Replica(folder) for folder in places.replicas])
             with self._file.snapshot():
-                attempt, unscrubbed = self._file.number("attempt"), self._file.noted("unscrubbed")
-                seq = self._file.number("seq")
-            self._replicas.catch_up(self._file, self.tree_id, seq)
-            if seen > attempt or attempt > now.generation or unscrubbed or self._strangers():
+                said = self._file.some("attempt", "unscrubbed", "seq")
+            attempt = int(said.get("attempt", b"0"))
+            self._replicas.catch_up(self._file, self.tree_id, int(said.get("seq", b"0")))
+            if seen > attempt or attempt > now.generation or "unscrubbed" in said or self._strangers():
                 self._clear_up(now.generation, max(seen, attempt))
-            yield receipts
+            yield receipts, now
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self, *, soon: bool = False) -> Iterator[None]:
         """One write: durable with one replica, then here, or nowhere."""
-        with self._file.transaction(self._ship if self._replicas else None):
+        with self._file.transaction(self._ship if self._replicas else None, soon=soon):
             yield
             self._file.note("seq", str(self._file.number("seq") + 1).encode())
 
@@ -834,10 +842,9 @@ class KeyTree:
 
     def _scrub(self, dead: Iterable[int]) -> None:
         # A replica that is away keeps old halves for longer; what must not live is dead without this.
-        with contextlib.suppress(Unavailable), self._transaction():
+        with contextlib.suppress(Unavailable), self._transaction(soon=True):
             self._file.drop(dead)
-            self._file.note("unscrubbed", None)
-            self._file.note("undo", None)
+            self._file.notes({"unscrubbed": None, "undo": None})
         self._replicas.forget(but=self.tree_id)
         self._file.checkpoint(always=True)
 

@@ -103,6 +103,10 @@ class Walk:
         self._cached = State(living, shares.top_key(root), shares.commitment(root))
         return self._cached
 
+    def go_on(self, state: State) -> None:
+        """Take over what a batch that was just committed has made, instead of reading it back."""
+        self._cached = state
+
     def forget(self) -> None:
         """Drop what is kept in RAM."""
         self._cached = None
@@ -175,6 +179,13 @@ class Walk:
             parts.append(plain[pages.HEAD.size : pages.HEAD.size + count * pages.ENTRY])
         rows = np.frombuffer(b"".join(parts), np.uint8).reshape(-1, pages.ENTRY)
         return Leaves(buckets, np.array(counts, np.int64), rows, self.shape.buckets)
+
+    def entries(self, state: State, bucket: int) -> list[bytes]:
+        """One bucket's entries."""
+        try:
+            return pages.entries_of(self.open(state, self.shape.depth, bucket), level=self.shape.depth)
+        except PageWrong:
+            raise self._wrong(state, self.shape.page(self.shape.depth, bucket), "is no bucket") from None
 
     def _search(self, state: State, refs: Sequence[bytes], domain: int, keys: Keys) -> None:
         for row, address in enumerate(self.addresses(state, refs)):

@@ -28,6 +28,7 @@ BLOCK = 4096
 RECORD = struct.Struct("<4sBBHQ16s32s16s")
 MAGIC = b"FXR1"
 IN_PLACE = frozenset({"ext2", "ext3", "ext4"})
+LOOK = 1.0  # seconds for which a look at the medium counts: a batch asks twice
 PATIENCE = 200  # looks at a file whose writer is between two blocks, 1 ms apart
 
 
@@ -42,7 +43,7 @@ class FileRoot:
         self.path = path
         self.name = name
         self.backup_sets = None if backup_sets is None else tuple(backup_sets)
-        self._judged: tuple[object, Claim] | None = None
+        self._judged: tuple[float, Claim] | None = None
 
     def generations(self) -> tuple[int, ...]:
         """Every generation with a valid record, ascending; none where there is no file."""
@@ -73,8 +74,8 @@ class FileRoot:
 
     def retire(self, *, keep: int) -> RootReceipt:
         """Overwrite every block that does not hold `keep`; a block already wiped is left alone."""
-        blocks = self._read()
-        records = [_parse(block) for block in blocks]
+        both = self._read()
+        blocks, records = (both[:BLOCK], both[BLOCK:]), _both(both)
         if not any(record and record.generation == keep for record in records):
             raise RootGone(f"holder {self.name} keeps no share of generation {keep}")
         retired: list[int] = []
@@ -89,13 +90,10 @@ class FileRoot:
 
     def claim(self) -> Claim:
         """What overwriting this file is worth on the medium it lies on now."""
-        with contextlib.suppress(OSError):
-            here = os.stat(self.path)  # noqa: PTH116  # looked at twice in each batch
-            mounted = (here.st_dev, here.st_ino, _mounts())
-            if self._judged is None or self._judged[0] != mounted:
-                self._judged = mounted, claim_of(self.path, self.backup_sets)
-            return self._judged[1]
-        return claim_of(self.path, self.backup_sets)
+        now = time.monotonic()
+        if self._judged is None or now - self._judged[0] > LOOK:
+            self._judged = now, claim_of(self.path, self.backup_sets)
+        return self._judged[1]
 
     def _write(self, generation: int, share: bytes, half: int, tree_id: bytes) -> None:
         if len(share) != SHARE or len(tree_id) != TREE_ID or half not in (0, 1) or not 0 < generation < 2**64:
@@ -154,30 +152,29 @@ class FileRoot:
             hint="the root is a plain file of its own that this user may read and write",
         )
 
-    def _read(self) -> tuple[bytes, bytes]:
-        """Both blocks; empty where there is no file."""
+    def _read(self) -> bytes:
+        """Both blocks, one after the other; empty where there is no file."""
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
-            return b"", b""
+            return b""
         except OSError as cause:
             raise self._unusable(cause) from cause
         try:
-            both = os.pread(fd, 2 * BLOCK, 0)
+            return os.pread(fd, 2 * BLOCK, 0)
         except OSError as cause:
             raise self._unusable(cause) from cause
         finally:
             os.close(fd)
-        return both[:BLOCK], both[BLOCK:]
 
     def _records(self) -> tuple[_Record | None, _Record | None]:
         # A reader may see one block before and the other after a writer: then none is valid, and it looks again.
         for _ in range(PATIENCE):
-            blocks = self._read()
-            first, second = map(_parse, blocks)
+            both = self._read()
+            first, second = _both(both)
             if first or second:
                 return first, second
-            if not blocks[0] and not self.path.exists():
+            if not both and not self.path.exists():
                 return None, None
             time.sleep(0.001)
         raise RootDamaged(
@@ -231,11 +228,16 @@ def _record_block(generation: int, share: bytes, half: int, tree_id: bytes) -> b
     return record + os.urandom(BLOCK - len(record))
 
 
-def _parse(block: bytes) -> _Record | None:
-    if len(block) < RECORD.size or block[:4] != MAGIC:
+def _both(both: bytes) -> tuple[_Record | None, _Record | None]:
+    return _parse(both, 0), _parse(both, BLOCK)
+
+
+def _parse(both: bytes, at: int) -> _Record | None:
+    end = at + RECORD.size
+    if len(both) < end or both[at : at + 4] != MAGIC:
         return None
-    _, version, half, zero, generation, tree_id, share, digest = RECORD.unpack_from(block)
-    if version != 1 or half > 1 or zero or digest != hashlib.sha256(block[: RECORD.size - 16]).digest()[:16]:
+    _, version, half, zero, generation, tree_id, share, digest = RECORD.unpack_from(both, at)
+    if version != 1 or half > 1 or zero or digest != hashlib.sha256(both[at : end - 16]).digest()[:16]:
         return None
     return _Record(generation, half, tree_id, share)
 
@@ -262,29 +264,15 @@ def _mount_of(path: Path) -> tuple[str, tuple[str, ...], str]:
     """File system, all mount options and `major:minor` of the mount a path lies on; empty where unknown."""
     best: tuple[int, str, tuple[str, ...], str] = (-1, "", (), "")
     real = f"{path}/"
-    for line in _mounts().decode("utf-8", errors="replace").splitlines():
-        left, _, right = line.partition(" - ")
-        fields, kind = left.split(), right.split()
-        point = fields[4].encode().decode("unicode_escape") if "\\" in fields[4] else fields[4]
-        if real.startswith(point.rstrip("/") + "/") and len(point) >= best[0]:
-            options = (*fields[5].split(","), *kind[2].split(",")) if len(kind) > 2 else ()
-            best = (len(point), kind[0], options, fields[2])
+    with contextlib.suppress(OSError), Path("/proc/self/mountinfo").open(encoding="utf-8") as table:
+        for line in table:
+            left, _, right = line.partition(" - ")
+            fields, kind = left.split(), right.split()
+            point = fields[4].encode().decode("unicode_escape") if "\\" in fields[4] else fields[4]
+            if real.startswith(point.rstrip("/") + "/") and len(point) >= best[0]:
+                options = (*fields[5].split(","), *kind[2].split(",")) if len(kind) > 2 else ()
+                best = (len(point), kind[0], options, fields[2])
     return best[1:]
-
-
-def _mounts() -> bytes:
-    """The table of mounts as the kernel tells it; empty where it tells none."""
-    try:
-        fd = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        parts = []
-        while part := os.read(fd, 1 << 16):
-            parts.append(part)
-        return b"".join(parts)
-    finally:
-        os.close(fd)
 
 
 def _disk_objections(device: str) -> list[str]:
