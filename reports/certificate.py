@@ -160,6 +160,43 @@ class Software:
 
 
 @dataclass(frozen=True)
+class Settlement:
+    """What was settled before the erasure, by kind; `reference` is the payout's or transfer's own opaque number."""
+
+    kind: str
+    disposition: str
+    reference: str
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """The day by which the request had to be done, and the rule that says so."""
+
+    until: str  # whole minute, UTC
+    rule: str
+
+
+@dataclass(frozen=True)
+class Processor:
+    """Somebody who processes data of these datasets for us; when they were told and when they confirmed, if ever."""
+
+    name: str
+    datasets: tuple[str, ...]
+    told: str | None = None
+    confirmed: str | None = None
+
+
+@dataclass(frozen=True)
+class Accountable:
+    """Who answers for a dataset and who carries erasures out in it, by role; SHA-256 of the terms accepted, or ""."""
+
+    dataset: str
+    owner: str
+    executor: str
+    terms: str
+
+
+@dataclass(frozen=True)
 class CertificateFacts:
     """All that one subject's certificate says. `findings` is the batch's table; `subject` picks the rows of it."""
 
@@ -184,6 +221,11 @@ class CertificateFacts:
     signer: str  # who signs, by role or key id; never a person's name
     witnessed: bool = False
     time_stamped: bool = False
+    settlements: tuple[Settlement, ...] | None = None  # None: no process recorded any
+    deadline: Deadline | None = None
+    processors: tuple[Processor, ...] = ()
+    accountability: tuple[Accountable, ...] = ()
+    approvers: tuple[str, ...] = ()  # officers who signed the plan, where somebody had to
 
 
 def certificate(facts: CertificateFacts) -> dict[str, Any]:  # Any: a JSON document
@@ -217,6 +259,11 @@ def certificate(facts: CertificateFacts) -> dict[str, Any]:  # Any: a JSON docum
         "law": [{"name": name, "sha256": digest} for name, digest in sorted(facts.law.items())],
         "cohort": facts.cohort,
         "signer": facts.signer,
+        "settlements": None if facts.settlements is None else [asdict(one) for one in facts.settlements],
+        "deadline": asdict(facts.deadline) if facts.deadline else None,
+        "processors": [asdict(one) for one in sorted(facts.processors, key=lambda p: p.name)],
+        "accountability": [asdict(one) for one in sorted(facts.accountability, key=lambda a: a.dataset)],
+        "approvers": sorted(facts.approvers),
     }
     # What is returned is what a reader of the bytes gets: lists, not tuples.
     read: dict[str, Any] = json.loads(certificate_bytes(document))

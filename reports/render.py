@@ -26,9 +26,9 @@ def render(certificate: Mapping[str, Any]) -> bytes:  # Any: a JSON document
         "certificate.html.j2",
         c=certificate,
         digest=hashlib.sha256(certificate_bytes(certificate)).hexdigest(),
-        total={name: sum(row[name] for row in rows) for name in _TOTALS},
-        verdicts={verdict: sum(row["verdict"] == verdict for row in rows) for verdict in _VERDICTS},
-        methods=_methods(rows),
+        total=totals(rows),
+        verdicts=verdicts(rows),
+        methods=methods(rows),
     )
 
 
@@ -77,7 +77,17 @@ def sentences(conditions: str) -> list[tuple[str, str]]:
     return [CONDITIONS.get(one, (one, one)) for one in conditions.split(", ") if one]
 
 
-def _methods(rows: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def totals(rows: list[Mapping[str, Any]]) -> dict[str, int]:
+    """The figures of all collections together."""
+    return {name: sum(row[name] for row in rows) for name in _TOTALS}
+
+
+def verdicts(rows: list[Mapping[str, Any]]) -> dict[str, int]:
+    """How many collections came to each verdict."""
+    return {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in _VERDICTS}
+
+
+def methods(rows: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What was done to the bytes: one entry for each different wording, with the collections it speaks about."""
     said: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:

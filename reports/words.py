@@ -32,21 +32,21 @@ _NOTHING_DONE = ("Nothing had to be done here.", "此处无需处理。")
 _EXTENTS = (
     "The extents of the old files were overwritten once, flushed to the device, read back and found unmoved. "
     "This is partial sanitisation: of these files, not of a whole medium.",
-    "旧文件所占的存储区段已覆写一遍,写入设备后逐字节读回核对,且位置未变。这属于部分净化:针对这些文件,而非整个存储介质。",
+    "旧文件所占的存储区段已覆写一遍，写入设备后逐字节读回核对，且位置未变。这属于部分净化：针对这些文件，而非整个存储介质。",
 )
 _BLOCKS = (
     "The addressable blocks of the old files were overwritten once, flushed and read back: a logical overwrite. "
     "Spare cells, and snapshots and replicas kept by the host, are not reached by it.",
-    "旧文件的可寻址数据块已覆写一遍,写入设备后读回核对:属于逻辑覆写。介质的备用单元以及宿主机保留的快照和副本不在其列。",
+    "旧文件的可寻址数据块已覆写一遍，写入设备后读回核对：属于逻辑覆写。介质的备用单元以及宿主机保留的快照和副本不在其列。",
 )
 _CRYPTOGRAPHIC = (
     "Cryptographic erase: the values were encrypted under a key of this person alone, and that key was destroyed. "
     "Copies of the key held elsewhere, and any time the values lay in plain text before, are outside this claim.",
-    "密码学擦除:内容以仅属于本人的密钥加密,该密钥已销毁。若他处另存有密钥,或内容在加密前曾以明文存放,则不在本结论之内。",
+    "密码学擦除：内容以仅属于本人的密钥加密，该密钥已销毁。若他处另存有密钥，或内容在加密前曾以明文存放，则不在本结论之内。",
 )
 _EXPIRY = (
     "This copy was not changed; it ends by itself on the day that is printed, and was not examined.",
-    "该副本未作改动,将于所载日期自行到期,且未经检查。",
+    "该副本未作改动，将于所载日期自行到期，且未经检查。",
 )
 
 
@@ -67,7 +67,7 @@ def claim_words(method: str, claim: str, reason: str) -> tuple[str, str]:
             return (
                 f"Logically deleted: the file was written anew without these rows, but its old bytes could not be "
                 f"overwritten in place ({why}). Old blocks may remain until the medium reuses them.",
-                f"逻辑删除:文件已在去除这些记录后重写,但旧字节未能就地覆写(原因:{why})。旧数据块在被介质重新使用之前可能仍然存在。",
+                f"逻辑删除：文件已在去除这些记录后重写，但旧字节未能就地覆写（原因：{why}）。旧数据块在被介质重新使用之前可能仍然存在。",
             )
         case Method.EXPIRY:
             return _EXPIRY
@@ -108,12 +108,12 @@ _ALL = (
         "recorded",
         "The ledger proves what was recorded and when, not that the scanner told the truth. That is why the digests of "
         "program and catalog, the planted control and a repeatable scan stand beside it.",
-        "账本证明何时记录了什么,并不证明扫描程序本身诚实;因此另附程序与数据目录的摘要、预先植入的对照记录,以及可重复的扫描方法。",
+        "账本证明何时记录了什么，并不证明扫描程序本身诚实；因此另附程序与数据目录的摘要、预先植入的对照记录，以及可重复的扫描方法。",
     ),
     Limit(
         "one-history",
         "No independent witness has cosigned the ledger: until one does, the operator could show two histories.",
-        "账本尚未经独立见证方联署;在此之前,运营方有可能对不同的人出示不同的历史。",
+        "账本尚未经独立见证方联署；在此之前，运营方有可能对不同的人出示不同的历史。",
     ),
     Limit(
         "own-traces",
@@ -125,24 +125,24 @@ _ALL = (
     Limit(
         "dates",
         "No time-stamping authority has confirmed the dates: they are the operator's word.",
-        "日期未经第三方时间戳机构确认,以运营方陈述为准。",
+        "日期未经第三方时间戳机构确认，以运营方陈述为准。",
     ),
     Limit(
         "overwrite",
         "Overwriting says nothing of spare and remapped cells, device caches, snapshots, or copies that were freed "
         "before this run could hold them.",
-        "覆写不涉及介质的备用或重映射单元、设备缓存、快照,以及本次处理之前已被释放的旧副本。",
+        "覆写不涉及介质的备用或重映射单元、设备缓存、快照，以及本次处理之前已被释放的旧副本。",
     ),
     Limit(
         "logical-delete",
         "Where a medium refused to be overwritten, old blocks may keep their bytes until they are reused.",
-        "介质不支持就地覆写之处,旧数据块在被重新使用之前可能仍保留原有字节。",
+        "介质不支持就地覆写之处，旧数据块在被重新使用之前可能仍保留原有字节。",
     ),
     Limit(
         "keys",
         "Destroying a key covers exactly what was encrypted under it. Nobody can prove that a key was not copied while "
         "it lived.",
-        "销毁密钥仅覆盖以该密钥加密的内容;无人能够证明密钥在存续期间未被复制。",
+        "销毁密钥仅覆盖以该密钥加密的内容；无人能够证明密钥在存续期间未被复制。",
     ),
     Limit(
         "names",
@@ -152,7 +152,7 @@ _ALL = (
     Limit(
         "common-values",
         "Values that many people share, such as a name or a city, are judged by record, not by bytes.",
-        "与他人相同的内容(如姓名、城市)按记录判断,而非按字节判断。",
+        "与他人相同的内容（如姓名、城市）按记录判断，而非按字节判断。",
     ),
     Limit(
         "derived",
@@ -163,17 +163,17 @@ _ALL = (
         "elsewhere",
         "Only the collections of the catalog were examined: not logs shipped elsewhere, query caches, or copies in "
         "other organisations' systems.",
-        "仅检查了数据目录所列的数据集合;已外送的日志、查询缓存以及其他组织系统中的副本不在其列。",
+        "仅检查了数据目录所列的数据集合；已外送的日志、查询缓存以及其他组织系统中的副本不在其列。",
     ),
     Limit(
         "copies",
         "Declared copies, such as backups, were not opened. They end on the day that is printed beside them.",
-        "已申报的副本(如备份)未被打开检查,将于所载日期到期。",
+        "已申报的副本（如备份）未被打开检查，将于所载日期到期。",
     ),
     Limit(
         "export",
         "The exported files are a new copy, outside this certificate; whoever holds them answers for them.",
-        "导出的文件是一份新的副本,不在本证明范围之内,由持有人自行保管。",
+        "导出的文件是一份新的副本，不在本证明范围之内，由持有人自行保管。",
     ),
     Limit(
         "memory",
@@ -184,7 +184,7 @@ _ALL = (
         "moment",
         "The scan speaks of the moment it ran. Whoever administers the machine could change it while it is being read, "
         "or afterwards.",
-        "扫描结论仅对应扫描当时;机器的管理者可能在扫描期间或之后改动数据。",
+        "扫描结论仅对应扫描当时；机器的管理者可能在扫描期间或之后改动数据。",
     ),
 )
 LIMITS: Mapping[str, Limit] = MappingProxyType({limit.id: limit for limit in _ALL})

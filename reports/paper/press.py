@@ -1,0 +1,87 @@
+"""The press: a document's JSON becomes a PDF that conforms to PDF/A-3a and PDF/UA-1 and has that JSON attached.
+
+* The same document gives the same bytes: no clock, no random number, no font of this machine. Faces come from a wheel
+  (Noto Sans CJK SC) and from Typst itself; the templates lie beside those of the HTML pages.
+* One Compiler for each template and process: the first page costs half a second, each further one a few hundredths.
+* A character that the face cannot draw fails the page. The error names the code point, never the text.
+* Conformance is what Typst's own checks claim; no independent validator has confirmed it (docs/limits.md).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fangxin.data.errors import DoesNotHold, Unavailable
+
+if TYPE_CHECKING:
+    import typst
+
+LANGUAGES = ("zh", "en")
+_TEMPLATES = Path(__file__).parent.parent / "templates" / "paper"
+_FACES = "manimgx_fonts_cjk"
+_STANDARDS = ["a-3a", "ua-1"]
+_UNDRAWN = re.compile(r'the text `"(.*?)"` could not be displayed', re.DOTALL)
+
+
+def press(
+    template: str,
+    attached: tuple[str, bytes],
+    view: Mapping[str, Any],  # Any: JSON that the template reads
+    *,
+    languages: Sequence[str] = LANGUAGES,
+) -> bytes:
+    """Print a document: `template` is one of ours, `attached` the name and bytes of the JSON that it shows and carries.
+
+    `view` is what the pages say beyond that JSON: words, totals, drawings. Pages come once in each language, one
+    after the other, in one file. Raises DoesNotHold for a character that the face cannot draw, and Unavailable where
+    the face is not installed.
+    """
+    import typst
+
+    name, body = attached
+    inputs = {
+        "name": name,
+        "document": body.decode(),
+        "view": json.dumps(view, ensure_ascii=False),
+        "languages": ",".join(languages),
+    }
+    try:
+        pages = _compiler(template).compile(format="pdf", pdf_standards=_STANDARDS, sys_inputs=inputs)  # type: ignore[arg-type]  # a list of str
+    except typst.TypstError as error:
+        raise _explained(template, error.diagnostic) from None  # its text quotes the document
+    assert isinstance(pages, bytes)  # noqa: S101 - one output was asked for; for mypy
+    return pages
+
+
+@cache
+def _compiler(template: str) -> typst.Compiler:
+    import typst
+
+    found = find_spec(_FACES)
+    if found is None or found.origin is None:
+        raise Unavailable(f"the face for paper is not installed: no package {_FACES}", hint="`make setup` installs it")
+    faces = typst.Fonts(include_system_fonts=False, font_paths=[str(Path(found.origin).parent)])
+    return typst.Compiler(str(_TEMPLATES / template), root=str(_TEMPLATES), font_paths=faces)
+
+
+def _explained(template: str, diagnostic: str) -> DoesNotHold:
+    """Say what failed without a word of the document: which code points, or which template."""
+    points: list[str] = []
+    for text in _UNDRAWN.findall(diagnostic):
+        plain = re.sub(r"\\u\{([0-9a-f]{1,6})\}", lambda m: chr(int(m[1], 16)), text)
+        points += [point for one in plain if (point := f"U+{ord(one):04X}") not in points]
+    if points:
+        return DoesNotHold(
+            f"{template}: no glyph for {', '.join(points[:8])}",
+            hint="a name in the catalog or a law's text has a character that Noto Sans CJK lacks: write it otherwise",
+        )
+    places = ", ".join(sorted(set(re.findall(r"[\w-]+\.typ:\d+:\d+", diagnostic)))[:3])
+    return DoesNotHold(
+        f"{template}: the page cannot be made ({places or 'no place is known'})", hint="a defect of ours"
+    )
