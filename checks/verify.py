@@ -352,6 +352,7 @@ class _Case:
             r"checkpoints/(0|[1-9][0-9]*)(\.tsr)?|rotations/(0|[1-9][0-9]*)\.tlog-proof|"
             r"tile/(entries|[0-9]{1,2})/[x0-9./p]+|dsse/[0-9a-f]{64}\.json|proofs/[^/]+\.tlog-proof|"
             r"certificates/[^/]+\.(json|html|pdf)|reports/[^/]+\.(json|html|pdf|parquet)|law/[^/]+|"
+            r"officers/[A-Za-z_][A-Za-z0-9_]*\.pub|"
             r"calendars/[^/]+|schemas/[^/]+\.json|"
             rf"code-digests\.txt|{re.escape(_MANIFEST)}|{re.escape(_SIGNED)}"
         )

@@ -216,6 +216,19 @@ class Guards:
 
 
 @dataclass(frozen=True)
+class Accountable:
+    """Who answers for a dataset, who carries erasures out in it, which terms people accepted, who else processes it.
+
+    Roles and parties, never people by name; `terms` is the SHA-256 of the accepted text; "" where nothing is declared.
+    """
+
+    owner: str = ""
+    executor: str = ""
+    terms: str = ""
+    processors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A dataset as fideslang knows it, with ours resolved into its collections."""
 
@@ -224,6 +237,7 @@ class Dataset:
     collections: tuple[Collection, ...]
     guards: Guards = Guards()
     ours: bool = True  # has an `erasure:` block; else located and exported, never erased
+    accountable: Accountable = Accountable()
 
 
 @dataclass(frozen=True)

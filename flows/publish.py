@@ -19,13 +19,15 @@ import fangxin
 from fangxin.data.errors import DoesNotHold
 from fangxin.data.requests import Batch, Request
 from fangxin.data.vocabulary import Mode
-from fangxin.flows.batch import approved_plan, finish, is_done, opened, outcome
+from fangxin.flows.batch import approved_plan, finish, is_done, opened, outcome, signed
 from fangxin.flows.estate import LAWS, SCHEMAS, Estate
 from fangxin.flows.evidence import ISSUED, VALIDATED, load_sources, mark, record
 from fangxin.flows.frames import each, tuples, unpack
+from fangxin.flows.paper import certificate_files, pages, signatory
 from fangxin.flows.plan import Plan, held_classes
 from fangxin.flows.sight import Sight, searchable
 from fangxin.reports.certificate import (
+    Accountable,
     CertificateFacts,
     DeclaredCopy,
     ExportFacts,
@@ -34,6 +36,7 @@ from fangxin.reports.certificate import (
     Keys,
     LedgerProof,
     Mention,
+    Processor,
     Retained,
     Scan,
     SharedRows,
@@ -45,6 +48,7 @@ from fangxin.reports.certificate import (
 from fangxin.reports.ledger import statement
 from fangxin.reports.ledger.tiles import replace_file
 from fangxin.reports.package import write_package
+from fangxin.reports.paper.signatory import CA, Signatory
 from fangxin.reports.render import render
 
 if TYPE_CHECKING:
@@ -82,6 +86,7 @@ def issue(estate: Estate, story: Story) -> dict[str, dict[str, str]]:
     """Issue a certificate per person and write the package; idempotent. Returns paths per request id."""
     proof = _proof(estate, story)
     folder = estate.settings.home / "certificates"
+    by = signatory(estate)
     issued, entries = {}, []
     people = [r for r in story.requests if not r.canary]
     for one in people:
@@ -94,15 +99,13 @@ def issue(estate: Estate, story: Story) -> dict[str, dict[str, str]]:
             document = certificate(_facts(estate, story, one, number, proof))
             body = certificate_bytes(document)
             replace_file(path, body)
-        page = render(document)
-        replace_file(folder / f"{number}.html", page)
-        digests = {"json": hashlib.sha256(body).hexdigest(), "html": hashlib.sha256(page).hexdigest()}
+        made = _pages(estate, document, by)
+        digests = {kind: hashlib.sha256(content).hexdigest() for kind, content in {"json": body, **made}.items()}
         entries.append(
             {
                 "type": "certificate.issued",
                 "tag": mark(one, ISSUED),
-                "json": digests["json"],
-                "html": digests["html"],
+                **digests,
                 "verdict": document["outcome"],
             }
         )
@@ -114,15 +117,24 @@ def issue(estate: Estate, story: Story) -> dict[str, dict[str, str]]:
     return issued
 
 
+def _pages(estate: Estate, document: Mapping[str, Any], by: Signatory) -> dict[str, bytes]:
+    """Write a certificate's pages; a PDF that was signed before a crash stays, since no second one has its bytes."""
+    folder, number = estate.settings.home / "certificates", document["number"]
+    before = folder / f"{number}.pdf"
+    there = before.exists()
+    made = {"html": render(document), "pdf": before.read_bytes()} if there else pages(estate, document, by=by)
+    for kind, content in made.items():
+        replace_file(folder / f"{number}.{kind}", content)
+    return made
+
+
 def package(estate: Estate, story: Story, issued: Mapping[str, Mapping[str, str]]) -> Path:
     """Write the auditor's package of the batch; the same bytes for the same ledger."""
     home = estate.settings.home
     proofs = {_proof_name(story): story.times["proof_index"] or "0"}
     proofs.update({f"{one['number']}.tlog-proof": one["index"] for one in issued.values()})
     statement_of = (estate.requests.kept(story.batch, "statement") or b"").decode()
-    certificates = [
-        home / "certificates" / f"{one['number']}{end}" for one in issued.values() for end in (".json", ".html")
-    ]
+    certificates = [path for one in issued.values() for path in certificate_files(home, one["number"])]
     out = home / "reports" / f"package-{story.batch.id}.zip"
     write_package(
         out,
@@ -133,6 +145,7 @@ def package(estate: Estate, story: Story, issued: Mapping[str, Mapping[str, str]
         proofs={name: estate.ledger.receipt(int(index)) for name, index in proofs.items()},
         laws=sorted(LAWS.glob("*.yaml")),
         schemas=sorted(SCHEMAS.glob("*.json")),
+        authority=home / "keys" / CA,
     )
     return out
 
@@ -198,6 +211,7 @@ def _facts(estate: Estate, story: Story, one: Request, number: str, proof: Ledge
     _by_bytes, by_record = searchable(estate.catalog, story.plan.facts)
     fates = story.plan.fates[story.plan.fates["subject"] == one.number]
     told = story.exported.get(one.id)
+    approvals = (signed(estate, story.batch) or (None, ()))[1]
     return CertificateFacts(
         number=number,
         request=one.id,
@@ -218,6 +232,12 @@ def _facts(estate: Estate, story: Story, one: Request, number: str, proof: Ledge
         law=estate.laws.digests,
         cohort=sum(not r.canary for r in story.requests),
         signer=estate.settings.signer,
+        processors=_processors(estate),
+        accountability=tuple(
+            Accountable(d.key, d.accountable.owner, d.accountable.executor, d.accountable.terms)
+            for d in estate.catalog.datasets
+        ),
+        approvers=tuple({one.officer for one in approvals}),
     )
 
 
@@ -317,6 +337,15 @@ def _copies(estate: Estate) -> tuple[DeclaredCopy, ...]:
             day = (estate.now + timedelta(days=int(days[1]))).date().isoformat() if days else ""
             found[copy.name] = DeclaredCopy(copy.name, copy.kind, copy.keep or "", copy.method or "", day)
     return tuple(found[n] for n in sorted(found))
+
+
+def _processors(estate: Estate) -> tuple[Processor, ...]:
+    """Who else processes these datasets, as the catalog declares; nobody told them through us yet."""
+    datasets: dict[str, list[str]] = {}
+    for one in estate.catalog.datasets:
+        for name in one.accountable.processors:
+            datasets.setdefault(name, []).append(one.key)
+    return tuple(Processor(name, tuple(of)) for name, of in sorted(datasets.items()))
 
 
 def _time(text: str | None) -> datetime | None:

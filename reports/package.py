@@ -45,14 +45,19 @@ def write_package(
     laws: Iterable[Path] = (),
     schemas: Iterable[Path] = (),
     policy: Mapping[str, object] | None = None,
+    authority: Path | None = None,
+    officers: Iterable[Path] = (),
 ) -> str:
     """Write the package as a zip, durably and in one rename, and return the SHA-256 of its manifest.
 
-    `statements` are DSSE files, `certificates` the JSON and HTML files, `proofs` maps names (`X.tlog-proof`) to
+    `statements` are DSSE files, `certificates` the JSON files and their pages, `proofs` maps names (`X.tlog-proof`) to
     receipts, `laws` are files whose SHA-256 was logged as `law.loaded`. `policy` adds to or replaces the defaults.
+    `authority` is the certificate that the signatures of PDFs lead to, `officers` the public keys of validations.
     Raises InputError for names or sizes that a package cannot have.
     """
-    members, digest = _members(ledger, keys, statements, certificates, proofs or {}, laws, schemas, policy or {})
+    members, digest = _members(
+        ledger, keys, statements, certificates, proofs or {}, laws, schemas, policy or {}, authority, officers
+    )
     temporary = out.with_name(f".{out.name}.new")
     try:
         _write_zip(temporary, members)
@@ -74,9 +79,13 @@ def write_folder(
     laws: Iterable[Path] = (),
     schemas: Iterable[Path] = (),
     policy: Mapping[str, object] | None = None,
+    authority: Path | None = None,
+    officers: Iterable[Path] = (),
 ) -> str:
     """Write the same members as plain files below a new folder; arguments and answer as for `write_package`."""
-    members, digest = _members(ledger, keys, statements, certificates, proofs or {}, laws, schemas, policy or {})
+    members, digest = _members(
+        ledger, keys, statements, certificates, proofs or {}, laws, schemas, policy or {}, authority, officers
+    )
     out.mkdir(parents=True)
     for name, read in members.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -93,6 +102,8 @@ def _members(
     laws: Iterable[Path],
     schemas: Iterable[Path],
     policy: Mapping[str, object],
+    authority: Path | None,
+    officers: Iterable[Path],
 ) -> tuple[Members, str]:
     """Collect every member, add the manifest, and return them sorted by name with the manifest's digest."""
     templates = files("fangxin").joinpath("reports", "templates", "package")
@@ -106,7 +117,12 @@ def _members(
     }
     members.update({name: _fixed(content) for name, content in keys.public_files().items()})
     members.update(ledger.files())
-    for folder, paths in (("dsse", statements), ("certificates", certificates), ("law", laws), ("schemas", schemas)):
+    if authority is not None:
+        members[authority.name] = authority.read_bytes
+    for folder, paths in (
+        ("dsse", statements), ("certificates", certificates), ("law", laws), ("schemas", schemas),
+        ("officers", officers),
+    ):  # fmt: skip
         for path in paths:
             members[f"{folder}/{path.name}"] = path.read_bytes
     members.update({f"proofs/{name}": _fixed(content) for name, content in proofs.items()})

@@ -16,11 +16,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from fangxin.data.keys.roots.protocol import CONDITIONS
 from fangxin.reports.certificate import certificate_bytes
+from fangxin.reports.validation import Validation
 from fangxin.reports.words import claim_words
 
 
-def render(certificate: Mapping[str, Any]) -> bytes:  # Any: a JSON document
-    """Render a certificate as one HTML page; raises jinja2.UndefinedError if a part of it is missing."""
+def render(certificate: Mapping[str, Any], accepted: Validation | None = None) -> bytes:  # Any: a JSON document
+    """Render a certificate as one HTML page; raises jinja2.UndefinedError if a part of it is missing.
+
+    `accepted` is what an officer signed about it, once one did.
+    """
     rows = certificate["collections"]
     return page(
         "certificate.html.j2",
@@ -29,6 +33,7 @@ def render(certificate: Mapping[str, Any]) -> bytes:  # Any: a JSON document
         total=totals(rows),
         verdicts=verdicts(rows),
         methods=methods(rows),
+        accepted=accepted,
     )
 
 

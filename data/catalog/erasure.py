@@ -15,11 +15,14 @@ from typing import Protocol
 import yaml
 
 from fangxin.data.catalog.tree import Page, empty, quoted
-from fangxin.data.vocabulary import Copy, Guards, Mask, Mode, Ownership, Retention, StoreAddress
+from fangxin.data.vocabulary import Accountable, Copy, Guards, Mask, Mode, Ownership, Retention, StoreAddress
 
 _EVERY_LEVEL = ("mode", "mask", "key_domain", "retention", "because")
 ERASURE_KEYS = {
-    "dataset": (*_EVERY_LEVEL, "store", "copies", "guards", "reviewed"),
+    "dataset": (
+        *(*_EVERY_LEVEL, "store", "copies", "guards", "reviewed"),
+        *("owner", "executor", "terms", "processors"),
+    ),
     "collection": (*_EVERY_LEVEL, "store", "copies", "ownership", "on_shared", "person", "reviewed"),
     "field": (
         *(*_EVERY_LEVEL, "sensitive", "ownership", "party", "identity_format", "normalised", "confidence"),
@@ -92,6 +95,18 @@ class BlockReader:
         if "store" in block:
             now = self._store(block["store"], now, level)
         return now
+
+    def accountable(self, block: dict[str, yaml.Node]) -> Accountable:
+        """Return who answers for a dataset: roles and parties, never people by name."""
+        page = self.page
+        said = {key: page.name(block[key], key) or "" for key in ("owner", "executor") if key in block}
+        terms = page.text(block["terms"], "terms") if "terms" in block else None
+        if terms is not None and not re.fullmatch("[0-9a-f]{64}", terms):
+            page.say(
+                block["terms"], f'terms: expected the SHA-256 of the accepted text, 64 hex digits; found "{terms}"'
+            )
+        processors = page.names(block["processors"], "processors") if "processors" in block else ()
+        return Accountable(said.get("owner", ""), said.get("executor", ""), terms or "", tuple(processors))
 
     def _store(self, node: yaml.Node, now: Settings, level: str) -> Settings:
         page = self.page

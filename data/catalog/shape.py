@@ -136,7 +136,8 @@ class FileReader:
             elif made:
                 collections[made.name] = made
         title = self._title(keys) or key
-        self.draft.datasets.append(Dataset(key, title, tuple(collections.values()), guards, self.ours))
+        accountable = self.erasure.accountable(block)
+        self.draft.datasets.append(Dataset(key, title, tuple(collections.values()), guards, self.ours, accountable))
 
     def _title(self, keys: dict[str, yaml.Node]) -> str | None:
         return self.page.text(keys["name"], "name") if "name" in keys and not empty(keys["name"]) else None

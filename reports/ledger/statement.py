@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import rfc8785
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fangxin.data.errors import InputError
 from fangxin.reports.ledger.keys import SigningKeys
@@ -48,9 +49,17 @@ def write(
 
 
 def sign(
-    *, keys: SigningKeys, predicate_type: str, subjects: Mapping[str, str], predicate: Mapping[str, object]
+    *,
+    keys: SigningKeys | Ed25519PrivateKey,
+    predicate_type: str,
+    subjects: Mapping[str, str],
+    predicate: Mapping[str, object],
 ) -> bytes:
-    """Return the bytes of a signed statement, as `write` puts them into a file."""
+    """Return the bytes of a signed statement, as `write` puts them into a file.
+
+    A home signs with its evidence key; an officer's own key may be given instead.
+    """
+    key = keys.evidence if isinstance(keys, SigningKeys) else keys
     for digest in subjects.values():
         if not re.fullmatch(r"[0-9a-f]{64}", digest, re.ASCII):
             raise InputError("statement: a subject's digest is not 64 hex digits")
@@ -70,8 +79,8 @@ def sign(
         "payloadType": PAYLOAD_TYPE,
         "signatures": [
             {
-                "keyid": hashlib.sha256(keys.evidence.public_key().public_bytes_raw()).hexdigest(),
-                "sig": base64.b64encode(keys.evidence.sign(pae(payload))).decode(),
+                "keyid": hashlib.sha256(key.public_key().public_bytes_raw()).hexdigest(),
+                "sig": base64.b64encode(key.sign(pae(payload))).decode(),
             }
         ],
     }

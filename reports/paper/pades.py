@@ -114,7 +114,7 @@ def _signer(by: Signatory) -> Signer:
     from pyhanko.sign.signers import SimpleSigner
     from pyhanko_certvalidator.registry import SimpleCertificateStore
 
-    store = SimpleCertificateStore()
+    store = SimpleCertificateStore()  # type: ignore[no-untyped-call]  # pyHanko leaves some functions untyped
     store.register_multiple([_asn1(one) for one in by.chain])
     der = by.key.private_bytes(
         serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -137,7 +137,7 @@ def _stamper(replies: Replies) -> TimeStamper:
                     f"the time-stamping authority gave no token: {type(error).__name__}", hint="run this again later"
                 ) from None
 
-    return Authority()
+    return Authority()  # type: ignore[no-untyped-call]
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> None:

@@ -6,25 +6,24 @@ the JSON that they show as an attachment. Once an officer accepted the outcome t
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fangxin.reports.certificate import certificate_bytes
 from fangxin.reports.paper.press import LANGUAGES, press
 from fangxin.reports.render import methods, sentences, totals, verdicts
+from fangxin.reports.validation import Validation
 
 
 def certificate_pdf(
     certificate: Mapping[str, Any],  # Any: a JSON document
-    validation: bytes | None = None,
+    accepted: Validation | None = None,
     *,
     languages: Sequence[str] = LANGUAGES,
 ) -> bytes:
-    """Print a certificate; `validation` is the statement that an officer signed about it (reports/validation.py)."""
+    """Print a certificate; `accepted` is what an officer signed about it, once one did."""
     body = certificate_bytes(certificate)
     rows = certificate["collections"]
     counted = verdicts(rows)
@@ -44,7 +43,7 @@ def certificate_pdf(
         ],
         **_claims(rows),
         "qr": qr(f"{certificate['number']} {digest} {certificate['evidence']['origin']}"),
-        "validation": None if validation is None else validated(validation),
+        "validation": None if accepted is None else vars(accepted),
     }
     return press("certificate.typ", ("certificate.json", body), view, languages=languages)
 
@@ -67,18 +66,6 @@ def _claims(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:  # Any: JSON
 def _mark(n: int) -> str:
     """a, b, ... z, aa, ab: marks in the order in which they come up."""
     return (_mark(n // 26 - 1) if n >= 26 else "") + chr(ord("a") + n % 26)
-
-
-def validated(statement: bytes) -> dict[str, str]:
-    """What an officer's statement says of itself: who, when, SHA-256 of key and statement; checked before."""
-    envelope = json.loads(statement)
-    predicate = json.loads(base64.b64decode(envelope["payload"]))["predicate"]
-    return {
-        "officer": predicate["officer"],
-        "signed": predicate["signed"],
-        "key": envelope["signatures"][0]["keyid"],
-        "digest": hashlib.sha256(statement).hexdigest(),
-    }
 
 
 def qr(text: str) -> str:
