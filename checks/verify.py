@@ -745,6 +745,9 @@ class _Case:
                 file = proof if proof.startswith("proofs/") else f"proofs/{proof}"
                 proved.setdefault(file, set()).add(certificate["evidence"]["validated"])
             self._laws.update({one["sha256"]: name for one in _listed(certificate.get("law", []))})
+        for index, one in enumerate(known):
+            if one["type"] == "package.published":  # the receipt of a package before this one
+                proved[f"proofs/package-{index}.tlog-proof"] = {index}
         for name in self._names():
             if name.startswith("proofs/") and self._receipt(self._read(name), name) not in proved.get(name, ()):
                 raise Wrong(f"{name}: a receipt that is not of the certificate of that name, nor named by one")
@@ -1788,11 +1791,13 @@ class Der:
 
 
 _SEQUENCE, _SET, _INTEGER, _OCTETS, _OID, _TIME_TAG = 0x30, 0x31, 0x02, 0x04, 0x06, 0x18
+_CONTEXT_0, _CONTEXT_1 = 0xA0, 0xA1
 _SIGNED_DATA, _DATA, _TST_INFO = "1.2.840.113549.1.7.2", "1.2.840.113549.1.7.1", "1.2.840.113549.1.9.16.1.4"
 _CONTENT_TYPE, _MESSAGE_DIGEST = "1.2.840.113549.1.9.3", "1.2.840.113549.1.9.4"
 _SIGNING_CERTIFICATE, _SIGNING_CERTIFICATE_V2 = "1.2.840.113549.1.9.16.2.12", "1.2.840.113549.1.9.16.2.47"
+_SHA256 = "2.16.840.1.101.3.4.2.1"
 _HASHES: dict[str, hashes.HashAlgorithm] = {
-    "2.16.840.1.101.3.4.2.1": hashes.SHA256(),
+    _SHA256: hashes.SHA256(),
     "2.16.840.1.101.3.4.2.2": hashes.SHA384(),
     "2.16.840.1.101.3.4.2.3": hashes.SHA512(),
 }
@@ -1819,8 +1824,8 @@ def time_token(reply: bytes, data: bytes, roots: Sequence[x509.Certificate], whe
     parts = answer.children(where)
     if answer.tag != _SEQUENCE or rest or len(parts) != 2:
         raise Wrong(f"{where}: not a TimeStampResp with a token")
-    status = parts[0].children(where)
-    if not status or status[0].tag != _INTEGER or status[0].body not in (b"\x00", b"\x01"):
+    status = parts[0].children(where)  # granted, or granted with changes; a text may follow
+    if parts[0].tag != _SEQUENCE or not status or status[0].raw not in (b"\x02\x01\x00", b"\x02\x01\x01"):
         raise Wrong(f"{where}: the authority did not grant this token")
     return _stamped(parts[1].raw, hashlib.sha256(data).digest(), roots, where)
 
@@ -1835,9 +1840,7 @@ def _stamped(token: bytes, sha256: bytes, roots: Sequence[x509.Certificate], whe
     if rest or len(fields) < 5 or fields[0].raw != b"\x02\x01\x01" or fields[4].tag != _TIME_TAG:
         raise Wrong(f"{where}: not a TSTInfo of version 1")
     imprint = fields[2].children(where)
-    if len(imprint) != 2 or not imprint[0].body or imprint[0].children(where)[0].tag != _OID:
-        raise Wrong(f"{where}: a malformed imprint")
-    if _HASHES.get(_oid(imprint[0].children(where)[0].body)) is not _HASHES["2.16.840.1.101.3.4.2.1"]:
+    if len(imprint) != 2 or _algorithm(imprint[0], where) != _SHA256:
         raise Wrong(f"{where}: an imprint that is not SHA-256")
     if imprint[1].body != sha256:
         raise Wrong(f"{where}: covers other bytes than those beside it")
@@ -1860,37 +1863,45 @@ class Cms:
     """A SignedData of CMS (RFC 5652) with one signer and signed attributes, taken apart and not yet verified."""
 
     def __init__(self, raw: bytes, where: str) -> None:
+        # ContentInfo: the OID of SignedData, and one SignedData
         outer, rest = der(raw, where)
-        if rest:
-            raise Wrong(f"{where}: bytes after the signature")
-        kind, wrapped = _pick(outer.children(where), where, _OID, 0xA0)
-        if _oid(kind.body) != _SIGNED_DATA:
+        if rest or outer.tag != _SEQUENCE:
+            raise Wrong(f"{where}: bytes after the signature, or none before")
+        kind, wrapped = _pick(outer.children(where), where, _OID, _CONTEXT_0)
+        (data,) = _pick(wrapped.children(where), where, _SEQUENCE)
+        if _oid(kind) != _SIGNED_DATA:
             raise Wrong(f"{where}: not a SignedData")
-        fields = _only(wrapped, where).children(where)  # version, digests, content, certificates, CRLs, signers
-        inside = fields[2].children(where) if len(fields) >= 4 else []
-        if not inside or inside[0].tag != _OID or len(inside) > 2 or fields[-1].tag != _SET:
-            raise Wrong(f"{where}: not a SignedData")
-        self.kind = _oid(inside[0].body)
-        self.content = _only(inside[1], where).body if len(inside) == 2 else None
-        self.certificates = [_certificate_der(one.raw, where) for one in _inside(fields[3:], 0xA0, where)]
-        signers = fields[-1].children(where)
-        if len(signers) != 1:
-            raise Wrong(f"{where}: expected one signer")
-        parts = signers[0].children(where)
-        if len(parts) < 6 or parts[3].tag != 0xA0 or parts[5].tag != _OCTETS:
-            raise Wrong(f"{where}: a signer without signed attributes")
-        self._digest = _HASHES.get(_oid(_first(parts[2], where).body))
-        self._signed, self._signature = (
-            b"\x31" + parts[3].raw[1:],
-            parts[5].body,
-        )  # re-tagged as the SET that was signed
-        self._algorithm = _oid(_first(parts[4], where).body)
+        # SignedData: version, digests, content, certificates, perhaps CRLs, signers
+        fields = data.children(where)
+        lists = [_CONTEXT_1] if len(fields) == 6 else []
+        parts = _pick(fields, where, _INTEGER, _SET, _SEQUENCE, _CONTEXT_0, *lists, _SET)
+        version, digests, encapsulated, certificates, signers = *parts[:4], parts[-1]
+        (digest,) = _pick(digests.children(where), where, _SEQUENCE)
+        inside = encapsulated.children(where)
+        name, *content = _pick(inside, where, _OID, *([_CONTEXT_0] if len(inside) == 2 else []))
+        self.kind = _oid(name)
+        self.content = None if not content else _pick(content[0].children(where), where, _OCTETS)[0].body
+        self.certificates = [_certificate_der(one.raw, where) for one in certificates.children(where)]
+        # SignerInfo: version, whose certificate, digest, signed attributes, algorithm, signature, perhaps others
+        (signer,) = _pick(signers.children(where), where, _SEQUENCE)
+        more = signer.children(where)
+        unsigned = [_CONTEXT_1] if len(more) == 7 and self.kind == _DATA else []
+        _one, sid, own, signed, algorithm, signature, *_more = _pick(
+            more, where, _INTEGER, _SEQUENCE, _SEQUENCE, _CONTEXT_0, _SEQUENCE, _OCTETS, *unsigned
+        )
+        if (version.body, more[0].body) != (b"\x01" if self.kind == _DATA else b"\x03", b"\x01"):
+            raise Wrong(f"{where}: a version of CMS that does not belong here")
+        if _algorithm(own, where) != _algorithm(digest, where):
+            raise Wrong(f"{where}: two digests where one belongs")
+        self._digest = _HASHES.get(_algorithm(own, where))
+        self._sid, self._algorithm, self._signature = sid.raw, _algorithm(algorithm, where), signature.body
+        self._signed = b"\x31" + signed.raw[1:]  # re-tagged as the SET over which the signature was made
         self.attributes: dict[str, Der] = {}
-        for one in parts[3].children(where):
-            name, values = _pick(one.children(where), where, _OID, _SET)
-            if _oid(name.body) in self.attributes:
-                raise Wrong(f"{where}: a signed attribute comes twice")
-            self.attributes[_oid(name.body)] = _only(values, where)
+        for one in signed.children(where):
+            attribute, values = _pick(one.children(where), where, _OID, _SET)
+            if _oid(attribute) in self.attributes or one.tag != _SEQUENCE or len(values.children(where)) != 1:
+                raise Wrong(f"{where}: a signed attribute that is malformed or comes twice")
+            self.attributes[_oid(attribute)] = values.children(where)[0]
 
     def verify(self, content: bytes, roots: Sequence[x509.Certificate], when: datetime, where: str) -> x509.Certificate:
         """Return the certificate that signed `content` at `when`, below one of `roots`; Wrong otherwise."""
@@ -1898,13 +1909,13 @@ class Cms:
         kind, digest = self.attributes.get(_CONTENT_TYPE), self.attributes.get(_MESSAGE_DIGEST)
         if self._digest is None:
             raise Wrong(f"{where}: a digest other than SHA-256, SHA-384 and SHA-512")
-        if kind is None or _oid(kind.body) != self.kind or digest is None:
+        if kind is None or _oid(kind) != self.kind or digest is None:
             raise Wrong(f"{where}: signed attributes without content type or digest")
         if digest.body != hashlib.new(self._digest.name, content).digest():
             raise Wrong(f"{where}: the signature is of other bytes")
         # (b) they name the certificate, and its key signed them
         signer = self._named(where)
-        if not _signature_holds(signer, self._signature, self._signed, self._digest):
+        if not _signature_holds(signer, self._algorithm, self._signature, self._signed, self._digest):
             raise Wrong(f"{where}: the signature is false")
         # (c) the certificate leads to somebody whom the auditor trusts
         _chain(signer, self.certificates, roots, when, where)
@@ -1916,28 +1927,45 @@ class Cms:
         attribute = self.attributes.get(_SIGNING_CERTIFICATE if old else _SIGNING_CERTIFICATE_V2)
         if attribute is None:
             raise Wrong(f"{where}: the signed attributes do not name the signer's certificate")
-        parts = _first(_first(attribute, where), where).children(where)
+        listed = attribute.children(where)[0].children(where) if attribute.children(where) else []
+        parts = listed[0].children(where) if listed else []
         algorithm = "sha1" if old else "sha256"
         if parts and parts[0].tag == _SEQUENCE and not old:
-            stated = _HASHES.get(_oid(_first(parts.pop(0), where).body))
+            stated = _HASHES.get(_algorithm(parts.pop(0), where))
             if stated is None:
                 raise Wrong(f"{where}: the certificate is named by an unknown hash")
             algorithm = stated.name
         for one in self.certificates:
             name = hashlib.new(algorithm, one.public_bytes(serialization.Encoding.DER), usedforsecurity=not old)
             if parts and parts[0].tag == _OCTETS and parts[0].body == name.digest():
+                issuer = one.issuer.public_bytes()
+                if issuer + _integer(one.serial_number) != der(self._sid, where)[0].body:
+                    raise Wrong(f"{where}: names two certificates as the signer's")
                 return one
         raise Wrong(f"{where}: the certificate that the signature names is not in it")
 
 
-def _signature_holds(by: x509.Certificate, signature: bytes, signed: bytes, digest: hashes.HashAlgorithm) -> bool:
+def _integer(value: int) -> bytes:
+    body = value.to_bytes(value.bit_length() // 8 + 1, "big")
+    return bytes([_INTEGER, len(body)]) + body
+
+
+_ECDSA = {"1.2.840.10045.4.3.2": "sha256", "1.2.840.10045.4.3.3": "sha384", "1.2.840.10045.4.3.4": "sha512"}
+_RSA = {f"1.2.840.113549.1.1.{n}": name for n, name in ((11, "sha256"), (12, "sha384"), (13, "sha512"))}
+_RSA_PLAIN, _EDDSA = "1.2.840.113549.1.1.1", "1.3.101.112"
+
+
+def _signature_holds(
+    by: x509.Certificate, algorithm: str, signature: bytes, signed: bytes, digest: hashes.HashAlgorithm
+) -> bool:
+    """Tell whether the certificate's key signed, with the algorithm that is stated and the digest that goes with it."""
     try:
         key = by.public_key()
-        if isinstance(key, ec.EllipticCurvePublicKey):
+        if isinstance(key, ec.EllipticCurvePublicKey) and _ECDSA.get(algorithm) == digest.name:
             key.verify(signature, signed, ec.ECDSA(digest))
-        elif isinstance(key, rsa.RSAPublicKey):
+        elif isinstance(key, rsa.RSAPublicKey) and {_RSA_PLAIN: digest.name, **_RSA}.get(algorithm) == digest.name:
             key.verify(signature, signed, padding.PKCS1v15(), digest)
-        elif isinstance(key, Ed25519PublicKey):
+        elif isinstance(key, Ed25519PublicKey) and algorithm == _EDDSA:
             key.verify(signature, signed)
         else:
             return False
@@ -1995,7 +2023,7 @@ def _issued(one: x509.Certificate, issuer: x509.Certificate, below: int) -> bool
 def _ca_file(raw: bytes, where: str) -> list[x509.Certificate]:
     try:
         found = x509.load_pem_x509_certificates(raw)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise Wrong(f"{where}: not certificates in PEM") from None
     if b"".join(one.public_bytes(serialization.Encoding.PEM) for one in found) != raw:
         raise Wrong(f"{where}: a PEM file with something else in it")
@@ -2005,13 +2033,21 @@ def _ca_file(raw: bytes, where: str) -> list[x509.Certificate]:
 def _certificate_der(raw: bytes, where: str) -> x509.Certificate:
     try:
         return x509.load_der_x509_certificate(raw)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise Wrong(f"{where}: a malformed certificate in it") from None
 
 
-def _oid(body: bytes) -> str:
+def _algorithm(one: Der, where: str) -> str:
+    """Return the OID of an AlgorithmIdentifier; its parameters are absent or NULL."""
+    parts = one.children(where)
+    if [part.raw for part in parts[1:]] not in ([], [b"\x05\x00"]) or not parts or parts[0].tag != _OID:
+        raise Wrong(f"{where}: an algorithm with parameters, or malformed")
+    return _oid(parts[0])
+
+
+def _oid(one: Der) -> str:
     """Return an object identifier in dots; "" for a malformed one."""
-    numbers, value = [], 0
+    numbers, value, body = [], 0, one.body
     for byte in body:
         value = value << 7 | byte & 0x7F
         if not byte & 0x80:
@@ -2028,24 +2064,6 @@ def _pick(found: list[Der], where: str, *tags: int) -> list[Der]:
     if [one.tag for one in found] != list(tags):
         raise Wrong(f"{where}: not the structure that belongs here")
     return found
-
-
-def _first(one: Der, where: str) -> Der:
-    found = one.children(where)
-    if not found:
-        raise Wrong(f"{where}: an empty structure")
-    return found[0]
-
-
-def _only(one: Der, where: str) -> Der:
-    found = one.children(where)
-    if len(found) != 1:
-        raise Wrong(f"{where}: expected one element")
-    return found[0]
-
-
-def _inside(found: Sequence[Der], tag: int, where: str) -> list[Der]:
-    return [inner for one in found if one.tag == tag for inner in one.children(where)]
 
 
 # ---------------------------------------------------------------- signed PDF

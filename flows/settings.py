@@ -47,6 +47,12 @@ stated = []
 # Whether values go under keys many at a time by our own numpy code, or one by one through `cryptography`.
 lanes = true
 
+# Who else looks at the ledger's head: URLs of witnesses (their keys stand in keys/witness.vkeys), how many of them a
+# package promises, and the URL of a time stamping authority (its CA stands in keys/tsa-ca.pem). docs/auditors.md.
+witnesses = []
+quorum = 0
+tsa = ""
+
 # Who signs certificates as the tool's operator (a role, never a person's name).
 signer = "operator"
 """
@@ -67,6 +73,9 @@ class Settings:
     stated: tuple[str, ...] = ()
     backup_sets: tuple[Path, ...] | None = None  # None: not stated
     lanes: bool = True
+    witnesses: tuple[str, ...] = ()
+    quorum: int = 0
+    tsa: str = ""
 
     @property
     def tmp(self) -> Path:
@@ -90,6 +99,7 @@ def load(home: Path) -> Settings:
         raise InputError(f"{path}: not valid TOML: {error}", hint="compare with what `fangxin init` writes") from None
     expected = {"rehearsal": bool, "origin": str, "facts": list, "ledger_head": str, "capacity": int, "signer": str}
     expected |= {"roots": list, "stated": list, "backup_sets": list, "lanes": bool}
+    expected |= {"witnesses": list, "quorum": int, "tsa": str}
     for key, value in raw.items():
         if key not in expected:
             raise InputError(f"{path}: unknown key {key!r}", hint=f"known keys: {', '.join(expected)}")
@@ -107,6 +117,9 @@ def load(home: Path) -> Settings:
         stated=_texts(path, "stated", raw),
         backup_sets=tuple(home / one for one in _texts(path, "backup_sets", raw)) if "backup_sets" in raw else None,
         lanes=raw.get("lanes", True),
+        witnesses=_texts(path, "witnesses", raw),
+        quorum=raw.get("quorum", 0),
+        tsa=raw.get("tsa", ""),
     )
 
 

@@ -19,14 +19,17 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from fangxin.data.errors import DoesNotHold, InputError
+from fangxin.reports import controls
 from fangxin.reports.ledger.keys import SigningKeys
 from fangxin.reports.ledger.log import Ledger
 from fangxin.reports.ledger.statement import canonical, sign
 from fangxin.reports.ledger.tiles import sync_folder
 
 MANIFEST, SIGNED = "MANIFEST.sha256", "MANIFEST.dsse.json"
+TEMPLATES = ("README.en.md", "README.zh.md", "verify.sh", "verify.html")
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*", re.ASCII)
 _LOCAL, _CENTRAL, _END = struct.Struct("<IHHHHHIIIHH"), struct.Struct("<IHHHHHHIIIHHHHHII"), struct.Struct("<IHHHHIIH")
 _MOST_FILES, _MOST_BYTES, _MOST_MEMBER = 65_535, 2**32 - 1, 2**28
@@ -34,30 +37,28 @@ _MOST_FILES, _MOST_BYTES, _MOST_MEMBER = 65_535, 2**32 - 1, 2**28
 Members = dict[str, Callable[[], bytes]]  # name -> how to read it; a package is never held in memory as a whole
 
 
-def write_package(
-    out: Path,
-    *,
-    ledger: Ledger,
-    keys: SigningKeys,
-    statements: Iterable[Path] = (),
-    certificates: Iterable[Path] = (),
-    proofs: Mapping[str, bytes] | None = None,
-    laws: Iterable[Path] = (),
-    schemas: Iterable[Path] = (),
-    policy: Mapping[str, object] | None = None,
-    authority: Path | None = None,
-    officers: Iterable[Path] = (),
-) -> str:
+class Parts(TypedDict, total=False):
+    """What a package holds beside ledger and public keys; all of it may be left out."""
+
+    statements: Iterable[Path]  # DSSE files
+    certificates: Iterable[Path]  # the JSON files, their pages, and officers' records of having accepted them
+    proofs: Mapping[str, bytes]  # name (`X.tlog-proof`) -> receipt
+    laws: Iterable[Path]  # files whose SHA-256 was logged as `law.loaded`
+    calendars: Iterable[Path]  # the same, `calendar.loaded`
+    reports: Iterable[Path]  # periodic reports in every form
+    schemas: Iterable[Path]
+    officers: Iterable[Path]  # public keys of those who accepted certificates
+    authority: Path | None  # the certificate that the signatures of PDFs lead to
+    challenge: bytes | None  # what the auditor asked for
+    policy: Mapping[str, object]  # adds to or replaces the defaults
+
+
+def write_package(out: Path, *, ledger: Ledger, keys: SigningKeys, **parts: Unpack[Parts]) -> str:
     """Write the package as a zip, durably and in one rename, and return the SHA-256 of its manifest.
 
-    `statements` are DSSE files, `certificates` the JSON files and their pages, `proofs` maps names (`X.tlog-proof`) to
-    receipts, `laws` are files whose SHA-256 was logged as `law.loaded`. `policy` adds to or replaces the defaults.
-    `authority` is the certificate that the signatures of PDFs lead to, `officers` the public keys of validations.
     Raises InputError for names or sizes that a package cannot have.
     """
-    members, digest = _members(
-        ledger, keys, statements, certificates, proofs or {}, laws, schemas, policy or {}, authority, officers
-    )
+    members, digest = _members(ledger, keys, parts)
     temporary = out.with_name(f".{out.name}.new")
     try:
         _write_zip(temporary, members)
@@ -68,24 +69,9 @@ def write_package(
     return digest
 
 
-def write_folder(
-    out: Path,
-    *,
-    ledger: Ledger,
-    keys: SigningKeys,
-    statements: Iterable[Path] = (),
-    certificates: Iterable[Path] = (),
-    proofs: Mapping[str, bytes] | None = None,
-    laws: Iterable[Path] = (),
-    schemas: Iterable[Path] = (),
-    policy: Mapping[str, object] | None = None,
-    authority: Path | None = None,
-    officers: Iterable[Path] = (),
-) -> str:
+def write_folder(out: Path, *, ledger: Ledger, keys: SigningKeys, **parts: Unpack[Parts]) -> str:
     """Write the same members as plain files below a new folder; arguments and answer as for `write_package`."""
-    members, digest = _members(
-        ledger, keys, statements, certificates, proofs or {}, laws, schemas, policy or {}, authority, officers
-    )
+    members, digest = _members(ledger, keys, parts)
     out.mkdir(parents=True)
     for name, read in members.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
@@ -93,39 +79,35 @@ def write_folder(
     return digest
 
 
-def _members(
-    ledger: Ledger,
-    keys: SigningKeys,
-    statements: Iterable[Path],
-    certificates: Iterable[Path],
-    proofs: Mapping[str, bytes],
-    laws: Iterable[Path],
-    schemas: Iterable[Path],
-    policy: Mapping[str, object],
-    authority: Path | None,
-    officers: Iterable[Path],
-) -> tuple[Members, str]:
+def _members(ledger: Ledger, keys: SigningKeys, parts: Parts) -> tuple[Members, str]:
     """Collect every member, add the manifest, and return them sorted by name with the manifest's digest."""
     templates = files("fangxin").joinpath("reports", "templates", "package")
-    members: Members = {
-        "README.en.md": templates.joinpath("README.en.md").read_bytes,
-        "README.zh.md": templates.joinpath("README.zh.md").read_bytes,
-        "verify.sh": templates.joinpath("verify.sh").read_bytes,
+    members: Members = {name: templates.joinpath(name).read_bytes for name in TEMPLATES}
+    members |= {
         "verify.py": files("fangxin").joinpath("checks", "verify.py").read_bytes,
-        "policy.json": _fixed(canonical(_policy(ledger.origin, policy), "policy")),
+        "policy.json": _fixed(canonical(_policy(ledger.origin, parts.get("policy", {})), "policy")),
         "code-digests.txt": _fixed(_code_digests(ledger)),
     }
-    members.update({name: _fixed(content) for name, content in keys.public_files().items()})
+    members |= {name: _fixed(content) for name, content in controls.pages().items()}
+    members |= {name: _fixed(content) for name, content in keys.public_files().items()}
     members.update(ledger.files())
+    authority, challenge = parts.get("authority"), parts.get("challenge")
     if authority is not None:
         members[authority.name] = authority.read_bytes
-    for folder, paths in (
-        ("dsse", statements), ("certificates", certificates), ("law", laws), ("schemas", schemas),
-        ("officers", officers),
-    ):  # fmt: skip
-        for path in paths:
-            members[f"{folder}/{path.name}"] = path.read_bytes
-    members.update({f"proofs/{name}": _fixed(content) for name, content in proofs.items()})
+    if challenge is not None:
+        members["challenge.json"] = _fixed(challenge)
+    folders: dict[str, Iterable[Path]] = {
+        "dsse": parts.get("statements", ()),
+        "certificates": parts.get("certificates", ()),
+        "law": parts.get("laws", ()),
+        "calendars": parts.get("calendars", ()),
+        "reports": parts.get("reports", ()),
+        "schemas": parts.get("schemas", ()),
+        "officers": parts.get("officers", ()),
+    }
+    for folder, paths in folders.items():
+        members |= {f"{folder}/{path.name}": path.read_bytes for path in paths}
+    members |= {f"proofs/{name}": _fixed(content) for name, content in parts.get("proofs", {}).items()}
 
     lines = []
     for name in sorted(members):
@@ -165,6 +147,7 @@ def _policy(origin: str, more: Mapping[str, object]) -> dict[str, object]:
         "format": "fangxin/policy/1",
         "quorum": 0,
         "witnesses": [],
+        "time_stamps": "none",
         "bands": ["0", "1-4", "5-19", "20-99", "100-999"],
         "time": "whole minutes UTC",
         "order": "shuffled within a flush",

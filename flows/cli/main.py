@@ -22,6 +22,8 @@ app = App(
 )
 catalog_app = App(name="catalog", help="What is held: check a catalog.")
 keys_app = App(name="keys", help="The key vault.")
+ledger_app = App(name="ledger", help="The ledger itself.")
+app.command(ledger_app)
 app.command(catalog_app)
 app.command(keys_app)
 
@@ -189,16 +191,106 @@ def verify(
     path: Path,
     /,
     *,
-    trust: Annotated[Path | None, Parameter(name="--trust")] = None,
-    since: Annotated[Path | None, Parameter(name="--since")] = None,
-    secret: Annotated[Path | None, Parameter(name="--secret")] = None,
+    trust: Annotated[str | None, Parameter(name="--trust", help="The log's key, or a folder of keys.")] = None,
+    since: Annotated[Path | None, Parameter(name="--since", help="An older checkpoint.")] = None,
+    quorum: Annotated[int | None, Parameter(name="--quorum", help="So many witnesses must have cosigned.")] = None,
+    challenge: Annotated[Path | None, Parameter(name="--challenge", help="The challenge that it answers.")] = None,
+    secret: Annotated[Path | None, Parameter(name="--secret", help="A receipt secret: which entries are mine.")] = None,
     home: Home = None,
     json: Json = False,
 ) -> int:
     """Check an auditor's package; inside its own home the home's keys are trusted."""
     from fangxin.flows.cli.scan import verify as work
 
-    return work(path, trust=trust, since=since, secret=secret, home=_home(home), as_json=json)
+    more = {"--since": since, "--quorum": quorum, "--challenge": challenge, "--secret": secret}
+    return work(path, trust=trust, more=more, home=_home(home), as_json=json)
+
+
+@app.command
+def package(
+    requests: list[str] | None = None,
+    /,
+    *,
+    out: Path,
+    period: Annotated[str | None, Parameter(name="--period", help="2026, 2026-Q3, 2026-11, FIRST_LAST.")] = None,
+    challenge: Annotated[Path | None, Parameter(name="--challenge", help="What an auditor asks for.")] = None,
+    home: Home = None,
+    json: Json = False,
+) -> int:
+    """Write an auditor's package: of requests, of a period, or as the answer to a challenge."""
+    from fangxin.flows.cli.evidence import package as work
+
+    return work(_home(home), requests or [], period=period, challenge=challenge, out=out, as_json=json)
+
+
+@app.command
+def challenge(
+    *,
+    checkpoint: Path,
+    log: str,
+    out: Path,
+    count: int | None = None,
+    period: str | None = None,
+    receipt: Annotated[list[Path] | None, Parameter(name="--receipt", negative="")] = None,
+    home: Home = None,
+    json: Json = False,
+) -> int:
+    """Ask for proofs as an auditor: of receipts, or of some requests of a period that nobody but chance picks."""
+    from fangxin.flows.cli.evidence import challenge as work
+
+    _home(home)
+    return work(
+        checkpoint=checkpoint, log=log, count=count, period=period, receipts=receipt or [], out=out, as_json=json
+    )
+
+
+@app.command
+def witness(
+    place: str | None = None,
+    /,
+    *,
+    state: Path,
+    name: Annotated[str | None, Parameter(name="--name", help="Start a new witness of this name.")] = None,
+    log: Annotated[str | None, Parameter(name="--log", help="A log's key, got from outside.")] = None,
+    out: Annotated[Path | None, Parameter(name="--out", help="Write the cosignature here.")] = None,
+    serve: Annotated[str | None, Parameter(name="--serve", help="HOST:PORT: answer add-checkpoint.")] = None,
+    home: Home = None,
+    json: Json = False,
+) -> int:
+    """Witness a ledger (a folder, a package or a URL): it must extend what was seen last; then cosign it."""
+    from fangxin.flows.cli.evidence import witness as work
+
+    _home(home)
+    return work(place, state=state, name=name, log=log, out=out, serve=serve, as_json=json)
+
+
+@ledger_app.command(name="check")
+def ledger_check(*, home: Home = None, json: Json = False) -> int:
+    """Read every entry and tile again and compare them with the signed root."""
+    from fangxin.flows.cli.evidence import ledger_check as work
+
+    return work(_home(home), as_json=json)
+
+
+@ledger_app.command(name="cosigned")
+def ledger_cosigned(files: list[Path], /, *, home: Home = None, json: Json = False) -> int:
+    """Take cosignatures that witnesses sent as files."""
+    from fangxin.flows.cli.evidence import ledger_cosigned as work
+
+    return work(_home(home), files, as_json=json)
+
+
+@ledger_app.command(name="rotate")
+def ledger_rotate(
+    *,
+    yes: Annotated[bool, Parameter(name="--yes", negative="", help="Do it.")] = False,
+    home: Home = None,
+    json: Json = False,
+) -> int:
+    """Let a new log key take over, through one checkpoint that both sign."""
+    from fangxin.flows.cli.evidence import ledger_rotate as work
+
+    return work(_home(home), yes=yes, as_json=json)
 
 
 @keys_app.command

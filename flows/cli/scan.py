@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fangxin.flows.cli.console import answer, say, table, warn
@@ -72,16 +72,14 @@ def scan(paths: Sequence[Path], identities: Sequence[str], *, home: Path, as_jso
     return 1 if hits else 2 if result.not_examinable else 0
 
 
-def verify(
-    path: Path, *, trust: Path | None, since: Path | None, secret: Path | None, home: Path, as_json: bool
-) -> int:
+def verify(path: Path, *, trust: str | None, more: Mapping[str, object], home: Path, as_json: bool) -> int:
     """The same as `python verify.py PATH`; a package that lies in this home is checked with this home's keys."""
     from fangxin.checks.verify import main
 
     if trust is None and path.resolve().is_relative_to(home) and (home / "keys" / "log.vkey").exists():
-        trust = home / "keys"
+        trust = str(home / "keys")
     argv = [str(path)]
-    for name, value in (("--trust", trust), ("--since", since), ("--secret", secret)):
+    for name, value in {"--trust": trust, **more}.items():
         if value is not None:
             argv += [name, str(value)]
     return main([*argv, *(["--json"] if as_json else [])])

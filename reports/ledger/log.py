@@ -39,7 +39,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fangxin.data.errors import DoesNotHold, InputError, LedgerForked, NotAllowed, Unavailable, WriterBusy
 from fangxin.reports.ledger import checkpoint as notes
 from fangxin.reports.ledger import merkle, tiles
-from fangxin.reports.ledger.checkpoint import Checkpoint
+from fangxin.reports.ledger.checkpoint import Checkpoint, VKey
 from fangxin.reports.ledger.entries import Entry, encode
 from fangxin.reports.ledger.keys import LOG_VKEY, SigningKeys
 
@@ -106,6 +106,17 @@ class Ledger:
     def size(self) -> int:
         """How many entries the last signed checkpoint covers."""
         return self._signed.size
+
+    @property
+    def vkeys(self) -> tuple[VKey, ...]:
+        """The verifier keys that may have signed something of this log, the present one first."""
+        return self._keys.vkeys
+
+    def root(self, size: int) -> bytes:
+        """Return the root of the first `size` entries."""
+        if not 0 <= size <= self.size:
+            raise InputError(f"ledger: never had size {size}", hint=f"it has {self.size} entries")
+        return merkle.root(size, self._tree.subtree)
 
     def checkpoint(self) -> bytes:
         """Return the last signed checkpoint, as a note."""
