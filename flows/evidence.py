@@ -6,11 +6,13 @@ is repeated after a crash finds its own tags in the ledger and adds nothing.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from fangxin.data.requests import Batch, Request
 from fangxin.flows.estate import Estate
 from fangxin.reports.ledger.entries import Entry, tag
+from fangxin.reports.ledger.keys import CERTIFICATE_CA, EVIDENCE_PUBLIC
 
 # Places of a request's entries.
 OPENED, VERIFIED, LOCATED, EXPORTED, APPROVED, ISSUED, RETAINED = 0, 1, 2, 3, 4, 5, 16
@@ -55,3 +57,13 @@ def load_sources(estate: Estate, code: str) -> None:
     if code not in known:
         new.append({"type": "code.loaded", "time": estate.minute, "digest": code})
     estate.ledger.append(new)
+
+
+def load_keys(estate: Estate) -> None:
+    """Log the digests of the public keys that sign statements and paper, so that the log's key alone leads to them."""
+    files = estate.signing.public_files()
+    named = {"evidence": EVIDENCE_PUBLIC, "certificates": CERTIFICATE_CA}
+    digests = {field: hashlib.sha256(files[name]).hexdigest() for field, name in named.items() if name in files}
+    known = [{f: e.get(f) for f in digests} for _n, e in estate.ledger.entries() if e["type"] == "keys.loaded"]
+    if digests not in known:
+        estate.ledger.append([{"type": "keys.loaded", "time": estate.minute, **digests}])

@@ -21,7 +21,7 @@ from fangxin.data.requests import Batch, Request
 from fangxin.data.vocabulary import Mode
 from fangxin.flows.batch import approved_plan, finish, is_done, opened, outcome, signed
 from fangxin.flows.estate import LAWS, SCHEMAS, Estate
-from fangxin.flows.evidence import ISSUED, VALIDATED, load_sources, mark, record
+from fangxin.flows.evidence import ISSUED, VALIDATED, load_keys, load_sources, mark, record
 from fangxin.flows.frames import each, tuples, unpack
 from fangxin.flows.paper import certificate_files, pages, signatory
 from fangxin.flows.plan import Plan, held_classes
@@ -87,6 +87,7 @@ def issue(estate: Estate, story: Story) -> dict[str, dict[str, str]]:
     proof = _proof(estate, story)
     folder = estate.settings.home / "certificates"
     by = signatory(estate)
+    load_keys(estate)
     issued, entries = {}, []
     people = [r for r in story.requests if not r.canary]
     for one in people:
