@@ -1,0 +1,204 @@
+"""The clocks of a request: what was promised until when, by which calendar, and whether it was kept.
+
+A promise is a file with a version and a digest (`data/promises/*.toml`); each becomes one row per request, with the
+laws' own deadlines beside it. Pure: time and calendars are handed in.
+
+* A deadline is counted once, at the starting event, and stored with the calendar's digest. A provisional one is
+  counted again when its notice comes, and may only move later.
+* A clock never pauses in silence: every suspended span has a reason, and is shown.
+* Kept means met before the deadline; a breach is for ever, also when the thing is done later.
+* Alarms stand at 50, 80 and 100 % of the time between start and deadline.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from fangxin.data.catalog.calendar import Calendar
+from fangxin.data.catalog.deadlines import due as legally_due
+from fangxin.data.catalog.law import Law
+from fangxin.data.errors import InputError, NotAllowed
+
+ALARMS: Final = (50, 80, 100)  # per cent of the time
+_NAMES: Final = ("review", "start", "done", "regret", "first_answer", "report")
+_UNITS: Final = ("working_days", "hours", "days", "months")
+
+
+@dataclass(frozen=True)
+class Span:
+    """How long: an amount of one unit."""
+
+    amount: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What the operator promises: P1 review, P2 start, P3 done, P4 regret, P6 first answer, P7 report."""
+
+    name: str
+    version: int
+    zone: str
+    seal_at: time  # local: sealing waits for it, within P2, so that regret ends early in a day
+    spans: Mapping[str, Span]
+    digest: str
+
+    @classmethod
+    def load(cls, path: Path) -> Promise:
+        """Read a promise file strictly; InputError names key, what was expected and found."""
+        body = path.read_bytes()
+        try:
+            found: dict[str, Any] = tomllib.loads(body.decode("utf-8"))  # Any: TOML
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not TOML in UTF-8: {error}") from None
+        expected = {"version", "zone", "seal_at", *_NAMES}
+        for key in sorted(set(found) ^ expected):
+            raise InputError(f"{path}: {'unknown' if key in found else 'missing'} key {key}", hint="see lecard.toml")
+        spans = {}
+        for name in _NAMES:
+            span = found[name]
+            if not isinstance(span, dict) or len(span) != 1 or next(iter(span)) not in _UNITS:
+                raise InputError(f"{path}: {name}: expected one of {', '.join(_UNITS)}, as in {{hours = 24}}")
+            unit, amount = next(iter(span.items()))
+            if type(amount) is not int or amount < 1:
+                raise InputError(f"{path}: {name}: expected a whole number above 0; found {amount!r}")
+            spans[name] = Span(amount, unit)
+        if spans["regret"].unit != "hours" or spans["start"].unit != "hours":
+            raise InputError(f"{path}: regret and start are counted in hours, so that they end at an instant")
+        if type(found["version"]) is not int or not isinstance(found["seal_at"], time):
+            raise InputError(f"{path}: expected version as a number and seal_at as a local time such as 00:05:00")
+        return cls(
+            path.stem, found["version"], found["zone"], found["seal_at"], spans, hashlib.sha256(body).hexdigest()
+        )
+
+    @property
+    def regret(self) -> timedelta:
+        """The days to change one's mind, as a span of hours."""
+        return timedelta(hours=self.spans["regret"].amount)
+
+    def seal_from(self, approved: datetime) -> datetime:
+        """When to seal: at the next `seal_at` in the promise's zone, never later than P2."""
+        local = approved.astimezone(ZoneInfo(self.zone))
+        tonight = datetime.combine(local.date(), self.seal_at, tzinfo=ZoneInfo(self.zone))
+        if tonight <= local:
+            tonight = datetime.combine(local.date() + timedelta(days=1), self.seal_at, tzinfo=ZoneInfo(self.zone))
+        latest = approved + timedelta(hours=self.spans["start"].amount)
+        return min(tonight, latest).astimezone(UTC)
+
+
+@dataclass(frozen=True)
+class Suspended:
+    """A span in which a clock did not run, and why (a code of our list)."""
+
+    reason: str
+    since: datetime
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Clock:
+    """One row: `deadline` is the first instant that is too late, in UTC."""
+
+    name: str
+    started: datetime
+    deadline: datetime
+    zone: str
+    source: str  # digest of the promise, or "law/rule"
+    calendar: str | None = None  # digest of the calendar, where days were counted
+    provisional: bool = False
+    draft: bool = False
+    met: datetime | None = None
+    suspended: tuple[Suspended, ...] = ()
+
+    def used(self, now: datetime) -> float:
+        """The share of its time that is used up, suspended spans left out; 1.0 at the deadline."""
+        end = self.met or now
+        return (end - self.started - self.paused(end)) / (self.deadline - self.started - self.paused(end))
+
+    def paused(self, now: datetime) -> timedelta:
+        """How long it stood still until now."""
+        spans = (min(s.until or now, now) - s.since for s in self.suspended if s.since < now)
+        return sum(spans, timedelta())
+
+    def alarm(self, now: datetime) -> int | None:
+        """The highest alarm that is due, in per cent; None before the first, and once it was met in time."""
+        if self.met is not None and not self.breached(now):
+            return None
+        return max((a for a in ALARMS if self.used(now) * 100 >= a), default=None)
+
+    def breached(self, now: datetime) -> bool:
+        """Whether it was not met in time: for ever, once it is so."""
+        return (self.met or now) >= self.deadline
+
+    def done(self, now: datetime) -> Clock:
+        """The clock, met; the first time counts."""
+        return self if self.met is not None else replace(self, met=now)
+
+    def suspend(self, reason: str, now: datetime) -> Clock:
+        """Stand still from now on; NotAllowed without a reason, twice at once, or after it was met."""
+        if not reason or self.met is not None or any(s.until is None for s in self.suspended):
+            raise NotAllowed(f"clock {self.name}: cannot be suspended now", hint="give a reason, once at a time")
+        return replace(self, suspended=(*self.suspended, Suspended(reason, now)))
+
+    def go_on(self, now: datetime) -> Clock:
+        """Run again; the deadline moves by the time that it stood still."""
+        if not self.suspended or self.suspended[-1].until is not None:
+            raise NotAllowed(f"clock {self.name}: is not suspended")
+        last = self.suspended[-1]
+        ended = (*self.suspended[:-1], replace(last, until=now))
+        return replace(self, suspended=ended, deadline=self.deadline + (now - last.since))
+
+    def recount(self, calendar: Calendar, span: Span) -> Clock:
+        """Count a provisional deadline again under a newer calendar; it may only move later."""
+        if not self.provisional or span.unit != "working_days":
+            return self
+        found = calendar.deadline(self.started, span.amount)
+        moved = max(self.deadline, found.moment + self.paused(self.deadline))
+        return replace(self, deadline=moved, calendar=found.calendar, provisional=found.provisional)
+
+
+def promised(name: str, promise: Promise, started: datetime, calendar: Calendar) -> Clock:
+    """The clock of one promise from its starting event (an instant with a zone)."""
+    span = promise.spans[name]
+    if span.unit == "working_days":
+        found = calendar.deadline(started, span.amount)
+        return Clock(
+            name, started, found.moment, promise.zone, promise.digest, found.calendar, provisional=found.provisional
+        )
+    days = {"hours": timedelta(hours=1), "days": timedelta(days=1), "months": timedelta(days=28)}[span.unit]
+    return Clock(name, started, started + span.amount * days, promise.zone, promise.digest)
+
+
+def lawful(law: Law, event: str, started: datetime, calendars: Mapping[str, Calendar]) -> list[Clock]:
+    """The clocks that a law starts with an event; each ends at our target, the earlier day."""
+    zone = law.zone if "/" in law.zone else "Asia/Shanghai"
+    found = []
+    for deadline in law.deadlines:
+        if deadline.start == event:
+            one = legally_due(deadline, started, zone=zone, calendars=calendars)
+            known = calendars.get(deadline.calendar)
+            found.append(
+                Clock(
+                    one.id,
+                    started,
+                    one.target,
+                    zone,
+                    f"{law.name}/{one.id}",
+                    known.digest if known else None,
+                    one.provisional,
+                    one.draft,
+                )
+            )
+    return found
+
+
+def gap(sealed: datetime, promise: Promise, calendar: Calendar) -> timedelta:
+    """The time that is left to erase in: from the end of regret to the end of P3."""
+    return promised("done", promise, sealed, calendar).deadline - (sealed + promise.regret)
