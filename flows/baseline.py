@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from fangxin.data.errors import DoesNotHold, NotAllowed
+from fangxin.data.errors import DoesNotHold, Incomplete, NotAllowed
 from fangxin.data.requests import Request
 from fangxin.flows.batch import finish, is_done, opened, read_plan, unpack_states
 from fangxin.flows.estate import Estate
@@ -18,7 +18,7 @@ from fangxin.flows.frames import each
 from fangxin.flows.hits import unseen
 from fangxin.flows.plan import Plan, held_classes, orders
 from fangxin.flows.sight import look, needles
-from fangxin.flows.strays import remains, strays
+from fangxin.flows.strays import discreetly, remains, strays, unread
 from fangxin.reports.ledger.entries import band
 
 
@@ -36,6 +36,12 @@ def baseline(batch_id: str) -> None:
     estate.meter.step = "baseline"
     wanted = needles(estate.catalog, plan.facts, plan.texts)
     seen = look(estate, wanted)
+    shut = unread(estate.catalog, seen)
+    if shut:  # afterwards it would be no better, and keys would be dead
+        raise Incomplete(
+            f"what cannot be examined cannot be certified: {discreetly(shut, wanted)}",
+            hint="restore it, or take it out of the folder, then run this again; nothing was destroyed",
+        )
     planted = json.loads(estate.requests.kept(batch, "planted") or b"{}")
     subjects = [r.number for r in estate.requests.requests(batch.id)]
     located = set(plan.fates.loc[plan.fates["subject"] == subjects[-1], "collection"])
@@ -59,8 +65,7 @@ def baseline(batch_id: str) -> None:
     outside = sorted({*strays(estate, plan, seen), *remains(estate, plan, seen, wanted, work)})
     if outside:
         raise NotAllowed(
-            f"these people also stand where this run would leave them: {'; '.join(outside[:5])}"
-            + (f"; and {len(outside) - 5} more places" if len(outside) > 5 else ""),
+            f"these people also stand where this run would leave them: {discreetly(outside, wanted)}",
             hint="add it to the catalog, or remove it, then run this again; nothing was destroyed",
         )
     estate.meter.step = "rehearse"

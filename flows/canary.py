@@ -149,7 +149,7 @@ def _typed(value: str, kind: pa.DataType) -> Any:  # Any: whatever Python type t
     if pa.types.is_integer(kind):
         return int(value) if value.isdigit() else secrets.randbelow(10**9)
     if pa.types.is_floating(kind):
-        return 0.0
+        return float(value) if value.isdigit() and int(value) < 2**53 else 0.0  # a greater one would be another
     if pa.types.is_timestamp(kind):
         return datetime.combine(LONG_AGO, datetime.min.time(), UTC if kind.tz else None)
     if pa.types.is_date(kind):

@@ -1,7 +1,7 @@
 """Cells that a hit touches: where a value begins and ends, and in which row and column it stands.
 
-A store answers for the columns of its first unit. What stands elsewhere (a key that the first record lacks, a column
-that only later files have) is read here, record by record, and only where bytes hold a value that is searched.
+Stores answer for the fields that the catalog declares. Others may come and go from file to file and from record to
+record: they are read here, and records of text only where their bytes hold a value that is searched.
 """
 
 from __future__ import annotations
@@ -9,18 +9,24 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping, Set
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fangxin.checks.residue.patterns import Needles
 from fangxin.data.stores.records import blocks, form, reading
-from fangxin.data.vocabulary import Collection, Store
+from fangxin.data.stores.sqlite_tables import asking, connect, look, quoted, stream
+from fangxin.data.vocabulary import Collection, Positions, Store
 from fangxin.flows.estate import Estate
+
+NOWHERE = -1  # the position of what belongs to no row
+_READ_HERE = ("text", "parquet", "sqlite")  # kinds of stores whose undeclared fields are read here, unit by unit
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ def touched(estate: Estate, wanted: Needles, places: Set[str]) -> Iterator[Cell]
     """Every cell in these places that a hit touches, also in columns that no field declares; each unit read once."""
     for store in estate.stores:
         units = [u.name for u in store.units() if f"{store.name}/{u.name}" in places]
-        asked = {c.address: store.fields(c).names for c in store.collections} if units else {}
+        asked = {c.address: _asked(store, c) for c in store.collections} if units else {}
         for address, rows in store.scan(asked, units) if asked else ():
             for name, column in zip(rows.columns.schema.names, rows.columns.columns, strict=True):
                 for row, body in _with_needles(column, wanted, binary=store.kind == "parquet"):
@@ -50,15 +56,20 @@ def touched(estate: Estate, wanted: Needles, places: Set[str]) -> Iterator[Cell]
                 yield from _unasked(store, collection, unit, frozenset(asked[collection.address]), wanted)
 
 
+def _asked(store: Store, collection: Collection) -> list[str]:
+    there = store.fields(collection).names
+    return [f.name for f in collection.fields if f.name in there] if store.kind in _READ_HERE else list(there)
+
+
 def _unasked(store: Store, collection: Collection, unit: str, asked: frozenset[str], wanted: Needles) -> Iterator[Cell]:
-    """Cells in fields that the first unit or record of the store does not have."""
+    """Cells in fields that the catalog does not declare."""
     place = f"{store.name}/{unit}"
-    for position, name, value in _columns(store.kind, store.root / unit, asked, wanted):
-        if isinstance(value, str):
-            yield Cell(place, collection.address, unit, position, name, value.encode())
+    for positions, name, values in _columns(store.kind, store.root / unit, collection, asked, wanted):
+        if isinstance(values, str):
+            yield Cell(place, collection.address, unit, int(positions[0]), name, values.encode())
         else:
-            for row, body in _with_needles(value, wanted, binary=True):
-                yield Cell(place, collection.address, unit, position + row, name, body)
+            for row, body in _with_needles(values, wanted, binary=store.kind == "parquet"):
+                yield Cell(place, collection.address, unit, int(positions[row]), name, body)
 
 
 def _with_needles(column: pa.Array, wanted: Needles, *, binary: bool) -> Iterator[tuple[int, bytes]]:
@@ -75,7 +86,12 @@ def _with_needles(column: pa.Array, wanted: Needles, *, binary: bool) -> Iterato
         for row in np.unique(starts[starts % width == 0] // width).tolist():
             yield row, body[row * width : (row + 1) * width]
         return
-    if pa.types.is_nested(column.type) or pa.types.is_null(column.type):
+    if pa.types.is_nested(column.type):
+        for leaf, rows in _leaves(column, np.arange(len(column))):
+            for at, body in _with_needles(leaf, wanted, binary=binary):
+                yield int(rows[at]), body
+        return
+    if pa.types.is_null(column.type):
         return
     try:
         cells = column.cast(pa.string()).cast(pa.large_string()).fill_null("").cast(pa.large_binary())
@@ -92,21 +108,61 @@ def _with_needles(column: pa.Array, wanted: Needles, *, binary: bool) -> Iterato
         yield row, cells[row].as_py()
 
 
-def _columns(kind: str, path: Path, asked: frozenset[str], wanted: Needles) -> Iterator[tuple[int, str, Any]]:
-    """Position, field and value of cells in fields that are not among `asked`; `kind` is the store's.
+def _leaves(column: pa.Array, rows: Positions) -> Iterator[tuple[pa.Array, Positions]]:
+    """The flat columns inside a column, however it is nested, and of each value the row it stands in."""
+    kind = column.type
+    if pa.types.is_map(kind):
+        pairs = pa.StructArray.from_arrays([column.keys, column.items], ["key", "value"])
+        yield from _leaves(pa.ListArray.from_arrays(column.offsets, pairs), rows)
+    elif pa.types.is_struct(kind):
+        for number in range(kind.num_fields):
+            yield from _leaves(pc.struct_field(column, [number]), rows)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        parents = pc.list_parent_indices(column).to_numpy(zero_copy_only=False)
+        yield from _leaves(pc.list_flatten(column), rows[parents])
+    else:
+        yield column, rows
 
-    Any: the text of one cell, or an Arrow column whose first row has that position.
+
+def _columns(
+    kind: str, path: Path, collection: Collection, asked: frozenset[str], wanted: Needles
+) -> Iterator[tuple[Positions, str, Any]]:
+    """Positions, field and values of cells in fields that are not among `asked`, and the names of fields.
+
+    `kind` is the store's. Names are told for every block of a file: values of people should not stand there.
+
+    Any: the text of one cell, or an Arrow column.
     """
     if kind == "text":
-        yield from _text(path, asked, wanted)
+        for position, name, text in _text(path, asked, wanted):
+            yield np.array([position]), name, text
     elif kind == "parquet":
-        file = pq.ParquetFile(path)
-        more = [name for name in file.schema_arrow.names if name not in asked]
-        start = 0
-        for batch in file.iter_batches(columns=more) if more else ():
-            for name, column in zip(batch.schema.names, batch.columns, strict=True):
-                yield start, name, column
-            start += batch.num_rows
+        yield from _parquet(path, asked)
+    elif kind == "sqlite":
+        yield from _sqlite(path, collection, asked)
+
+
+def _parquet(path: Path, asked: frozenset[str]) -> Iterator[tuple[Positions, str, Any]]:
+    file = pq.ParquetFile(path)
+    for number in range(len(file.schema)):
+        yield np.array([NOWHERE]), "the name of a column", file.schema.column(number).path
+    more = [name for name in file.schema_arrow.names if name not in asked]
+    start = 0
+    for batch in file.iter_batches(columns=more) if more else ():
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            yield np.arange(start, start + batch.num_rows), name, column
+        start += batch.num_rows
+
+
+def _sqlite(path: Path, collection: Collection, asked: frozenset[str]) -> Iterator[tuple[Positions, str, pa.Array]]:
+    with asking(path.name), closing(connect(path, "ro")) as db:
+        if {row[1] for row in db.execute(f"PRAGMA table_xinfo({quoted(collection.name)})")} <= asked:
+            return  # and `look` reads every row
+        table = look(db, path.name, collection)
+        more = tuple(name for name in table.columns if name not in asked)
+        for rows in stream(db, path.name, table, more):
+            for name, column in zip(more, rows.columns.columns, strict=True):
+                yield rows.positions, name, column
 
 
 def _text(path: Path, asked: frozenset[str], wanted: Needles) -> Iterator[tuple[int, str, str]]:
@@ -115,6 +171,8 @@ def _text(path: Path, asked: frozenset[str], wanted: Needles) -> Iterator[tuple[
         return
     with reading(path, how) as stream:
         for head, block in blocks(stream, how, path.name):
+            if how.csv:
+                yield NOWHERE, "the header", head.raw.decode(errors="replace")
             if how.csv and set(head.names) <= asked:
                 return
             starts = wanted.find(block.data).start
@@ -135,9 +193,12 @@ def _cells(record: str, names: tuple[str, ...]) -> list[tuple[str, str]]:
 def _keys(record: str) -> list[tuple[str, str]]:
     try:
         found = json.loads(record)
-    except ValueError:
+    except (ValueError, RecursionError):
         return [("a record that is no JSON", record)]
-    return [(str(k), text) for k, value in found.items() for text in _texts(value)] if isinstance(found, dict) else []
+    if not isinstance(found, dict):
+        return []
+    cells = [(str(k), text) for k, value in found.items() for text in _texts(value)]
+    return [*(("the name of a key", str(k)) for k in found), *cells]
 
 
 def _texts(value: Any) -> list[str]:  # Any: JSON

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from fangxin.checks.readiness import check
-from fangxin.data.errors import DoesNotHold, InputError, NotAllowed
+from fangxin.data.errors import DoesNotHold, Incomplete, InputError, NotAllowed
 from fangxin.data.requests import Requests
 from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows import canary as canaries
@@ -107,7 +107,7 @@ def run_step(step: Step, batch_id: str) -> None:
     try:
         _end_giving_up(batch_id)
         step(batch_id)
-    except (InputError, NotAllowed, DoesNotHold):
+    except (InputError, NotAllowed, Incomplete, DoesNotHold):
         if step in _BEFORE_DESTRUCTION:
             abandon(batch_id)
         raise

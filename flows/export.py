@@ -103,7 +103,7 @@ def hand_over(estate: Estate, fates: pd.DataFrame, requests: Sequence[Request], 
                 if len(at):
                     gathered.setdefault((number, address), []).append(batch.take(pa.array(at)))
         for (number, address), batches in sorted(gathered.items(), key=lambda one: one[0]):
-            table = pa.Table.from_batches(batches)
+            table = _joined(batches)
             pq.write_table(table, folders[number] / f"{address.replace('/', '.')}.parquet", compression="zstd")
             counts[(number, address)] = table.num_rows
     located = owned.drop_duplicates(["subject", "collection", "unit", "position"])
@@ -118,6 +118,31 @@ def hand_over(estate: Estate, fates: pd.DataFrame, requests: Sequence[Request], 
         for n, address, part in each(located, "subject", "collection")
     ]
     return pd.DataFrame(rows_out, columns=["request", "collection", "rows_located", "rows_exported", "files"])
+
+
+def _joined(batches: Sequence[pa.RecordBatch]) -> pa.Table:
+    """One table of units whose columns may differ: all columns, each in a type that holds every value, else as text."""
+    tables = [pa.Table.from_batches([one]) for one in batches]
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException:  # unlike types, or a number that the wider one would not hold
+        types: dict[str, set[pa.DataType]] = {}
+        for one in (column for table in tables for column in table.schema):
+            types.setdefault(one.name, set()).add(one.type)
+        unlike = frozenset(name for name, seen in types.items() if len(seen) > 1)
+        return pa.concat_tables([_told_in_text(one, unlike) for one in tables], promote_options="default")
+
+
+def _told_in_text(table: pa.Table, names: frozenset[str]) -> pa.Table:
+    for at, name in enumerate(table.column_names):
+        if name in names:
+            column = table.column(at)
+            try:
+                column = column.cast(pa.string())
+            except pa.ArrowException:  # a nested column, or bytes that are no text
+                column = pa.array([None if one is None else str(one) for one in column.to_pylist()], pa.string())
+            table = table.set_column(at, name, column)
+    return table
 
 
 def by_person(estate: Estate, table: pd.DataFrame, requests: Sequence[Request]) -> pd.DataFrame:

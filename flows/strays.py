@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 
 from fangxin.checks.residue.patterns import Needles
-from fangxin.data.vocabulary import Change, Mode, Order, redacted
+from fangxin.data.vocabulary import Catalog, Change, Mode, Order, redacted
 from fangxin.flows.again import Again
 from fangxin.flows.cells import Cell, touched
 from fangxin.flows.estate import Estate
@@ -58,11 +58,10 @@ def strays(estate: Estate, plan: Plan, seen: Sight) -> tuple[str, ...]:
 def left(estate: Estate, plan: Plan, after: Sight, again: Again) -> tuple[str, ...]:
     """Places (and columns, where known) of the hits afterwards that nothing explains; no value is named."""
     everything = list(attributed(after, known_facts(estate.catalog, plan)))
-    blind = {f"{place}: {reason}" for place, reason in after.not_examinable if not live(place, reason)}
     listed = set(map(id, explained(estate, everything, again, standing(estate.catalog, plan.fates))))
     return tuple(
         sorted(
-            blind
+            {*unread(estate.catalog, after)}
             | {
                 f"{h.place} ({h.container}{f', {h.column}' if h.column else ''})"
                 for h in everything
@@ -70,6 +69,25 @@ def left(estate: Estate, plan: Plan, after: Sight, again: Again) -> tuple[str, .
             }
         )
     )
+
+
+def unread(catalog: Catalog, seen: Sight) -> tuple[str, ...]:
+    """What could not be examined, and why, where a collection lies that the run is to make true."""
+    keep = {c.address for c in catalog.collections if c.mode is Mode.KEEP}  # out of scope, and said to be
+    return tuple(
+        sorted(
+            f"{place}: {reason}"
+            for place, reason in seen.not_examinable
+            if not live(place, reason) and not keep.issuperset(seen.claims.get(place, seen.claims[""]))
+        )
+    )
+
+
+def discreetly(places: Sequence[str], wanted: Needles) -> str:
+    """The first five of these places, for a message: none whose name holds an identity is named."""
+    shown = [one if not len(wanted.find(one.encode()).needle) else "a place named by an identity" for one in places]
+    more = f"; and {len(shown) - 5} more places" if len(shown) > 5 else ""
+    return "; ".join(shown[:5]) + more
 
 
 def _own_file(place: str) -> bool:

@@ -20,7 +20,7 @@ from fangxin.flows.frames import pack
 from fangxin.flows.overwrite import read_erasures
 from fangxin.flows.publish import state_findings
 from fangxin.flows.sight import Sight, look, needles
-from fangxin.flows.strays import left
+from fangxin.flows.strays import discreetly, left
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +40,8 @@ def validate(batch_id: str) -> None:
     account(plan, erasures)
     before = Sight.unpack(estate.requests.kept(batch, "before") or b"")
     estate.meter.step = "validate"
-    after = look(estate, needles(estate.catalog, plan.facts, plan.texts))
+    wanted = needles(estate.catalog, plan.facts, plan.texts)
+    after = look(estate, wanted)
     estate.meter.step = "validate-rows"
     again = locate_again(estate, plan.facts)
     planted = json.loads(estate.requests.kept(batch, "planted") or b"{}")
@@ -57,8 +58,7 @@ def validate(batch_id: str) -> None:
         where = sorted({f"{d}/{c}" for d, c in zip(bad["dataset"], bad["collection"], strict=True)})
         places = left(estate, plan, after, again) or ("rows that were located again",)
         raise DoesNotHold(
-            f"the findings do not hold: {len(bad)} failed in {', '.join(where)}; left in {', '.join(places[:5])}"
-            + (f" and {len(places) - 5} more places" if len(places) > 5 else ""),
+            f"the findings do not hold: {len(bad)} failed in {', '.join(where)}; left in {discreetly(places, wanted)}",
             hint="stop what still writes, remove what is left there, then `fangxin resume`",
         )
     answer.require("the findings")

@@ -13,6 +13,7 @@ Only what an operator types is checked (`check`), because a typo there would era
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import re
@@ -65,7 +66,7 @@ def canonical_column(kind: str, values: pa.Array) -> pa.Array:
         values = values.combine_chunks()
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
-    coded = _as_text(values).dictionary_encode()
+    coded = as_text(values).dictionary_encode()
     words, codes = coded.dictionary, coded.indices
     done = pc.match_substring_regex(words, pattern=_ALREADY.get(kind, _ALREADY_TEXT))
     if kind in DEVICE_KINDS:
@@ -259,7 +260,8 @@ _STOP_WORDS = frozenset(
 _STOP_MAILBOXES = frozenset({"", "null", "none", "unknown", "undefined", "anonymous", "noreply", "no-reply"})
 
 
-def _as_text(values: pa.Array) -> pa.Array:
+def as_text(values: pa.Array) -> pa.Array:
+    """Values of any flat type as text, null for null: whole floats as integers, bytes that are no UTF-8 in hex."""
     kind = values.type
     if pa.types.is_string(kind):
         return values
@@ -269,6 +271,8 @@ def _as_text(values: pa.Array) -> pa.Array:
         as_int = pc.if_else(whole, values, pa.scalar(0, kind)).cast(pa.int64()).cast(pa.string())
         return pc.if_else(whole, as_int, values.cast(pa.string()))
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        with contextlib.suppress(pa.ArrowInvalid):
+            return values.cast(pa.string())
         coded = values.dictionary_encode()
         return pa.array([_decoded(v) for v in coded.dictionary.to_pylist()], pa.string()).take(coded.indices)
     return values.cast(pa.string())

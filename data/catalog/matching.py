@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fangxin.data.catalog.identity import searched
-from fangxin.data.catalog.kinds import NUMBERS, SPELLED, canonical_column, stored_forms
+from fangxin.data.catalog.kinds import NUMBERS, SPELLED, as_text, canonical_column, stored_forms
 from fangxin.data.vocabulary import Field, IdentityFormat, whole
 
 Index = npt.NDArray[np.int64]
@@ -100,9 +100,7 @@ class Matcher:
             at = pc.index_in(column.cast(pa.int64()), value_set=wanted)
             rows, which = _indexes(at)
             return self._exploded(rows, np.array([p[1] for p in pairs], np.int64)[which])
-        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-            column = column.cast(pa.string())
-        column = column.cast(pa.string())
+        column = as_text(column)
         if self._loose:
             return self._in_loose(column)
         at = pc.index_in(column, value_set=pa.array(self.forms, pa.string()))
@@ -159,7 +157,7 @@ class Matcher:
         return _explode(rows, forms, self.owners)
 
     def _in_text(self, column: pa.Array) -> Found:
-        column = column.cast(pa.large_string()).fill_null("")
+        column = as_text(column).cast(pa.large_string()).fill_null("")
         offsets = np.frombuffer(column.buffers()[1], np.int64)[column.offset : column.offset + len(column) + 1]
         data = column.buffers()[2]
         if data is None or not self._needles:
@@ -232,7 +230,7 @@ def emitted(kind: str, column: pa.Array) -> pa.Array:
     """The canonical text of values that become facts of `kind`; same length, nulls stay."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    return canonical_column(kind, column.cast(pa.string()))
+    return canonical_column(kind, as_text(column))
 
 
 def _folded(body: bytes) -> bytes:

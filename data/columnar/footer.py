@@ -257,15 +257,14 @@ def _chunk(row_group: int, column: Struct, size: int, footer: Span) -> Chunk:
         raise MalformedFooter("a column chunk has no metadata")
     path = ".".join(_text(p) for p in _items(meta, 3))
     codec, physical = _int(meta, 4), _int(meta, 1)
-    start, data = _int(meta, 11, -1), _int(meta, 9)
-    start = data if start <= 0 else min(start, data)  # some writers say 0 where there is no dictionary
+    pages = [at for at in (_int(meta, 11, -1), _int(meta, 9)) if at > 0]  # writers say 0 where there is no such page
     chunk = Chunk(
         row_group=row_group,
         path=path,
         physical=PHYSICAL[physical] if 0 <= physical < len(PHYSICAL) else f"type {physical}",
         codec=CODECS[codec] if 0 <= codec < len(CODECS) else f"codec {codec}",
         encodings=tuple(_encoding(_as_int(e)) for e in _items(meta, 2)),
-        span=_inside(Span(start, _int(meta, 7)), footer.offset, f"column {path}"),
+        span=_inside(Span(min(pages, default=0), _int(meta, 7)), footer.offset, f"column {path}"),
         values=_int(meta, 5),
         statistics=_statistics(_maybe(meta, 12), footer.offset),
         key_values=tuple(b for pair in _pairs(meta, 8, footer.offset) for b in pair),

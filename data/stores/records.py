@@ -139,14 +139,25 @@ def csv_record(names: Sequence[str], row: Mapping[str, Any], ending: str) -> byt
 def json_record(like: bytes, row: Mapping[str, Any], ending: str) -> bytes:  # Any: values as Python has them
     """A new JSON record in the manner of an existing one: its order of keys, its spaces, its escapes."""
     text = like.decode("utf-8")
-    order = {key: row.get(key) for key in (json.loads(text) if text.strip() else {})} | dict(row)
+    try:
+        keys = [key for key, _start, _end in members(text)]
+    except ValueError:  # no record is there yet, or one that is no model for others
+        keys = []
+    order = {key: row.get(key) for key in keys} | dict(row)
     compact = not re.search(r'":\s', text)
     ascii_only = text.isascii() and "\\u" in text
     return (_dumps(order, compact=compact, ascii_only=ascii_only) + ending).encode("utf-8")
 
 
 def members(text: str) -> Iterator[tuple[str, int, int]]:
-    """Yield (key, start, end of the value) of a JSON object's members; ValueError if it is none."""
+    """Yield (key, start, end of the value) of a JSON object's members; ValueError if it is none, or too deep."""
+    try:
+        yield from _members(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def _members(text: str) -> Iterator[tuple[str, int, int]]:
     decoder = json.JSONDecoder()
     at = _skip(text, 0)
     if text[at : at + 1] != "{":

@@ -41,9 +41,11 @@ from fangxin.data.stores.sqlite_tables import (
     forgetful,
     look,
     plain_database,
+    put_back,
     quietly,
     quoted,
     remember,
+    sequences,
     state,
     stream,
     unavailable,
@@ -316,6 +318,7 @@ class SqliteStore:
         held: Path | None = None
         with asking(unit.name), contextlib.closing(connect(path, "rw")) as db:
             wal = begin_writing(db, unit.name)
+            counters = sequences(db)
             for collection, row in rows:
                 table = self._table(db, unit, collection)
                 values: dict[str, Value] = {
@@ -326,6 +329,7 @@ class SqliteStore:
                 marks = ", ".join("?" * len(values))
                 with quietly(db, unit.name):
                     db.execute(f"INSERT INTO {table.sql} ({names}) VALUES ({marks})", tuple(values.values()))
+            put_back(db, counters)
             db.execute("COMMIT")
             if wal:
                 held = self.pending.hold(beside(path, "-wal"), batch=_PLANTING)

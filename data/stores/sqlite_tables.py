@@ -192,6 +192,22 @@ def remember(db: sqlite3.Connection, positions: Positions) -> str:
     return name
 
 
+def sequences(db: sqlite3.Connection) -> dict[str, int]:
+    """The last number that every AUTOINCREMENT table gave; none where the database has no such table."""
+    if not count(db, "main.sqlite_master WHERE name = 'sqlite_sequence'"):
+        return {}
+    return dict(db.execute("SELECT name, seq FROM main.sqlite_sequence").fetchall())
+
+
+def put_back(db: sqlite3.Connection, counters: Mapping[str, int]) -> None:
+    """Let AUTOINCREMENT go on from these numbers: a row that comes and goes leaves no gap behind it."""
+    for name, now in sequences(db).items():
+        if name not in counters:
+            db.execute("DELETE FROM main.sqlite_sequence WHERE name = ?", (name,))
+        elif counters[name] != now:
+            db.execute("UPDATE main.sqlite_sequence SET seq = ? WHERE name = ?", (counters[name], name))
+
+
 class FullText:
     """A full-text index, known by its shadow tables: who made it, and whether it keeps what it indexed."""
 

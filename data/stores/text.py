@@ -460,7 +460,10 @@ class _Parser:
             ).fetchall()
             if bad is not None:
                 raise unusable(
-                    unit, "one JSON object a line", f"something else in record {block.first + bad}", "mend the line"
+                    unit,
+                    "one JSON object a line",
+                    f"something else in record {block.first + bad}",
+                    "mend the line; half of a surrogate pair (\\ud83d alone) is no text either",
                 )
             found = engine.sql("SELECT json_extract_string(line, ?) AS v FROM lines", params=[paths])
             values = pa.concat_arrays(found.to_arrow_table().column("v").chunks)

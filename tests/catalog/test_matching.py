@@ -173,3 +173,10 @@ def test_a_number_written_onto_an_address_goes_with_it() -> None:
 def test_a_longer_address_is_somebody_elses(longer: str) -> None:
     assert _text([longer]) == []
     assert redacted(longer, ["li.wei@mail.example.cn"], "*") == longer
+
+
+def test_a_number_that_became_a_float_or_bytes_is_found_and_bytes_that_are_no_text_are_nobodys() -> None:
+    """pandas makes floats of integers where some are missing; a SQLite column without a type may hold blobs."""
+    one = Matcher(Field("c", identity="phone_number", matches=("phone_number",)), FACTS, KINDS)
+    assert one.find(pa.array([1.5, None, 13900000001.0, float("nan")])).rows.tolist() == [2]
+    assert one.find(pa.array([b"\xff\x00", None, b"13900000001"])).rows.tolist() == [2]

@@ -175,3 +175,11 @@ def test_structs_nested_too_deep_are_refused() -> None:
 def test_an_encrypted_footer_is_refused_with_what_to_do() -> None:
     with pytest.raises(MalformedFooter, match="encrypted"):
         open_footer(InMemory(b"PARE" + b"\0" * 40 + b"\x08\0\0\0PARE"))
+
+
+def test_a_file_without_rows_has_pages_where_its_writer_says_so() -> None:
+    """Its dictionary page is there, its data page is not: an offset of 0 is no place."""
+    out = io.BytesIO()
+    pq.write_table(pa.table({"phone": pa.array([], pa.string())}), out)
+    (chunk,) = walked(out.getvalue()).chunks
+    assert (chunk.span.offset, chunk.values) == (4, 0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sqlite3
+import zipfile
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -10,10 +12,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from journeys.small_house import DATABASE, TEXT, THEIRS, House
+from journeys.small_house import DATABASE, NOW, TEXT, THEIRS, House
 
-from fangxin.data.errors import NotAllowed
+from fangxin.data.errors import Incomplete, NotAllowed
 from fangxin.flows import erase
+from fangxin.flows.estate import open_estate
 
 LAKE = """  - fides_key: l
     name: l
@@ -161,3 +164,68 @@ def test_a_column_that_only_a_later_file_has_is_read_before_anything_is_destroye
     first = lake(house, ["13900000001", THEIRS])
     pq.write_table(pa.table({"phone": ["13900000002"], "memo": [f"for {THEIRS}"]}), first.with_name("n2.parquet"))
     refused(house, "l/notes.memo")
+
+
+@pytest.mark.parametrize(
+    "nested",
+    [
+        pa.array([{"of": [f"call {THEIRS}"]}, None]),
+        pa.array([[(THEIRS, 1)], []], pa.map_(pa.string(), pa.int64())),
+        pa.array([[("x", int(THEIRS))], []], pa.map_(pa.string(), pa.int64())),
+        pa.array([[[{"n": THEIRS.encode()}]], None]),
+    ],
+    ids=["list in struct", "key of a map", "number in a map", "struct in lists"],
+)
+def test_a_value_in_a_nested_column_stops_the_run_first_unless_its_row_goes(house: House, nested: pa.Array) -> None:
+    path = lake(house, ["13900000001", THEIRS], nested=nested)
+    refused(house, "l/notes.nested")
+    pq.write_table(pa.table({"phone": [THEIRS, "13900000001"], "nested": nested}), path)
+    batch = house.begin()
+    erase.journey(batch)
+    assert verdicts(house, batch)["notes"] == "ERASED"
+    assert pq.read_table(path).to_pylist() == [{"phone": "13900000001", "nested": nested[1].as_py()}]
+
+
+def test_a_name_of_a_column_or_key_that_is_somebodys_number_stops_the_run_and_is_not_repeated(house: House) -> None:
+    chats(house, f'"x", "{THEIRS}": "{THEIRS}"')
+    refused(house, "j/chats.the name of a key")
+    (house.root / "stores/j/c.jsonl").write_text('{"id": 5, "phone": "13900000001"}\n')
+    members = house.root / "stores/t/m.csv"
+    members.write_text(f"who,phone,{THEIRS}\nx5,{THEIRS},\n")
+    refused(house, "t/members.the header")
+
+
+def test_a_column_named_by_somebodys_number_stops_the_run_and_is_not_repeated(house: House) -> None:
+    lake(house, ["13900000001", THEIRS], **{THEIRS: pa.array([THEIRS, ""])})
+    refused(house, "a place named by an identity; l/notes.the name of a column")
+
+
+def test_what_cannot_be_examined_stops_the_run_first_and_the_batch_is_given_up(house: House) -> None:
+    """Afterwards it could not be examined either, and keys would be dead."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("a.txt", "x" * 1000)
+    (house.root / "stores/t/old.zip").write_bytes(whole.getvalue()[:-30])
+    batch = house.begin()
+    with pytest.raises(Incomplete, match=r"old\.zip") as told:
+        erase.journey(batch)
+    assert told.value.exit_code == 2
+    assert open_estate(house.home, house.catalog.parent, NOW).requests.batch(batch).state == "abandoned"
+    assert (house.root / "stores/t/m.csv").read_text().count(THEIRS) == 1
+
+
+def test_units_with_other_columns_are_exported_together(house: House, tmp_path: Path) -> None:
+    """A column that came later, and one whose type changed: the person gets every value."""
+    first = lake(house, ["13900000001", THEIRS], amount=pa.array([1, 2]))
+    for name, phone, columns in (
+        ("n2.parquet", pa.array([int(THEIRS)]), {"amount": pa.array([1.5]), "memo": pa.array(["late"])}),
+        ("n3.parquet", pa.array([THEIRS]).dictionary_encode(), {"memo": pa.array([{"a": 1}])}),
+    ):
+        pq.write_table(pa.table({"phone": phone, **columns}), first.with_name(name))
+    erase.journey(house.begin(export=str(tmp_path / "export")))
+    (found,) = (tmp_path / "export").glob("*/l.notes.parquet")
+    assert pq.read_table(found).to_pylist() == [
+        {"phone": THEIRS, "amount": "2", "memo": None},
+        {"phone": THEIRS, "amount": "1.5", "memo": "late"},
+        {"phone": THEIRS, "amount": None, "memo": "{'a': 1}"},
+    ]

@@ -590,3 +590,18 @@ def test_a_planted_record_fires_no_trigger_and_indexes_follow_it(tmp_path: Path)
     with closing(sqlite3.connect(tmp_path / "crm.db")) as db:
         after = db.execute("SELECT * FROM sqlite_master WHERE type = 'trigger'").fetchall()
     assert [row[4] for row in after] == [row[4] for row in schema]
+
+
+@pytest.mark.parametrize("given", [0, 7])
+def test_a_planted_record_leaves_no_gap_in_the_numbers_that_a_table_gives(tmp_path: Path, given: int) -> None:
+    make(tmp_path / "crm.db")
+    with closing(sqlite3.connect(tmp_path / "crm.db")) as db, db:
+        db.execute("CREATE TABLE tickets (id INTEGER PRIMARY KEY AUTOINCREMENT, phone TEXT)")
+        db.executemany("INSERT INTO tickets (phone) VALUES (?)", [("x",)] * given)
+        db.execute("DELETE FROM tickets WHERE id > 5")
+    before = rows(tmp_path / "crm.db", "sqlite_sequence")
+    tickets = collection("tickets", "id", "phone")
+    store = SqliteStore(tmp_path, "crm.db", (tickets,), Meter())
+    store.plant([(tickets, {"id": 880_000_000_000_000_001, "phone": "19900000000"})])
+    assert rows(tmp_path / "crm.db", "sqlite_sequence") == before
+    assert rows(tmp_path / "crm.db", "tickets")[-1][0] == 880_000_000_000_000_001

@@ -213,3 +213,12 @@ def test_a_longer_number_that_holds_the_persons_stays(tmp_path: Path) -> None:
     change = Change(store.collections[0], positions(), redact={"note": Redaction(positions(0), pa.array([PERSON]))})
     list(store.erase([Order(store.units()[0], (change,))], batch=BATCH))
     assert (tmp_path / "a.jsonl").read_text() == f'{{"note":"call *** parcel 77{PERSON}888"}}\n'
+
+
+def test_a_record_nested_beyond_what_python_reads_is_kept_and_can_go(tmp_path: Path) -> None:
+    deep = b'{"name":' + b"[" * 2000 + b"]" * 2000 + b',"phone":"1"}\n'
+    store = one(tmp_path, "m.jsonl", deep + b'{"name":"b","phone":"2"}\n' + deep)
+    (collection,) = store.collections
+    store.plant([(collection, {"phone": "3"})])
+    list(store.erase([Order(store.units()[0], (Change(collection, positions(1, 2)),))], batch=BATCH))
+    assert (tmp_path / "m.jsonl").read_bytes() == deep + b'{"phone":"3"}\n'
