@@ -53,15 +53,21 @@ def take_turns(contestants: Mapping[str, Callable[[], object]], *, rounds: int) 
     wall: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, work in contestants.items():
-            before, start = time.process_time(), time.perf_counter()
+            before, start = _cpu(), time.perf_counter()
             work()
-            cpu[name].append(time.process_time() - before)
+            cpu[name].append(_cpu() - before)
             wall[name].append(time.perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
         name: Row(name, statistics.median(cpu[name]), statistics.median(wall[name]), tuple(cpu[name]), peak_rss=peak)
         for name in contestants
     }
+
+
+def _cpu() -> float:
+    """Seconds of this process and of the children that it waited for."""
+    used = os.times()
+    return time.process_time() + used.children_user + used.children_system
 
 
 def ratio(theirs: Row, ours: Row) -> float:

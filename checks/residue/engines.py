@@ -128,9 +128,7 @@ class Mailboxes:
     def __call__(self, body: bytes) -> Table:
         """Every occurrence, by the lengths of what was compared."""
         codes = np.frombuffer(body, np.uint8)
-        signs = np.flatnonzero(codes == ord("@")) if self._groups and b"@" in body else np.empty(0, np.int64)
-        signs = signs[(signs > 0) & (signs < len(codes) - 1)]
-        signs = signs[self._last[codes[signs - 1]] & self._first[codes[signs + 1]]]
+        signs = self._signs(codes) if self._groups and b"@" in body else np.empty(0, np.int64)
         found = []
         for (left, right), known in self._groups.items() if len(signs) else ():
             at = signs[(signs >= left) & (signs < len(codes) - right)]
@@ -147,5 +145,15 @@ class Mailboxes:
                         found.append((number, start, start + len(text)))
         return np.array(found, dtype=np.int64).reshape(-1, 3)
 
+    def _signs(self, codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+        """Where an @ stands between two characters that one of the addresses has there."""
+        found = []
+        for at in range(0, len(codes), _BLOCK):  # what is made of a block stays in the cache
+            signs = np.flatnonzero(codes[at : at + _BLOCK] == ord("@")) + at
+            signs = signs[(signs > 0) & (signs < len(codes) - 1)]
+            found.append(signs[self._last[codes[signs - 1]] & self._first[codes[signs + 1]]])
+        return np.concatenate(found)
 
+
+_BLOCK = 1 << 18
 _LOWER = np.frombuffer(bytes(range(256)).lower(), np.uint8)

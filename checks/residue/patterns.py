@@ -31,7 +31,7 @@ from fangxin.checks.residue.forms import (
     forms_of,
     spellings,
 )
-from fangxin.checks.residue.views import NAMES, View, narrowed, views
+from fangxin.checks.residue.views import MARKS, NAMES, View, narrowed, views
 from fangxin.data.keys.memory import no_core_dumps
 from fangxin.data.vocabulary import ASIDE, Identity, stands_alone
 
@@ -40,6 +40,7 @@ __all__ = ["Breadth", "Context", "Engine", "Form", "Hits", "Needle", "Needles", 
 CROWD = 1_000  # identities from which on the automaton takes the core forms only
 ENOUGH = 12  # bytes of a digest that go into the automaton: a fifth of the states, at no false hit
 NEAR = 256  # bytes between a form that needs company and the form that keeps it
+WINDOW = 1 << 20  # bytes in which escapes are resolved at a time, so that the places of escapes and signs stay small
 STRETCH = 8  # bytes that an escaped byte of a text takes at most
 
 _Ints = npt.NDArray[np.int64]
@@ -145,17 +146,28 @@ class Needles:
         if sqlite:
             return self._judged(self._in_sqlite(body), body)
         plain = self._judged(np.concatenate([self._exact(body), self._mailboxes(body)]), body)
+        if not any(mark in body for mark in MARKS):
+            return plain
+        aside = self.margin + NEAR
         found = [plain]
+        for at in range(0, len(body), WINDOW):
+            begin = max(0, at - aside)
+            seen = self._seen_otherwise(body[begin : at + WINDOW + aside], plain, begin)
+            own = (seen.start >= at) & (seen.start < at + WINDOW)
+            found.append(Hits(*(getattr(seen, f.name)[own] for f in fields(Hits))))
+        return _together(found)
+
+    def _seen_otherwise(self, body: bytes, plain: Hits, offset: int) -> Hits:
+        """What shows in a window only once it is read in other ways."""
+        found = [Hits(*(getattr(plain, f.name)[:0] for f in fields(Hits)))]
         for view in views(body, self._longest_text + ASIDE) if self._longest_text else ():
             table = np.concatenate([self._exact(view.text), self._mailboxes(view.text)])
-            found.append(self._seen_in(view, table, plain))
+            found.append(self._seen_in(view, table, plain, offset))
         for view in narrowed(body, self._widest_mailbox + 1) if self._widest_mailbox else ():
-            found.append(self._seen_in(view, self._mailboxes(view.text), plain))
-        if len(found) == 1:
-            return found[0]
-        return Hits(*(np.concatenate([getattr(one, f.name) for one in found]) for f in fields(Hits)))
+            found.append(self._seen_in(view, self._mailboxes(view.text), plain, offset))
+        return _together(found)
 
-    def _seen_in(self, view: View, table: _Ints, plain: Hits) -> Hits:
+    def _seen_in(self, view: View, table: _Ints, plain: Hits, offset: int) -> Hits:
         """Hits of a view that are none without it, where they lie in the bytes that it was made of.
 
         The others may stand alone only in the view (`%2520139…`): then they do in `plain`, too.
@@ -164,13 +176,14 @@ class Needles:
         new = view.new(hits.start, hits.end)
         if plain.inside.any():
             same = np.flatnonzero(~new & ~hits.inside)
-            places = zip(hits.needle[same].tolist(), view.starts[hits.start[same]].tolist(), strict=True)
+            starts = view.starts[hits.start[same]] + offset
+            places = zip(hits.needle[same].tolist(), starts.tolist(), strict=True)
             alone = set(places)
             for i in np.flatnonzero(plain.inside).tolist():
                 plain.inside[i] = (int(plain.needle[i]), int(plain.start[i])) not in alone
         start, end = view.starts[hits.start[new]], view.ends[hits.end[new] - 1]
         seen = np.full(len(start), NAMES.index(view.name), np.int64)
-        return Hits(hits.needle[new], start, end, hits.inside[new], seen)
+        return Hits(hits.needle[new], start + offset, end + offset, hits.inside[new], seen)
 
     def _judged(self, table: _Ints, body: bytes) -> Hits:
         """The matches of an automaton without those that their neighbours disprove, and what is said of the others."""
@@ -232,6 +245,10 @@ class Needles:
             around = (n for n in whole[first:last].tolist() if end[i] <= end[n])
             found[i] = any(mine <= {owner[:2] for owner in self._owners[int(needle[n])]} for n in around)
         return found
+
+
+def _together(found: Sequence[Hits]) -> Hits:
+    return Hits(*(np.concatenate([getattr(one, f.name) for one in found]) for f in fields(Hits)))
 
 
 def _fits(form: Form, data: bytes, start: int, end: int) -> bool:

@@ -5,6 +5,11 @@ Each file is opened once, read-only, without following links, and is searched fo
 (place, container, column, needle) while the bytes pass; no value and no context is kept. A finding names its needle
 by an HMAC under a key drawn for this run, so that two runs cannot be compared by whoever reads the reports.
 
+Files are read side by side, and the pieces of each are searched side by side as well, so that one large file keeps
+every core busy. In memory are at most two pieces a worker that wait or are searched (`Limits.chunk` each, or a page or
+a nested container as large as `Limits` lets it be), what the decoder of each open file holds (`Limits.memory`), and
+while a stretch of `patterns.WINDOW` bytes is searched some forty times that.
+
 What could not be read, was changed while it was read, or could not be decoded is `not_examinable` with its reason,
 never a silent pass.
 """
@@ -15,9 +20,12 @@ import hmac
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -97,13 +105,38 @@ def walk(roots: Sequence[Path]) -> list[tuple[str, Path]]:
     return sorted(set(found), key=lambda pair: pair[0])
 
 
+def stored(files: Sequence[tuple[str, Path]]) -> int:
+    """Bytes of all plain files among these: what `progress` adds up to."""
+    return sum(_size(path) for _place, path in files)
+
+
+def _size(path: Path) -> int:
+    try:
+        found = path.lstat()
+    except OSError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
 def scan(
-    files: Sequence[tuple[str, Path]], needles: Needles, *, workers: int = 2, limits: Limits | None = None
+    files: Sequence[tuple[str, Path]],
+    needles: Needles,
+    *,
+    workers: int = 2,
+    limits: Limits | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> Scan:
-    """Search every file (place, path) for all needles; one file is one worker's. Places name the rows of the result."""
+    """Search every file (place, path) for all needles at once. Places name the rows of the result.
+
+    `progress` is told, from any thread, how many more stored bytes have been read.
+    """
     key = secrets.token_bytes(32)
-    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
-        results = list(pool.map(lambda pair: _Search(pair[0], needles, limits or Limits()).run(pair[1]), files))
+    searches = [(_Search(place, needles, limits or Limits()), path) for place, path in files]
+    with _Crew.of(max(1, workers), progress or (lambda _bytes: None)) as crew:
+        # The large ones first: whoever begins one last would be waited for.
+        order = sorted(range(len(files)), key=lambda i: -_size(files[i][1]))
+        list(crew.readers.map(lambda i: searches[i][0].run(searches[i][1], crew), order))
+    results = [one for one, _path in searches]
     rows = [row for one in results for row in one.rows(key)]
     coverage = [(r.place, r.read, r.decoded, r.layers(), len(needles), str(needles.breadth)) for r in results]
     return Scan(
@@ -119,6 +152,34 @@ def _table(rows: Sequence[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
 
 
+@dataclass(frozen=True)
+class _Crew:
+    """Threads that read files and decode them, threads that search pieces, and how many pieces may wait."""
+
+    readers: ThreadPoolExecutor
+    searchers: ThreadPoolExecutor
+    room: threading.Semaphore
+    progress: Callable[[int], object]
+
+    @classmethod
+    @contextmanager
+    def of(cls, workers: int, progress: Callable[[int], object]) -> Iterator[_Crew]:
+        """A crew for as many cores."""
+        with ThreadPoolExecutor(workers) as readers, ThreadPoolExecutor(workers) as searchers:
+            yield cls(readers, searchers, threading.Semaphore(2 * workers), progress)
+
+    def search(self, work: Callable[[], _Found]) -> Future[_Found]:
+        """Search a piece as soon as there is room for one more."""
+        self.room.acquire()
+        future = self.searchers.submit(work)
+        future.add_done_callback(lambda _future: self.room.release())
+        return future
+
+
+_Found = list[tuple[tuple[int, bool, int], int, int]]  # (needle, inside, view), hits, offset of the first
+WORTH = 256 << 10  # bytes of a piece from which on handing it to another thread pays
+
+
 class _Search:
     """The search through one file, and its counts."""
 
@@ -132,13 +193,13 @@ class _Search:
         self.problems: list[str] = []
         self._counts: dict[tuple[str, str], dict[tuple[int, bool, int], tuple[int, int]]] = {}
 
-    def run(self, path: Path) -> _Search:
+    def run(self, path: Path, crew: _Crew) -> None:
         """Search the path's names and, if it is a plain file, its contents."""
         try:
             self._names(path)
             kind = path.lstat().st_mode
             if stat.S_ISREG(kind):
-                self._contents(path)
+                self._contents(path, crew)
             elif stat.S_ISDIR(kind):
                 os.scandir(path).close()
             elif not stat.S_ISLNK(kind):
@@ -147,7 +208,6 @@ class _Search:
             self.problems.append(str(reason))
         except OSError as error:
             self.problems.append(f"cannot be read ({error.strerror or type(error).__name__})")
-        return self
 
     def rows(self, key: bytes) -> Iterator[tuple[object, ...]]:
         """The hits as rows of HITS, once for every owner of a needle."""
@@ -179,9 +239,9 @@ class _Search:
             if error.errno not in _NO_ATTRIBUTES:
                 raise
         for text in texts:
-            self._count(Piece("name", "", text, decoded=False))
+            self._count(piece := Piece("name", "", text, decoded=False), self._found(piece))
 
-    def _contents(self, path: Path) -> None:
+    def _contents(self, path: Path, crew: _Crew) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             before = os.fstat(fd)
@@ -189,32 +249,61 @@ class _Search:
                 raise NotExaminable("changed while it was read")
             file = OpenFile(fd)
             self.read = file.size
-            for piece in carve(file, margin=self.needles.margin, limits=self.limits, problems=self.problems):
-                self._count(piece)
+            told, waiting = 0, list[tuple[Piece, Future[_Found]]]()
+            try:
+                for piece in carve(file, margin=self.needles.margin, limits=self.limits, problems=self.problems):
+                    if len(piece.data) < WORTH:
+                        self._count(piece, self._found(piece))
+                    else:
+                        waiting.append((piece, crew.search(partial(self._found, piece))))
+                    waiting = self._counted(waiting)
+                    told, before_it = max(told, min(file.read, file.size)), told
+                    crew.progress(told - before_it)
+            finally:
+                for piece, future in waiting:
+                    self._count(piece, future.result())
+                crew.progress(file.size - told)
             after = os.fstat(fd)
             if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
                 raise NotExaminable("changed while it was read")
         finally:
             os.close(fd)
 
-    def _count(self, piece: Piece) -> None:
-        self.containers.add(piece.container)
-        self.decoded += piece.size * piece.decoded
+    def _counted(self, waiting: list[tuple[Piece, Future[_Found]]]) -> list[tuple[Piece, Future[_Found]]]:
+        """Count the pieces whose search is done; those that are still waited for."""
+        rest = []
+        for piece, future in waiting:
+            if future.done():
+                self._count(piece, future.result())
+            else:
+                rest.append((piece, future))
+        return rest
+
+    def _found(self, piece: Piece) -> _Found:
+        """What stands in a piece; called from any thread."""
+        rows: _Found = []
         stop = len(piece.data) if piece.stop is None else piece.stop
         for sqlite in (False, True) if piece.sqlite else (False,):
             found = self.needles.find(piece.data, sqlite=sqlite)
             own = (found.start >= piece.start) & (found.start < stop)
             if not own.any():
                 continue
-            counts = self._counts.setdefault((piece.container, piece.column), {})
             keys = (found.needle[own] * 2 + found.inside[own]) * len(NAMES) + found.view[own]
-            numbers, first, hits = np.unique(keys, return_index=True, return_counts=True)
-            starts = found.start[own][first] + piece.offset
-            for number, at, n in zip(numbers.tolist(), starts.tolist(), hits.tolist(), strict=True):
+            numbers, which, hits = np.unique(keys, return_inverse=True, return_counts=True)
+            first = np.full(len(numbers), np.iinfo(np.int64).max)
+            np.minimum.at(first, which, found.start[own] + piece.offset)
+            for number, at, n in zip(numbers.tolist(), first.tolist(), hits.tolist(), strict=True):
                 rest, view = divmod(number, len(NAMES))
-                key = (rest // 2, bool(rest % 2), view)
-                known, where = counts.get(key, (0, at))
-                counts[key] = (known + n, min(where, at))
+                rows.append(((rest // 2, bool(rest % 2), view), n, at))
+        return rows
+
+    def _count(self, piece: Piece, rows: _Found) -> None:
+        self.containers.add(piece.container)
+        self.decoded += piece.size * piece.decoded
+        counts = self._counts.setdefault((piece.container, piece.column), {}) if rows else {}
+        for key, hits, at in rows:
+            known, where = counts.get(key, (0, at))
+            counts[key] = (known + hits, min(where, at))
 
 
 _NO_ATTRIBUTES = frozenset({95, 61, 38})  # EOPNOTSUPP, ENODATA, ENOSYS: the file system keeps none

@@ -153,7 +153,23 @@ def _utf8(code: _Ints, byte: npt.NDArray[np.bool_]) -> Iterator[tuple[npt.NDArra
 _HEX = np.full(256, -1, np.int64)
 for _digit in b"0123456789abcdefABCDEF":
     _HEX[_digit] = int(chr(_digit), 16)
-_SIMPLE = np.isin(np.arange(256), np.frombuffer(b'"/', np.uint8))
+
+
+def _among(signs: bytes) -> npt.NDArray[np.bool_]:
+    return np.isin(np.arange(256), np.frombuffer(signs, np.uint8))
+
+
+_SIMPLE = _among(b'"/')
+_AFTER_BACKSLASH = _among(b'ux0123"/')
+_AFTER_PERCENT = _among(b"0123456789abcdefABCDEFu")
+_AFTER_AMPERSAND = _among(b"#algqn")
+_AFTER_EQUALS = _among(b"0123456789abcdefABCDEF\r\n")
+
+
+def _followed(codes: _Bytes, size: int, mark: int, following: npt.NDArray[np.bool_]) -> _Ints:
+    """Where a mark stands that something which makes an escape of it follows."""
+    at = np.flatnonzero(codes[:size] == mark)
+    return at[following[codes[at + 1]]]
 
 
 def _hexadecimal(codes: _Bytes, at: _Ints, digits: int) -> _Ints:
@@ -165,20 +181,28 @@ def _hexadecimal(codes: _Bytes, at: _Ints, digits: int) -> _Ints:
     return np.where(sound, found, -1)
 
 
+_NONE = np.empty(0, np.int64)
+_NO_ESCAPES = _Escapes(_NONE, _NONE, _NONE, np.empty(0, dtype=bool))
+
+
 def _joined(*parts: tuple[_Ints, int | _Ints, _Ints, bool]) -> _Escapes:
     """Escapes of several shapes in order of where they stand; the codes that are -1 are none."""
-    rows = [
-        np.stack([at, np.broadcast_to(length, at.shape), code, np.full(len(at), byte)])[:, code >= 0]
-        for at, length, code, byte in parts
-    ]
+    rows = []
+    for at, length, code, byte in parts:
+        if (sound := code >= 0).any():
+            row = np.empty((4, len(at)), np.int64)
+            row[0], row[1], row[2], row[3] = at, length, code, byte
+            rows.append(row[:, sound])
+    if not rows:
+        return _NO_ESCAPES
     table = np.concatenate(rows, axis=1)
     at, length, code, byte = table[:, np.argsort(table[0], kind="stable")]
-    apart = np.concatenate([[True], at[1:] >= (at + length)[:-1]]) if len(at) else np.zeros(0, dtype=bool)
+    apart = np.concatenate([[True], at[1:] >= (at + length)[:-1]])
     return _Escapes(at[apart], length[apart], code[apart], byte[apart] == 1)
 
 
 def _backslash(codes: _Bytes, size: int) -> _Escapes:
-    at = np.flatnonzero(codes[:size] == 0x5C)
+    at = _followed(codes, size, 0x5C, _AFTER_BACKSLASH)
     following = codes[at + 1]
     unit, byte = at[following == ord("u")], at[following == ord("x")]
     octal = at[(following >= 0x30) & (following <= 0x33)]
@@ -213,7 +237,7 @@ def _whole_pairs(escapes: _Escapes) -> _Escapes:
 
 
 def _percent(codes: _Bytes, size: int) -> _Escapes:
-    at = np.flatnonzero(codes[:size] == 0x25)
+    at = _followed(codes, size, 0x25, _AFTER_PERCENT)
     unit = at[codes[at + 1] == ord("u")]
     return _whole_pairs(
         _joined((at, 3, _hexadecimal(codes, at + 1, 2), True), (unit, 6, _hexadecimal(codes, unit + 2, 4), False))
@@ -221,13 +245,15 @@ def _percent(codes: _Bytes, size: int) -> _Escapes:
 
 
 def _entity(codes: _Bytes, size: int) -> _Escapes:
-    at = np.flatnonzero(codes[:size] == 0x26)
+    at = _followed(codes, size, 0x26, _AFTER_AMPERSAND)
+    if not len(at):
+        return _NO_ESCAPES
     numeric = at[codes[at + 1] == 0x23]
     sixteen = (codes[numeric + 2] | 0x20) == ord("x")
     parts = []
     for base, start in ((10, numeric[~sixteen] + 2), (16, numeric[sixteen] + 3)):
         code, open_ = np.zeros(len(start), np.int64), np.ones(len(start), dtype=bool)
-        for n in range(8):
+        for n in range(8 if len(start) else 0):
             sign = codes[start + n]
             done = open_ & (sign == 0x3B) & (n > 0)
             begin = start - (2 if base == 10 else 3)
@@ -248,12 +274,14 @@ _ENTITIES = {b"amp;": 0x26, b"lt;": 0x3C, b"gt;": 0x3E, b"quot;": 0x22, b"apos;"
 
 
 def _quoted(codes: _Bytes, size: int) -> _Escapes:
-    at = np.flatnonzero(codes[:size] == 0x3D)
+    at = _followed(codes, size, 0x3D, _AFTER_EQUALS)
     escapes = _joined((at, 3, _hexadecimal(codes, at + 1, 2), True))
     for ending in (b"\r\n", b"\n"):
         soft = at
         for n, sign in enumerate(ending, 1):
             soft = soft[codes[soft + n] == sign]
+        if not len(soft):
+            continue
         table = np.concatenate(
             [np.stack(escapes), np.stack([soft, soft * 0 + 1 + len(ending), soft * 0 - 1, soft * 0])], 1
         )
@@ -271,3 +299,4 @@ _RULES: dict[str, tuple[bytes, Callable[[_Bytes, int], _Escapes]]] = {
 
 _WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 NAMES = ("", *_RULES, *(f"{outer} > {inner}" for outer in _RULES for inner in _RULES), *_WIDE)
+MARKS = (*(mark for mark, _rule in _RULES.values()), b"\0")  # without one of these there is nothing to see
