@@ -41,6 +41,7 @@ CROWD = 1_000  # identities from which on the automaton takes the core forms onl
 ENOUGH = 12  # bytes of a digest that go into the automaton: a fifth of the states, at no false hit
 NEAR = 256  # bytes between a form that needs company and the form that keeps it
 WINDOW = 1 << 20  # bytes in which escapes are resolved at a time, so that the places of escapes and signs stay small
+DENSE = 32  # bytes an escape from which on the windows are small
 STRETCH = 8  # bytes that an escaped byte of a text takes at most
 
 _Ints = npt.NDArray[np.int64]
@@ -150,10 +151,12 @@ class Needles:
             return plain
         aside = self.margin + NEAR
         found = [plain]
-        for at in range(0, len(body), WINDOW):
+        sample = body[::61]
+        size = WINDOW if sum(map(sample.count, MARKS[:-1])) > len(sample) // DENSE else 4 * WINDOW
+        for at in range(0, len(body), size):
             begin = max(0, at - aside)
-            seen = self._seen_otherwise(body[begin : at + WINDOW + aside], plain, begin)
-            own = (seen.start >= at) & (seen.start < at + WINDOW)
+            seen = self._seen_otherwise(body[begin : at + size + aside], plain, begin)
+            own = (seen.start >= at) & (seen.start < at + size)
             found.append(Hits(*(getattr(seen, f.name)[own] for f in fields(Hits))))
         return _together(found)
 

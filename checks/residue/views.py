@@ -15,7 +15,7 @@ The cost follows the escapes: without one a view costs a count of one byte.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -54,13 +54,12 @@ class _Escapes(NamedTuple):
 
 def views(body: bytes, reach: int, *, again: bool = True) -> Iterator[View]:
     """What the bytes say once escapes are resolved, in a stretch of `reach` bytes around each."""
-    codes: _Bytes | None = None
-    for name, (mark, rule) in _RULES.items():
-        if mark not in body:
-            continue
-        if codes is None:
-            codes = np.frombuffer(body + bytes(_LONGEST), np.uint8)
-        escapes = rule(codes, len(body))
+    present = [name for name, rule in _RULES.items() if rule.mark in body]
+    if not present:
+        return
+    codes = np.frombuffer(body + bytes(_LONGEST), np.uint8)
+    for name, at in _marks(codes, body, present):
+        escapes = _RULES[name].resolve(codes, at) if len(at) else _NO_ESCAPES
         if not len(escapes.at):
             continue
         view = _resolved(name, codes[: len(body)], escapes, reach)
@@ -71,6 +70,19 @@ def views(body: bytes, reach: int, *, again: bool = True) -> Iterator[View]:
 
 
 _LONGEST = 12  # bytes of an escape
+
+
+def _marks(codes: _Bytes, body: bytes, present: Sequence[str]) -> Iterator[tuple[str, _Ints]]:
+    """Where the marks of each rule stand that something which makes an escape of them follows."""
+    if len(present) < 3:
+        for name in present:
+            at = np.flatnonzero(codes[: len(body)] == _RULES[name].mark[0])
+            yield name, at[_RULES[name].follows[codes[at + 1]]]
+        return
+    at = np.flatnonzero(np.frombuffer(body.translate(_MARKED), bool))  # all of them in one pass
+    at = at[_FOLLOWS[codes[at], codes[at + 1]]]
+    for name, rule in _RULES.items():
+        yield name, at[codes[at] == rule.mark[0]]
 
 
 def narrowed(body: bytes, reach: int) -> Iterator[View]:
@@ -160,16 +172,6 @@ def _among(signs: bytes) -> npt.NDArray[np.bool_]:
 
 
 _SIMPLE = _among(b'"/')
-_AFTER_BACKSLASH = _among(b'ux0123"/')
-_AFTER_PERCENT = _among(b"0123456789abcdefABCDEFu")
-_AFTER_AMPERSAND = _among(b"#algqn")
-_AFTER_EQUALS = _among(b"0123456789abcdefABCDEF\r\n")
-
-
-def _followed(codes: _Bytes, size: int, mark: int, following: npt.NDArray[np.bool_]) -> _Ints:
-    """Where a mark stands that something which makes an escape of it follows."""
-    at = np.flatnonzero(codes[:size] == mark)
-    return at[following[codes[at + 1]]]
 
 
 def _hexadecimal(codes: _Bytes, at: _Ints, digits: int) -> _Ints:
@@ -201,8 +203,7 @@ def _joined(*parts: tuple[_Ints, int | _Ints, _Ints, bool]) -> _Escapes:
     return _Escapes(at[apart], length[apart], code[apart], byte[apart] == 1)
 
 
-def _backslash(codes: _Bytes, size: int) -> _Escapes:
-    at = _followed(codes, size, 0x5C, _AFTER_BACKSLASH)
+def _backslash(codes: _Bytes, at: _Ints) -> _Escapes:
     following = codes[at + 1]
     unit, byte = at[following == ord("u")], at[following == ord("x")]
     octal = at[(following >= 0x30) & (following <= 0x33)]
@@ -236,18 +237,14 @@ def _whole_pairs(escapes: _Escapes) -> _Escapes:
     return _Escapes(at[sound], length[sound], code[sound], byte[sound])
 
 
-def _percent(codes: _Bytes, size: int) -> _Escapes:
-    at = _followed(codes, size, 0x25, _AFTER_PERCENT)
+def _percent(codes: _Bytes, at: _Ints) -> _Escapes:
     unit = at[codes[at + 1] == ord("u")]
     return _whole_pairs(
         _joined((at, 3, _hexadecimal(codes, at + 1, 2), True), (unit, 6, _hexadecimal(codes, unit + 2, 4), False))
     )
 
 
-def _entity(codes: _Bytes, size: int) -> _Escapes:
-    at = _followed(codes, size, 0x26, _AFTER_AMPERSAND)
-    if not len(at):
-        return _NO_ESCAPES
+def _entity(codes: _Bytes, at: _Ints) -> _Escapes:
     numeric = at[codes[at + 1] == 0x23]
     sixteen = (codes[numeric + 2] | 0x20) == ord("x")
     parts = []
@@ -273,8 +270,7 @@ def _entity(codes: _Bytes, size: int) -> _Escapes:
 _ENTITIES = {b"amp;": 0x26, b"lt;": 0x3C, b"gt;": 0x3E, b"quot;": 0x22, b"apos;": 0x27, b"nbsp;": 0x20}
 
 
-def _quoted(codes: _Bytes, size: int) -> _Escapes:
-    at = _followed(codes, size, 0x3D, _AFTER_EQUALS)
+def _quoted(codes: _Bytes, at: _Ints) -> _Escapes:
     escapes = _joined((at, 3, _hexadecimal(codes, at + 1, 2), True))
     for ending in (b"\r\n", b"\n"):
         soft = at
@@ -290,13 +286,25 @@ def _quoted(codes: _Bytes, size: int) -> _Escapes:
     return escapes
 
 
-_RULES: dict[str, tuple[bytes, Callable[[_Bytes, int], _Escapes]]] = {
-    "backslash": (b"\\", _backslash),
-    "percent": (b"%", _percent),
-    "entity": (b"&", _entity),
-    "quoted-printable": (b"=", _quoted),
-}
+class _Rule(NamedTuple):
+    """A way to escape: the mark that every escape begins with, what may follow it, and who reads it."""
 
+    mark: bytes
+    follows: npt.NDArray[np.bool_]
+    resolve: Callable[[_Bytes, _Ints], _Escapes]
+
+
+_HEXADECIMAL = b"0123456789abcdefABCDEF"
+_RULES = {
+    "backslash": _Rule(b"\\", _among(b'ux0123"/'), _backslash),
+    "percent": _Rule(b"%", _among(_HEXADECIMAL + b"u"), _percent),
+    "entity": _Rule(b"&", _among(b"#algqn"), _entity),
+    "quoted-printable": _Rule(b"=", _among(_HEXADECIMAL + b"\r\n"), _quoted),
+}
+_FOLLOWS = np.zeros((256, 256), dtype=bool)
+for _rule in _RULES.values():
+    _FOLLOWS[_rule.mark[0]] = _rule.follows
+_MARKED = _FOLLOWS.any(axis=1).tobytes()
 _WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 NAMES = ("", *_RULES, *(f"{outer} > {inner}" for outer in _RULES for inner in _RULES), *_WIDE)
-MARKS = (*(mark for mark, _rule in _RULES.values()), b"\0")  # without one of these there is nothing to see
+MARKS = (*(rule.mark for rule in _RULES.values()), b"\0")  # without one of these there is nothing to see
