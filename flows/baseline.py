@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from itertools import zip_longest
 
 from fangxin.data.errors import DoesNotHold, Incomplete, NotAllowed
 from fangxin.data.requests import Request
@@ -75,31 +76,36 @@ def baseline(batch_id: str) -> None:
     estate.requests.keep(batch, "before", seen.pack())
     digest = hashlib.sha256(seen.pack()).hexdigest()
     people = [r for r in estate.requests.requests(batch.id) if not r.canary]
-    record(estate, [e for r in people for e in _planned(estate, plan, r, digest)])
+    record(estate, [entry for one in people for entry in _planned(estate, plan, one, digest)])
+    # A flush never holds two kept classes of one person: dates that belong together would tell that they do.
+    for kept in zip_longest(*(_retained(plan, one) for one in people)):
+        record(estate, [entry for entry in kept if entry is not None])
     finish(estate, batch, "baseline", digest=digest, bytes=seen.total, patterns=seen.patterns)
 
 
 def _planned(estate: Estate, plan: Plan, one: Request, digest: str) -> list[dict[str, int | str]]:
-    """What was located, approved and retained for one request, in bands."""
-    fates = plan.fates[plan.fates["subject"] == one.number]
+    """What was located and approved for one request. The bands are the cohort's: a person's own would single it out."""
     counts = []
     for store in estate.stores:
-        n = int(fates["collection"].isin([c.address for c in store.collections]).sum())
+        n = int(plan.fates["collection"].isin([c.address for c in store.collections]).sum())
         counts.append(f"{estate.store_id(store)}:{band(n)}")
     approvals = hashlib.sha256(f"operator{plan.digest}".encode()).hexdigest()
-    entries: list[dict[str, int | str]] = [
+    return [
         {"type": "located", "tag": mark(one, LOCATED), "counts": ",".join(counts), "baseline": digest},
         {"type": "approved", "tag": mark(one, APPROVED), "plan": plan.digest, "approvals": approvals},
     ]
-    kept = fates[fates["fate"] == "retain"]
-    for place, (_address, rule, rows) in enumerate(each(kept, "collection", "rule")):
-        entries.append(
-            {
-                "type": "retained",
-                "tag": mark(one, RETAINED + place),
-                "rule": rule,
-                "class": ",".join(sorted(held_classes(rows))),
-                "until": "officer" if "officer" in set(rows["until"]) else str(max(rows["until"]))[:7],
-            }
-        )
-    return entries
+
+
+def _retained(plan: Plan, one: Request) -> list[dict[str, int | str]]:
+    """What a law keeps of one request, an entry for each rule in each collection."""
+    fates = plan.fates[(plan.fates["subject"] == one.number) & (plan.fates["fate"] == "retain")]
+    return [
+        {
+            "type": "retained",
+            "tag": mark(one, RETAINED + place),
+            "rule": rule,
+            "class": ",".join(sorted(held_classes(rows))),
+            "until": "officer" if "officer" in set(rows["until"]) else str(max(rows["until"]))[:7],
+        }
+        for place, (_address, rule, rows) in enumerate(each(fates, "collection", "rule"))
+    ]
