@@ -190,6 +190,15 @@ class Requests:
             rows = db.execute("SELECT id FROM batch WHERE state = 'open' ORDER BY created, id").fetchall()
         return tuple(r[0] for r in rows)
 
+    def receipts(self) -> tuple[tuple[str, str, str | None], ...]:
+        """Every request but the canaries and those given up: id, hash of the receipt code, path of its certificate."""
+        with self._read() as db:
+            rows = db.execute(
+                "SELECT request.id, receipt, certificate FROM request JOIN batch ON batch.id = request.batch"
+                " WHERE NOT canary AND batch.state != 'abandoned' ORDER BY batch.created, batch.id, number"
+            ).fetchall()
+        return tuple((r[0], r[1], r[2]) for r in rows)
+
     # ------------------------------------------------------------ sealed parts and steps
 
     def keep(self, batch: Batch, name: str, body: bytes) -> None:

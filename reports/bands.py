@@ -6,7 +6,8 @@ subtracted. So each published sum is an equation, and more counts are hidden unt
 * not by linear algebra: a hidden count is given away when its unit vector lies in the row space of the equations;
 * not by ranges: bounds of the bands are carried through the equations until nothing changes.
 
-What is hidden beside a small count is shown as its own band (`5-19`, `20-99`, ...).
+What is hidden beside a small count is shown as its own band (`5-19`, `20-99`, ...). Where nothing is left to hide and
+the bands alone give a count away (four counts of one make a total of `1-4`), it is shown as `0-4`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from fangxin.reports.ledger.entries import band
 SMALL = 5
 Shown = int | str  # a count, or the band it lies in
 _MOST = 2**53
+_WIDE = f"0-{SMALL - 1}"
 
 
 @dataclass
@@ -30,6 +32,7 @@ class Tables:
     unpublished: set[str] = field(default_factory=set)
     fixed: set[str] = field(default_factory=set)  # published before: it cannot be hidden any more
     main: set[str] = field(default_factory=set)  # what readers look for: hidden last
+    _wide: set[str] = field(default_factory=set)  # shown as 0-4
 
     def add(self, name: str, count: int) -> str:
         """Note a count and return its name."""
@@ -48,11 +51,14 @@ class Tables:
         hidden -= self.fixed
         while given := self._given_away(hidden):
             more = self._cover(given, hidden)
-            if more is None:
+            if more is not None:
+                hidden.add(more)
+            elif given not in self._wide:
+                self._wide.add(given)
+            else:
                 raise ValueError(f"{given} follows from the other counts, whatever is hidden")
-            hidden.add(more)
         return {
-            name: band(count) if name in hidden else count
+            name: (_WIDE if name in self._wide else band(count)) if name in hidden else count
             for name, count in self.counts.items()
             if name not in self.unpublished
         }
@@ -79,7 +85,7 @@ class Tables:
     def _ranges(self, hidden: set[str]) -> dict[str, tuple[int, int]]:
         """What a reader knows of each count: bounds of bands, narrowed by the sums until nothing changes."""
         known = {name: (count, count) for name, count in self.counts.items() if name not in hidden}
-        known |= {name: (0, _MOST) if name in self.unpublished else _bounds(self.counts[name]) for name in hidden}
+        known |= {name: self._bounds(name) for name in hidden}
         changed = True
         while changed:
             changed = False
@@ -94,6 +100,13 @@ class Tables:
                     known[name] = (max(before[0], least), min(before[1], most))
                     changed |= known[name] != before
         return known
+
+    def _bounds(self, name: str) -> tuple[int, int]:
+        """What a hidden count can be, by its band alone."""
+        if name in self.unpublished:
+            return 0, _MOST
+        shown = _WIDE if name in self._wide else band(self.counts[name])
+        return lower(shown), upper(shown)
 
     def _cover(self, given: str, hidden: set[str]) -> str | None:
         """The least important count to hide as well: near by, the smallest, a part rather than a total."""
@@ -112,14 +125,6 @@ class Tables:
             last_resort = last_resort or min(open_, default=None)
             further = reached | {one for total, parts in beside for one in (total, *parts)}
         return None if last_resort is None else last_resort[2]
-
-
-def _bounds(count: int) -> tuple[int, int]:
-    shown = band(count)
-    if shown == "0":
-        return (0, 0)
-    low, high = shown.split("-")
-    return (int(low), int(high))
 
 
 def lower(shown: Shown) -> int:

@@ -29,6 +29,12 @@ from fangxin.reports.period import Period
 FORMAT = "fangxin/report/1"
 BOUNDS = (1, 2, 3, 5, 7, 10, 15, 20, 30)  # days, of the histogram of durations
 _ANSWERS = "residue.answered:"
+_USED = frozenset({
+    "request.opened", "request.refused", "request.withdrawn", "restored", "certificate.issued",
+    "certificate.validated", "retained", "residue.found", "exception", "validated", "key.destroyed", "swept",
+    "sabotage.run", "incident.recorded", "processor.notified", "processor.confirmed", "code.loaded", "law.loaded",
+    "package.published",
+})  # fmt: skip
 _ROWS = ("rows_found", "rows_erased", "rows_retained", "values_masked", "baseline_hits", "hits_after")
 Entry = Mapping[str, int | str]
 
@@ -43,12 +49,35 @@ class Earlier:
 
 
 @dataclass(frozen=True)
+class Gathered:
+    """What a report needs of the ledger: about a kilobyte for each request, whatever else the ledger holds."""
+
+    entries: tuple[Entry, ...]  # of the kinds that figures are made from, from the first entry on
+    count: int  # all entries of the period, and the index of its first and last
+    first: int | None
+    last: int | None
+    begun: str | None  # the day of the ledger's first entry
+
+
+def gather(entries: Iterable[tuple[int, Entry]], period: Period) -> Gathered:
+    """Read a ledger once, from its first entry on, and keep what a report of this period is made from."""
+    kept, count, first, last, begun = [], 0, None, None, None
+    for index, one in entries:
+        begun = begun or str(one["time"])[:10]
+        if period.has(str(one["time"])):
+            count, first, last = count + 1, index if first is None else first, index
+        if one["type"] in _USED:
+            kept.append(one)
+    return Gathered(tuple(kept), count, first, last, begun)
+
+
+@dataclass(frozen=True)
 class Facts:
     """What a report is made from."""
 
     period: Period
     origin: str
-    entries: Sequence[tuple[int, Entry]]  # the whole ledger up to now
+    ledger: Gathered
     certificates: Mapping[str, Mapping[str, Any]]  # SHA-256 of certificate.json -> certificate; Any: JSON
     rules: Mapping[str, tuple[str, str]]  # rule id -> what it says (English, Chinese)
     working_days: Callable[[datetime, datetime], int] | None
@@ -69,7 +98,7 @@ class _Work:
 
 def report(facts: Facts) -> dict[str, Any]:  # Any: a JSON document
     """Compute the report of a period."""
-    period, by_type = facts.period, _by_type(facts.entries)
+    period, by_type = facts.period, _by_type(facts.ledger.entries)
     tables = Tables()
     closed = _closed(facts)
     flow = _flow(facts, tables, closed)
@@ -92,7 +121,7 @@ def report(facts: Facts) -> dict[str, Any]:  # Any: a JSON document
         },
         "preview": facts.preview,
         "origin": facts.origin,
-        "ledger": _range(facts),
+        "ledger": {"entries": facts.ledger.count, "first": facts.ledger.first, "last": facts.ledger.last},
         "flow": flow(shown),
         "time": {
             "measured": shown["time/measured"],
@@ -110,10 +139,7 @@ def report(facts: Facts) -> dict[str, Any]:  # Any: a JSON document
             }
             for name, one in sorted(work.items())
         ],
-        "keys": {
-            "batches": shown["keys/batches"],
-            "counts": sorted(Counter(str(one["count"]) for one in keys).items()),
-        },
+        "keys": {"batches": shown["keys/batches"], "bands": sorted({str(one["count"]) for one in keys})},
         "residues": _residues(facts, by_type),
         "kept": [{**one, "requests": shown[f"kept/{one['rule']}/{one['class']}"]} for one in kept],
         "trust": trust(shown),
@@ -161,9 +187,9 @@ def figures(document: Mapping[str, Any]) -> list[tuple[str, int | None, str | No
 # ---------------------------------------------------------------- flow and time
 
 
-def _by_type(entries: Iterable[tuple[int, Entry]]) -> dict[str, list[Entry]]:
+def _by_type(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
     found: dict[str, list[Entry]] = {}
-    for _index, one in entries:
+    for one in entries:
         found.setdefault(str(one["type"]), []).append(one)
     return found
 
@@ -172,7 +198,7 @@ def _closed(facts: Facts) -> list[tuple[Entry, Mapping[str, Any] | None]]:
     """The certificates issued in the period that did not fail, with their documents where they are at hand."""
     return [
         (one, facts.certificates.get(str(one["json"])))
-        for _index, one in facts.entries
+        for one in facts.ledger.entries
         if one["type"] == "certificate.issued" and one["verdict"] != "failed" and facts.period.has(str(one["time"]))
     ]
 
@@ -181,7 +207,7 @@ def _flow(
     facts: Facts, tables: Tables, closed: Sequence[tuple[Entry, Mapping[str, Any] | None]]
 ) -> Callable[[Mapping[str, Shown]], dict[str, Any]]:
     """Counts of requests: by part of the period, by outcome, and what is open before and after."""
-    period, by_type = facts.period, _by_type(facts.entries)
+    period, by_type = facts.period, _by_type(facts.ledger.entries)
     last = period.last.isoformat()
 
     def times(kind: str) -> list[str]:
@@ -341,7 +367,7 @@ def _residues(facts: Facts, by_type: Mapping[str, Sequence[Entry]]) -> dict[str,
         "open": len(listed) - len(spans),
         "median_minutes": spans[(len(spans) - 1) // 2] if spans else None,
         "longest_minutes": spans[-1] if spans else None,
-        "stores": sorted(Counter(str(one["store"]) for one in listed).items()),
+        "stores": [list(one) for one in sorted(Counter(str(one["store"]) for one in listed).items())],
     }
 
 
@@ -400,17 +426,11 @@ def _trust(
     return shown
 
 
-def _range(facts: Facts) -> dict[str, Any]:
-    """Which entries of the ledger lie in the period: how many, the first and the last index."""
-    found = [index for index, one in facts.entries if facts.period.has(str(one["time"]))]
-    return {"entries": len(found), "first": min(found, default=None), "last": max(found, default=None)}
-
-
 def _chain(facts: Facts) -> dict[str, Any]:
     """The report of this kind before this one, and the days that no report of this kind covers."""
     same = [one for one in facts.earlier if one.period.kind == facts.period.kind and one.period != facts.period]
     previous = same[-1] if same else None
-    begun = min((str(one["time"])[:10] for _index, one in facts.entries), default=None)
+    begun = facts.ledger.begun
     covered_to = previous.period.last.isoformat() if previous else None
     since = _next(covered_to) if covered_to else begun
     gap = since is not None and since < facts.period.first.isoformat()
@@ -446,13 +466,15 @@ def _comparison(facts: Facts, document: Mapping[str, Any]) -> list[dict[str, Any
 
 
 def _verdict(document: Mapping[str, Any]) -> str:
-    """good: all that was closed was validated without a hit, nothing is open that should not be. Else mind or bad."""
+    """bad: a hit nobody explained; mind: something to explain; none: nothing was closed; else good."""
     if document["trust"]["hits_unexplained"] or document["residues"]["open"]:
         return "bad"
     trouble = document["flow"]["failed"] != 0 or document["trust"]["incidents"] or document["chain"]["missing"]
     sabotage = document["trust"]["sabotage"]
     missed = sabotage is not None and sabotage["caught"] != sabotage["mutants"]
-    return "mind" if trouble or missed else "good"
+    if trouble or missed:
+        return "mind"
+    return "none" if document["flow"]["closed"] == 0 else "good"
 
 
 def _overlaps(facts: Facts, tables: Tables) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fangxin.reports import charts
-from fangxin.reports.bands import Shown, lower
+from fangxin.reports.bands import Shown
 from fangxin.reports.paper.press import LANGUAGES, press
 from fangxin.reports.periodic import report_bytes
 from fangxin.reports.render import page, size
@@ -31,6 +31,10 @@ _VERDICTS = {
             "the planted control "
             "was found before and not after.",
         ),
+    ),
+    "none": (
+        ("本期没有完成的擦除", "No erasure was completed in this period"),
+        ("本期没有可供复查的擦除。", "There was none to check again."),
     ),
     "mind": (
         ("本期有需要说明的事项", "There are matters to explain in this period"),
@@ -269,13 +273,7 @@ def _work(d: Mapping[str, Any]) -> Block:
                     (("密钥销毁批次", "batches of key destruction"), _count(keys["batches"])),
                     (
                         ("每批销毁的密钥（区间）", "keys in a batch, as bands"),
-                        _same(
-                            ", ".join(
-                                f"{charts.said(name)}: {count if lower(keys['batches']) >= 5 else '–'}"
-                                for name, count in keys["counts"]
-                            )
-                            or "–"
-                        ),
+                        _same(", ".join(charts.said(name) for name in keys["bands"]) or "–"),
                     ),
                 ]
             ),

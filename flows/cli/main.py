@@ -24,6 +24,10 @@ catalog_app = App(name="catalog", help="What is held: check a catalog.")
 keys_app = App(name="keys", help="The key vault.")
 ledger_app = App(name="ledger", help="The ledger itself.")
 app.command(ledger_app)
+certificate_app = App(name="certificate", help="Certificates of erasure that were issued.")
+report_app = App(name="report", help="What happened in a period, and who is affected by an incident.")
+app.command(certificate_app)
+app.command(report_app)
 app.command(catalog_app)
 app.command(keys_app)
 
@@ -184,6 +188,66 @@ def scan(paths: list[Path], /, *, identity: Identities = None, home: Home = None
     from fangxin.flows.cli.scan import scan as work
 
     return work(paths, identity or [], home=_home(home), as_json=json)
+
+
+@report_app.default
+def report(
+    *,
+    first: Annotated[str, Parameter(name="--from", help="The first day, such as 2026-11-01.")],
+    last: Annotated[str, Parameter(name="--to", help="The last day.")],
+    out: Annotated[Path | None, Parameter(name="--out", help="A folder for copies of the pages.")] = None,
+    preview: Annotated[
+        bool, Parameter(name="--preview", negative="", help="Unsigned, into --out, not logged.")
+    ] = False,
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Publish the report of a period that is over: HTML, signed PDF, JSON, Parquet; once, its digests in the ledger."""
+    from fangxin.flows.cli.report import report as work
+
+    return work(_home(home), catalog, first, last, out=out, preview=preview, now=now, as_json=json)
+
+
+@report_app.command
+def incident(
+    *,
+    dataset: Annotated[str, Parameter(name="--dataset", help="A dataset of the catalog.")],
+    at: Annotated[str, Parameter(name="--at", help="The moment, ISO 8601.")],
+    record: Annotated[bool, Parameter(name="--record", negative="", help="Put it on record in the ledger.")] = False,
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """List the requests that an incident affects, by receipt, with owner, executor, approvers and program."""
+    from fangxin.flows.cli.report import incident as work
+
+    return work(_home(home), catalog, dataset, at, record=record, now=now, as_json=json)
+
+
+@certificate_app.command
+def validate(
+    certificates: list[str] | None = None,
+    /,
+    *,
+    officer: str | None = None,
+    key: Annotated[Path | None, Parameter(name="--key", help="The officer's NAME.key.")] = None,
+    out: Annotated[Path | None, Parameter(name="--out", help="Only sign, into this folder.")] = None,
+    signed: Annotated[
+        list[Path] | None, Parameter(name="--signed", negative="", help="What an officer signed elsewhere; repeatable.")
+    ] = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Accept certificates as an officer (by number, or as JSON files): signature, new pages, an entry in the ledger."""
+    from fangxin.flows.cli.report import validate as work
+
+    return work(
+        _home(home), certificates or [], officer=officer, key=key, out=out, signed=signed or [], now=now, as_json=json
+    )
 
 
 @app.command

@@ -38,9 +38,15 @@ class HttpTimeStamper:
 
     def stamp(self, data: bytes) -> bytes:
         """Ask the authority; Unavailable if it does not answer in time, DoesNotHold if it answers something else."""
+        query, nonce = question(data)
+        reply = self.ask(query)
+        check_reply(reply, data, nonce)
+        return reply
+
+    def ask(self, query: bytes) -> bytes:
+        """Return what the authority answers to a TimeStampReq, unjudged; Unavailable if it does not in time."""
         import httpx
 
-        query, nonce = question(data)
         try:
             reply = httpx.post(self.url, content=query, headers={"Content-Type": QUERY_TYPE}, timeout=self.seconds)
         except httpx.HTTPError:
@@ -49,7 +55,6 @@ class HttpTimeStamper:
             raise Unavailable(
                 f"the time stamping authority answered {reply.status_code}", hint="it is asked again later"
             )
-        check_reply(reply.content, data, nonce)
         return reply.content
 
 

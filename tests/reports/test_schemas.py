@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from evidence.made_up_year import made_up_report
 from jsonschema import Draft202012Validator
 
 import fangxin.reports
@@ -74,6 +75,17 @@ ANSWERS: dict[str, Any] = {
         "holders": [{"name": "file", "effect": "immediate", "backup_resistant": "if",
                      "conditions": ["in-place-medium"]}],
     },
+    "report": {"report": made_up_report(), "files": ["reports/2026-Q2.json"]},
+    "report-incident": {
+        "dataset": "wallet", "at": "2026-11-24T01:00Z", "owner": "wallet-team", "executor": "", "terms": "",
+        "processors": [],
+        "affected": {"present": 1, "retained": 0, "unknown": 0, "erased": 0, "absent": 0},
+        "requests": [{"request": "r-1", "receipt": HASH, "state": "present", "certificate": "FX-1", "until": None}],
+    },
+    "certificate-validate": {
+        "validated": [{"number": "FX-1", "certificate": HASH, "officer": "ada", "signed": "2026-11-27T09:00Z",
+                       "key": HASH, "digest": HASH}],
+    },
     "catalog-lint": {
         "errors": 1,
         "problems": [{"where": "lecard.yml:23:13", "severity": "error", "text": "unknown key"}],
@@ -111,7 +123,7 @@ def put(path: str, value: object) -> Callable[[Any], None]:
 
 def test_every_schema_is_one_and_has_an_example() -> None:
     names = {path.stem for path in SCHEMAS.glob("*.json")}
-    assert names == {*ANSWERS, "certificate"}
+    assert names == {*ANSWERS, "certificate", "periodic"}
     for name in names:
         Draft202012Validator.check_schema(validator(name).schema)
 

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fangxin.reports.ledger.entries import minute
+from fangxin.reports.period import Period
+from fangxin.reports.periodic import Earlier, Facts, gather, report
 
 Entry = dict[str, int | str]
 DATASETS = ("wallet", "lake", "support", "exports", "交易")
@@ -82,3 +84,29 @@ def year(start: str = "2026-01-01", days: int = 300, per_day: float = 1.2, seed:
         certificates[str(some[-1]["json"])] = body
     entries.sort(key=lambda one: str(one["time"]))
     return {"entries": list(enumerate(entries)), "certificates": certificates}
+
+
+def facts(made: dict[str, Any], period: str, *earlier: Earlier, **more: Any) -> Facts:
+    """What a report of a period is made from."""
+    given: dict[str, Any] = {
+        "rules": {"ecommerce-31": ("E-Commerce Law, Art. 31.", "《电子商务法》第三十一条。")},
+        "working_days": lambda start, end: (end - start).days,
+        "witnesses": ("witness.example.org",),
+        "time_stamped": True,
+        "software": {"version": "0.1.0", "sha256": sha("code")},
+    }
+    chosen = Period.parse(period)
+    return Facts(
+        period=chosen,
+        origin="ledger.example.com/erasure/2026",
+        ledger=gather(made["entries"], chosen),
+        certificates=made["certificates"],
+        earlier=earlier,
+        **{**given, **more},
+    )
+
+
+def made_up_report(period: str = "2026-Q2", **options: Any) -> dict[str, Any]:
+    """A report of a made-up year."""
+    document: dict[str, Any] = report(facts(year(**options), period))
+    return document
