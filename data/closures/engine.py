@@ -1,0 +1,118 @@
+"""Engines of the closing process: SQLite on one node, PostgreSQL beyond; errors that quote no row.
+
+SQLite: write-ahead log, `synchronous=FULL`, `secure_delete=ON`, every transaction begins as a writer. After a write the
+log is emptied by a truncating checkpoint whose answer is read: a reader that is still open keeps old pages alive, and
+`settle` says so. PostgreSQL: terse errors are set on the connection, since its DETAIL line quotes keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from fangxin.data.errors import Incomplete, InputError, StoreUnavailable
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Taken(Exception):  # noqa: N818  a unique key was there first; callers make their own error of it
+    """A unique key stands already; nothing was changed."""
+
+
+def connect(url: str) -> Engine:
+    """An engine for `sqlite:///FILE` or `postgresql+psycopg://...`; parameters never stand in its errors."""
+    if url.startswith("sqlite:///"):
+        path = Path(url.removeprefix("sqlite:///"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        engine = create_engine(url, hide_parameters=True, connect_args={"timeout": 30, "check_same_thread": False})
+        event.listen(engine, "connect", _sqlite)
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        return engine
+    if url.startswith("postgresql+psycopg://"):
+        try:
+            return create_engine(url, hide_parameters=True, pool_pre_ping=True)
+        except ModuleNotFoundError:
+            raise InputError("PostgreSQL needs its driver", hint='pip install "fangxin[postgres]"') from None
+    raise InputError("a closures store is sqlite:///FILE or postgresql+psycopg://...; found something else")
+
+
+def _sqlite(connection: Any, _record: object) -> None:  # Any: a DBAPI connection
+    connection.isolation_level = None  # we begin ourselves
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One transaction; Taken where a unique key stands already, StoreUnavailable for what the database refuses."""
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except IntegrityError:
+        raise Taken from None
+    except SQLAlchemyError as error:
+        raise _told(error) from None
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """One consistent look; on SQLite it holds no lock on writers longer than it lasts."""
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except SQLAlchemyError as error:
+        raise _told(error) from None
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the tables to the newest form, step by step; a second call changes nothing."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except SQLAlchemyError as error:
+        raise _told(error) from None
+
+
+def settle(engine: Engine, *, tries: int = 5) -> None:
+    """Empty SQLite's write-ahead log, so that no old page is left in it; Incomplete where a reader keeps it busy."""
+    if engine.dialect.name != "sqlite":
+        return
+    import time
+
+    for attempt in range(tries):
+        raw = engine.raw_connection()
+        try:
+            raw.cursor().execute("PRAGMA busy_timeout=200")  # milliseconds; this connection is given back below
+            busy, _log, _moved = raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            raw.cursor().execute("PRAGMA busy_timeout=30000")
+        finally:
+            raw.close()
+        if not busy:
+            return
+        time.sleep(0.05 * (attempt + 1))
+    raise Incomplete("the closures store keeps old pages: somebody is still reading it", hint="run it again later")
+
+
+def alive(engine: Engine) -> bool:
+    """Whether the store answers."""
+    with reading(engine) as connection:
+        return connection.execute(text("SELECT 1")).scalar() == 1
+
+
+def _told(error: SQLAlchemyError) -> StoreUnavailable:
+    """An error of ours that quotes nothing: PostgreSQL's DETAIL line holds keys, SQLite's text may too."""
+    return StoreUnavailable(
+        f"the closures store refused: {type(error).__name__}", hint="is the server up, the disk full, the file locked?"
+    )

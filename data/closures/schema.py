@@ -1,0 +1,155 @@
+"""The tables of the closing process, the same for SQLite and PostgreSQL.
+
+No name, phone, mail or address stands in any column: what is personal is sealed (`sealed`, bytes under a key of the
+request's), everything else is opaque ids, codes, counts, whole minor units and UTC milliseconds. Events and postings
+are only ever added. Alembic's migrations (`migrations/`) make the same tables step by step; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+METADATA = MetaData()
+_LIVE = text("live = 1")
+
+CLOSURE = Table(
+    "closure",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("receipt", Text, nullable=False, unique=True),  # SHA-256 of the receipt code
+    Column("account", Text),  # a keyed digest of the account, emptied at the end
+    Column("live", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("facts", Text, nullable=False),  # JSON: the regions and guards' facts of the lifecycle
+    Column("digests", Text, nullable=False),  # JSON: promise, law, catalog, clearance, terms
+    Column("ref", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary),
+    Column("opened", BigInteger, nullable=False),
+    CheckConstraint("live IN (0, 1)", name="closure_live"),
+)
+Index("closure_one_live", CLOSURE.c.account, unique=True, sqlite_where=_LIVE, postgresql_where=_LIVE)
+Index("closure_by_state", CLOSURE.c.state)
+
+EVENT = Table(
+    "event",
+    METADATA,
+    Column("closure", Text, ForeignKey("closure.id"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("time", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("body", Text, nullable=False),  # JSON: codes and digests
+    Column("previous", Text, nullable=False),  # SHA-256 of the event before, "" for the first
+    Column("hash", Text, nullable=False),
+)
+
+CLOCK = Table(
+    "clock",
+    METADATA,
+    Column("closure", Text, ForeignKey("closure.id"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("started", BigInteger, nullable=False),
+    Column("deadline", BigInteger, nullable=False),
+    Column("met", BigInteger),
+    Column("alarmed", Integer, nullable=False, server_default="0"),  # the highest alarm that was told, in per cent
+    Column("told", Text, nullable=False),  # JSON: zone, source, calendar, provisional, draft, suspended spans
+)
+Index("clock_due", CLOCK.c.deadline)
+
+TIMER = Table(
+    "timer",
+    METADATA,
+    Column("closure", Text, ForeignKey("closure.id"), primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("due", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),  # a code of our list: why it waits
+    Column("latest", BigInteger, nullable=False),
+)
+Index("timer_due", TIMER.c.due)
+
+ENTITLEMENT = Table(
+    "entitlement",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("closure", Text, ForeignKey("closure.id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("currency", Text),
+    Column("state", Text, nullable=False),  # active | offered | moved | settled
+    Column("version", Integer, nullable=False),
+    Column("holder", Text, nullable=False),  # opaque: whose it is now
+    Column("told", Text, nullable=False),  # JSON: term, rate, expiry, source
+)
+Index("entitlement_of", ENTITLEMENT.c.closure)
+
+OFFER = Table(
+    "offer",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("entitlement", Text, ForeignKey("entitlement.id"), nullable=False),
+    Column("state", Text, nullable=False),  # offered | accepted | declined | expired | withdrawn
+    Column("version", Integer, nullable=False),
+    Column("due", BigInteger, nullable=False),
+    Column("receiver", Text),  # opaque; only once accepted
+)
+_OFFERED = text("state = 'offered'")
+Index("offer_one_open", OFFER.c.entitlement, unique=True, sqlite_where=_OFFERED, postgresql_where=_OFFERED)
+
+POSTING = Table(
+    "posting",
+    METADATA,
+    Column("closure", Text, ForeignKey("closure.id"), nullable=False),
+    Column("entry", Text, nullable=False),  # both halves of a double entry bear the same name
+    Column("account", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("minor", BigInteger, nullable=False),
+    UniqueConstraint("entry", "account", name="posting_once"),
+)
+Index("posting_of", POSTING.c.closure)
+
+OUTBOX = Table(
+    "outbox",
+    METADATA,
+    Column("key", Text, primary_key=True),  # the idempotency key at the far side
+    Column("closure", Text, ForeignKey("closure.id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("body", Text, nullable=False),  # JSON: amounts, opaque tokens; addresses are in `sealed`
+    Column("sealed", LargeBinary),
+    Column("due", BigInteger, nullable=False),
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("claimed", BigInteger),  # until when a worker has it
+    Column("worker", Text),
+    Column("error", Text),  # a code
+    Column("done", BigInteger),
+    Column("answer", Text),  # the far side's reference
+)
+Index("outbox_due", OUTBOX.c.done, OUTBOX.c.due)
+
+TICKET = Table(
+    "ticket",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("receipt", Text, nullable=False),
+    Column("category", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("opened", BigInteger, nullable=False),
+    Column("answered", BigInteger),
+    Column("closed", BigInteger),
+    Column("ref", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary),
+)
+Index("ticket_of", TICKET.c.receipt)

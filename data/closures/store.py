@@ -1,0 +1,306 @@
+"""Closures, and the one way to change one: a compare-and-swap with its event, clocks, money and outbox in one breath.
+
+A *move* names the version it read. Whoever comes second gets `Overtaken` and reads again; nothing of theirs stays.
+Every event carries the hash of the one before it, so that a history cannot be shortened or edited unseen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+
+from fangxin.data.closures.engine import Taken, connect, migrate, reading, settle, writing
+from fangxin.data.closures.schema import CLOCK, CLOSURE, EVENT, OUTBOX, POSTING, TIMER
+from fangxin.data.errors import DoesNotHold, InputError, NotAllowed
+
+Facts = Mapping[str, Any]  # Any: JSON values
+
+
+class Overtaken(NotAllowed):
+    """Somebody moved the closure meanwhile; read it again."""
+
+
+class AlreadyLive(NotAllowed):
+    """The account has a live closure; `closure` is its id."""
+
+    def __init__(self, closure: str) -> None:
+        self.closure = closure
+        super().__init__("a closure of this account is live", hint="its receipt page shows how it stands")
+
+
+@dataclass(frozen=True)
+class Closure:
+    """One closure as it is stored; `sealed` opens under the key of `ref` only."""
+
+    id: str
+    receipt: str
+    live: bool
+    state: str
+    version: int
+    facts: Facts
+    digests: Facts
+    ref: bytes = field(repr=False)
+    sealed: bytes | None = field(repr=False)
+    opened: datetime
+
+
+@dataclass(frozen=True)
+class Told:
+    """An event to be written: who, what, and codes or digests about it."""
+
+    actor: str
+    type: str
+    body: Facts = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Timer:
+    """When something is looked at again, why it waits (a code), and when it ends at the latest."""
+
+    kind: str
+    due: datetime
+    reason: str
+    latest: datetime
+
+
+@dataclass(frozen=True)
+class Message:
+    """A row for the outbox; the key makes it act once at the far side."""
+
+    key: str
+    kind: str
+    body: Facts
+    due: datetime
+    sealed: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a move writes. `clocks`: rows by name; `timers` replace all timers of the closure."""
+
+    state: str
+    facts: Facts
+    told: Told
+    live: bool = True
+    clocks: Mapping[str, Facts] = field(default_factory=dict)
+    timers: Sequence[Timer] = ()
+    messages: Sequence[Message] = ()
+    postings: Sequence[tuple[str, str, str, int]] = ()  # entry, account, currency, minor units
+    forget: bool = False  # empty what is sealed, and the account's digest
+
+
+def stamp(moment: datetime) -> int:
+    """An instant as UTC milliseconds."""
+    if moment.tzinfo is None:
+        raise InputError("an instant has a zone; found one without")
+    return int(moment.timestamp() * 1000)
+
+
+def instant(milliseconds: int) -> datetime:
+    """UTC milliseconds as an instant."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+class Closures:
+    """The store of closures at a URL; opening it brings its tables to the newest form."""
+
+    def __init__(self, url: str) -> None:
+        self.engine: Engine = connect(url)
+        migrate(self.engine)
+
+    # ------------------------------------------------------------ opening and moving
+
+    def open(
+        self,
+        closure: str,
+        *,
+        receipt: str,
+        account: str,
+        ref: bytes,
+        digests: Facts,
+        change: Change,
+        now: datetime,
+        sealed: bytes | None = None,
+    ) -> Closure:
+        """Take in a closure; AlreadyLive, with its id, where the account has one."""
+        row = {
+            "id": closure,
+            "receipt": receipt,
+            "account": account,
+            "live": 1,
+            "state": change.state,
+            "version": 0,
+            "facts": _json(change.facts),
+            "digests": _json(digests),
+            "ref": ref,
+            "sealed": sealed,
+            "opened": stamp(now),
+        }
+        try:
+            with writing(self.engine) as db:
+                db.execute(insert(CLOSURE), row)
+                _write(db, closure, change, now)
+        except Taken:
+            with reading(self.engine) as db:
+                live = select(CLOSURE.c.id).where(CLOSURE.c.account == account, CLOSURE.c.live == 1)
+                there = db.execute(live).scalar()
+            if there is None:
+                raise InputError("a receipt or an id stands twice; draw another") from None
+            raise AlreadyLive(there) from None
+        return self.get(closure)
+
+    def move(self, closure: str, version: int, change: Change, now: datetime) -> Closure:
+        """Write a move over the version that was read; Overtaken where it is another by now."""
+        values: dict[str, Any] = {
+            "state": change.state,
+            "version": version + 1,
+            "facts": _json(change.facts),
+            "live": int(change.live),
+        }
+        if change.forget:
+            values |= {"sealed": None, "account": None}
+        try:
+            with writing(self.engine) as db:
+                swap = update(CLOSURE).where(CLOSURE.c.id == closure, CLOSURE.c.version == version).values(**values)
+                if db.execute(swap).rowcount != 1:
+                    raise Overtaken(f"closure {closure} was moved by somebody else", hint="read it again")
+                _write(db, closure, change, now)
+        except Taken:
+            raise Overtaken(f"closure {closure}: this was written before", hint="read it again") from None
+        if change.forget:
+            settle(self.engine)
+        return self.get(closure)
+
+    # ------------------------------------------------------------ reading
+
+    def get(self, closure: str) -> Closure:
+        """The closure of that id; InputError if there is none."""
+        return self._one(CLOSURE.c.id == closure, f"no closure {closure}")
+
+    def by_receipt(self, receipt: str) -> Closure:
+        """The closure whose receipt code has this SHA-256; InputError, in the same words, for any stranger's."""
+        return self._one(CLOSURE.c.receipt == receipt, "nothing is found under this code")
+
+    def in_state(self, *states: str) -> tuple[str, ...]:
+        """Ids of the closures in these states, oldest first."""
+        wanted = select(CLOSURE.c.id).where(CLOSURE.c.state.in_(states)).order_by(CLOSURE.c.opened, CLOSURE.c.id)
+        with reading(self.engine) as db:
+            return tuple(db.execute(wanted).scalars())
+
+    def due(self, now: datetime) -> tuple[tuple[str, str], ...]:
+        """(closure, kind) of every timer that is due, the longest overdue first."""
+        wanted = select(TIMER.c.closure, TIMER.c.kind).where(TIMER.c.due <= stamp(now)).order_by(TIMER.c.due)
+        with reading(self.engine) as db:
+            return tuple((c, k) for c, k in db.execute(wanted))
+
+    def clocks(self, closure: str) -> dict[str, dict[str, Any]]:
+        """The clocks of a closure by name, as they were written."""
+        wanted = select(CLOCK).where(CLOCK.c.closure == closure).order_by(CLOCK.c.started, CLOCK.c.name)
+        with reading(self.engine) as db:
+            return {r.name: {**r._mapping, "told": json.loads(r.told)} for r in db.execute(wanted)}
+
+    def events(self, closure: str) -> list[dict[str, Any]]:
+        """The history of a closure; DoesNotHold where a hash does not follow from the one before it."""
+        with reading(self.engine) as db:
+            rows = db.execute(select(EVENT).where(EVENT.c.closure == closure).order_by(EVENT.c.seq)).all()
+        previous = ""
+        for number, row in enumerate(rows):
+            expected = _hash(closure, number, row.time, row.actor, row.type, row.body, previous)
+            if (row.seq, row.previous, row.hash) != (number, previous, expected):
+                raise DoesNotHold(f"closure {closure}: its history breaks at event {number}")
+            previous = row.hash
+        return [{**row._mapping, "body": json.loads(row.body)} for row in rows]
+
+    def books(self, closure: str | None = None) -> dict[str, dict[str, int]]:
+        """Sums of minor units by currency and account, of one closure or all; each currency sums to zero."""
+        total = func.sum(POSTING.c.minor)
+        wanted = select(POSTING.c.currency, POSTING.c.account, total).group_by(POSTING.c.currency, POSTING.c.account)
+        if closure is not None:
+            wanted = wanted.where(POSTING.c.closure == closure)
+        found: dict[str, dict[str, int]] = {}
+        with reading(self.engine) as db:
+            for currency, account, minor in db.execute(wanted):
+                found.setdefault(currency, {})[account] = int(minor)
+        return found
+
+    def _one(self, condition: Any, otherwise: str) -> Closure:  # Any: a SQL condition
+        with reading(self.engine) as db:
+            row = db.execute(select(CLOSURE).where(condition)).one_or_none()
+        if row is None:
+            raise InputError(otherwise)
+        return Closure(
+            row.id,
+            row.receipt,
+            bool(row.live),
+            row.state,
+            row.version,
+            json.loads(row.facts),
+            json.loads(row.digests),
+            bytes(row.ref),
+            None if row.sealed is None else bytes(row.sealed),
+            instant(row.opened),
+        )
+
+
+def _write(db: Connection, closure: str, change: Change, now: datetime) -> None:
+    """The event, and everything that goes with it, inside the transaction of the move."""
+    last = db.execute(
+        select(EVENT.c.seq, EVENT.c.hash).where(EVENT.c.closure == closure).order_by(EVENT.c.seq.desc()).limit(1)
+    ).one_or_none()
+    seq, previous = (0, "") if last is None else (last.seq + 1, last.hash)
+    body, at = _json(change.told.body), stamp(now)
+    row = {"closure": closure, "seq": seq, "time": at, "actor": change.told.actor, "type": change.told.type}
+    row |= {"body": body, "previous": previous}
+    row["hash"] = _hash(closure, seq, at, change.told.actor, change.told.type, body, previous)
+    db.execute(insert(EVENT), row)
+    for name, clock in change.clocks.items():
+        known = {k: clock[k] for k in ("started", "deadline", "met", "alarmed")}
+        values = {**known, "told": _json(clock["told"])}
+        if not db.execute(
+            update(CLOCK).where(CLOCK.c.closure == closure, CLOCK.c.name == name).values(**values)
+        ).rowcount:
+            db.execute(insert(CLOCK), {"closure": closure, "name": name, **values})
+    db.execute(delete(TIMER).where(TIMER.c.closure == closure))
+    for one in change.timers:
+        db.execute(
+            insert(TIMER),
+            {
+                "closure": closure,
+                "kind": one.kind,
+                "due": stamp(one.due),
+                "reason": one.reason,
+                "latest": stamp(one.latest),
+            },
+        )
+    for message in change.messages:
+        db.execute(
+            insert(OUTBOX),
+            {
+                "key": message.key,
+                "closure": closure,
+                "kind": message.kind,
+                "body": _json(message.body),
+                "sealed": message.sealed,
+                "due": stamp(message.due),
+            },
+        )
+    for entry, account, currency, minor in change.postings:
+        db.execute(
+            insert(POSTING),
+            {"closure": closure, "entry": entry, "account": account, "currency": currency, "minor": minor},
+        )
+
+
+def _json(value: Facts) -> str:
+    return json.dumps(dict(value), sort_keys=True, separators=(",", ":"))
+
+
+def _hash(closure: str, seq: int, at: int, actor: str, kind: str, body: str, previous: str) -> str:
+    told = json.dumps([closure, seq, at, actor, kind, body, previous], separators=(",", ":"))
+    return hashlib.sha256(told.encode()).hexdigest()
