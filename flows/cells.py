@@ -154,8 +154,10 @@ def _parquet(path: Path, asked: frozenset[str]) -> Iterator[tuple[Positions, str
         start += batch.num_rows
 
 
-def _sqlite(path: Path, collection: Collection, asked: frozenset[str]) -> Iterator[tuple[Positions, str, pa.Array]]:
+def _sqlite(path: Path, collection: Collection, asked: frozenset[str]) -> Iterator[tuple[Positions, str, Any]]:
     with asking(path.name), closing(connect(path, "ro")) as db:
+        for (statement,) in db.execute("SELECT sql FROM main.sqlite_master WHERE sql IS NOT NULL"):
+            yield np.array([NOWHERE]), "the schema", statement
         if {row[1] for row in db.execute(f"PRAGMA table_xinfo({quoted(collection.name)})")} <= asked:
             return  # and `look` reads every row
         table = look(db, path.name, collection)

@@ -200,6 +200,33 @@ def test_a_column_named_by_somebodys_number_stops_the_run_and_is_not_repeated(ho
     refused(house, "a place named by an identity; l/notes.the name of a column")
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"CREATE VIEW vip AS SELECT * FROM accounts WHERE phone = '{THEIRS}'",
+        f"ALTER TABLE accounts ADD COLUMN boss TEXT DEFAULT '{THEIRS}'",
+    ],
+    ids=["view", "default"],
+)
+def test_a_number_in_the_schema_of_a_database_stops_the_run_first(house: House, statement: str) -> None:
+    with closing(sqlite3.connect(house.root / "stores/w/w.db")) as db, db:
+        db.execute(statement)
+    refused(house, "w/accounts.the schema")
+
+
+def test_databases_of_one_collection_may_have_other_columns_each(house: House) -> None:
+    house.catalog.write_text(DATABASE.replace("url: w/w.db", "url: w/") + TEXT)
+    with closing(sqlite3.connect(house.root / "stores/w/v.db")) as db, db:
+        db.execute("CREATE TABLE accounts (memo TEXT, phone TEXT, name TEXT, id INTEGER PRIMARY KEY)")
+        db.execute("INSERT INTO accounts VALUES (?, '13900000007', 'n', 7)", [f"for {THEIRS}"])
+    refused(house, "w/accounts.memo")
+    with closing(sqlite3.connect(house.root / "stores/w/v.db")) as db, db:
+        db.execute("UPDATE accounts SET memo = 'nothing'")
+    batch = house.begin()
+    erase.journey(batch)
+    assert verdicts(house, batch)["accounts"] == "ERASED"
+
+
 def test_what_cannot_be_examined_stops_the_run_first_and_the_batch_is_given_up(house: House) -> None:
     """Afterwards it could not be examined either, and keys would be dead."""
     (house.root / "stores/t/old.csv.gz").write_bytes(gzip.compress(random.Random(1).randbytes(5000))[:2000])
