@@ -13,6 +13,7 @@ lift the levers; that is written into the vault when it is founded.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -161,6 +162,11 @@ class Guard:
         if len(found) > 1 and stamp(now - DELAY) < max(one.signed for one in approvals):
             raise NotAllowed(f"the last approval is less than {DELAY} old", hint="wait: somebody may want to object")
         return tuple(sorted(found))
+
+
+def bound(guard: bytes, top_key: bytes) -> bytes:
+    """What binds a guard to the living root: pages lie under it, plain metadata does not, and copies travel."""
+    return hashlib.blake2b(guard, key=top_key, digest_size=32, person=b"fangxin/guard/1").digest()
 
 
 GUARDED = Guard()  # nobody is an officer yet: only what needs none can be destroyed

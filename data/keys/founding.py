@@ -9,7 +9,7 @@ from itertools import repeat
 from pathlib import Path
 
 from fangxin.data.errors import InputError
-from fangxin.data.keys.approval import Guard
+from fangxin.data.keys.approval import Guard, bound
 from fangxin.data.keys.growth import tree_rows
 from fangxin.data.keys.page import Shape, encode_leaf
 from fangxin.data.keys.roots import shares
@@ -50,6 +50,7 @@ def found_vault(
             "holders": json.dumps(names).encode(),
             "attempt": b"1",
             "guard": guard.text().encode(),
+            "guarded": bound(guard.text().encode(), shares.top_key(root)),
         }
         for holder, share in zip(holders, given[1:], strict=True):
             holder.put(1, share)

@@ -224,6 +224,11 @@ class Seals:
     """The records of one home, between the vault (`tree`) and the officers' vault (`second`)."""
 
     def __init__(self, folder: Path, tree: KeyTree, second: KeyTree) -> None:
+        if tree.vault_id == second.vault_id:
+            raise NotAllowed(
+                "the officers' share lies under the root of the vault itself: one root would open a sealed person",
+                hint="make a second vault for it, with a root of its own",
+            )
         self.folder, self.tree, self.second = folder, tree, second
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 

@@ -35,11 +35,11 @@ from fangxin.data.keys import domains as codes
 from fangxin.data.keys import page as pages
 from fangxin.data.keys import sealed as seals
 from fangxin.data.keys.additions import additions
-from fangxin.data.keys.approval import FREE, GUARDED, WINDOW, Approval, Guard
+from fangxin.data.keys.approval import FREE, GUARDED, WINDOW, Approval, Guard, bound
 from fangxin.data.keys.batch import Adds, Batch, crown, shadow
 from fangxin.data.keys.clock import Moment, look
 from fangxin.data.keys.delta import Delta
-from fangxin.data.keys.faults import Grown, KeyAbsent, RollbackSuspected, SubjectSealed
+from fangxin.data.keys.faults import Grown, KeyAbsent, RollbackSuspected, StaleRoot, SubjectSealed
 from fangxin.data.keys.founding import found_vault, tree_path
 from fangxin.data.keys.grant import Drops, Grant, stamp
 from fangxin.data.keys.group import Group, Wish
@@ -281,10 +281,27 @@ class KeyTree:
 
     @property
     def guard(self) -> Guard:
-        """Who may approve a destruction in bulk, as the vault itself keeps it."""
-        with self._file.snapshot():
-            note = self._file.noted("guard")
-        return GUARDED if note is None else Guard.parse(note.decode())
+        """Who may approve a destruction in bulk, as the vault itself keeps it, bound to the living root.
+
+        VaultDamaged if somebody changed it in the file, or put back an earlier one.
+        """
+        return self._reading(self._kept_guard)
+
+    def _kept_guard(self, walk: Walk, state: State) -> Guard:
+        said = walk.file.some("guard", "guarded", "undo")
+        undo = json.loads(said.get("undo", b"null"))
+        if undo is not None and undo["generation"] > state.living.generation:  # of an attempt that is not committed
+            old = {name: bytes.fromhex(told) for name, told in undo["notes"].items() if told is not None}
+            said = {name: old.get(name, said.get(name, b"")) for name in ("guard", "guarded")}
+        text = said.get("guard", b"")
+        if said.get("guarded") != bound(text, state.top_key):
+            if self.anchor.living() != state.living:
+                raise StaleRoot
+            raise VaultDamaged(
+                "who guards the key vault was changed in its file, or is of another time than its root",
+                hint="find out who did it; `fangxin keys restore` takes a copy that nobody changed",
+            )
+        return Guard.parse(text.decode())
 
     def enrol(self, guard: Guard, *, grant: Grant, approvals: Sequence[Approval] = (), now: datetime) -> Receipt:
         """Put other officers in charge. Two of the present ones sign the grant (`as_drops`), once there are two.
@@ -400,6 +417,7 @@ class KeyTree:
                 state = self._walk.state()
                 shaped = {"fanout": shape.fanout, "depth": shape.depth, "n_buckets": shape.buckets}
                 meta = self._file.meta() | {name: str(number).encode() for name, number in shaped.items()}
+                meta["guarded"] = bound(self.guard.text().encode(), shares.top_key(root))
                 rows = rebuilt(self._walk, state, shape, tree_id, shares.top_key(root))
                 path = tree_path(self.folder, tree_id)
                 VaultFile.create(path, meta | {"tree_id": tree_id}, tally.over(rows))
@@ -471,7 +489,8 @@ class KeyTree:
                 if counted.dying and not officers and not present.lifted:
                     spent.append((stamp(now), counted.dying))
                     notes["spent"] = json.dumps(spent).encode()
-                notes |= counted.notes | ticked
+                guard = notes.get("guard") or present.text().encode()
+                notes |= counted.notes | ticked | {"guarded": bound(guard, shares.top_key(root))}
                 notes[f"grant/{grant.nonce}"] = json.dumps(facts).encode()
                 notes["undo"] = self._undo(generation, notes)
                 notes |= {"attempt": str(generation).encode(), "unscrubbed": b"1"}

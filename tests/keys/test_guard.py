@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from keys.vaults import NOW, raw, refs
 
-from fangxin.data.errors import InputError, NotAllowed
+from fangxin.data.errors import InputError, NotAllowed, VaultDamaged
 from fangxin.data.keys.approval import GUARDED, Approval, Guard
 from fangxin.data.keys.clock import ClockJumped, Moment
 from fangxin.data.keys.domains import GENERAL, REQUEST, SEALED
@@ -249,3 +251,47 @@ def test_an_officer_who_was_removed_comes_back_neither_by_an_old_grant_nor_by_an
     with pytest.raises(BackupUnusable, match="no longer exists"):
         made.check_backup(tmp_path / "earlier.db")
     assert len(raw(made, PEOPLE)) == 3
+
+
+def test_a_guard_that_was_changed_in_the_file_or_put_back_from_an_older_copy_guards_nothing(
+    tmp_path: Path, machine: Machine
+) -> None:
+    """Copies of the pages travel, and their metadata is in clear: lifting the caps there would lift nothing here."""
+    made = KeyTree.create(tmp_path / "vault", capacity=1_000, guard=OFFICERS, clock=machine)
+    made.ensure(PEOPLE[:900], 1)
+    (pages,) = made.folder.glob("tree-*.db")
+
+    def told() -> dict[str, bytes]:
+        with closing(sqlite3.connect(pages)) as db:
+            return dict(db.execute("SELECT name, value FROM meta WHERE name IN ('guard', 'guarded')"))
+
+    def put(said: dict[str, bytes]) -> None:
+        with closing(sqlite3.connect(pages)) as db, db:
+            db.executemany("UPDATE meta SET value = ? WHERE name = ?", [(value, name) for name, value in said.items()])
+
+    before = told()
+    fewer = Guard({name: key for name, key in OFFICERS.officers.items() if name != "chen"})
+    one = grant(made, fewer.as_drops(), action="enrol")
+    made.enrol(fewer, grant=one, approvals=signed(one, "an", "bo"), now=LATER)
+    now = told()
+    for wrong in (before, {"guard": Guard(fewer.officers, lifted=True).text().encode()}, {"guarded": bytes(32)}):
+        put(wrong)
+        with pytest.raises(VaultDamaged, match="who guards"):
+            destroy(made, 1)
+        put(now)
+    assert destroy(made, 1).destroyed == 1
+
+
+def test_the_guard_is_read_while_a_batch_waits_to_be_undone(tree: KeyTree) -> None:
+    def stop(now: str) -> None:
+        if now == "pages":
+            raise InterruptedError
+
+    one = grant(tree, GUARDED.as_drops(), action="enrol")
+    tree._at = stop
+    with pytest.raises(InterruptedError):
+        tree.enrol(GUARDED, grant=one, approvals=signed(one, "an", "bo"), now=LATER)
+    tree._at = lambda _step: None
+    assert tree.guard == OFFICERS
+    tree.enrol(GUARDED, grant=one, approvals=signed(one, "an", "bo"), now=LATER)
+    assert tree.guard == GUARDED

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import signal
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from pathlib import Path
 
 import pytest
-from keys.vaults import LIFTED, Adversary, raw, refs
+from keys.vaults import LIFTED, Adversary, in_child, raw, refs
 
 from fangxin.data.errors import InputError, NotAllowed
 from fangxin.data.keys import seal
@@ -109,6 +110,11 @@ def test_a_seal_takes_the_keys_out_leaves_what_a_law_retains_and_lets_no_new_key
         office.tree.get(office.cases[0].ref, GENERAL)
     with pytest.raises(SubjectSealed):
         office.tree.ensure([office.cases[0].ref], GENERAL)
+
+
+def test_two_vaults_with_one_root_seal_nobody(office: Office, tmp_path: Path) -> None:
+    with KeyTree.open(office.tree.folder) as same, pytest.raises(NotAllowed, match="one root"):
+        Seals(tmp_path / "other", office.tree, same)
 
 
 @pytest.mark.parametrize("pair", [("code", "vault"), ("vault", "officers"), ("code", "officers")])
@@ -330,26 +336,11 @@ def test_a_kill_at_any_step_leaves_sealed_or_not_sealed_and_settling_clears_the_
         else:
             office.end(0)
 
-    passed = 0
-
-    def at(reached: str) -> None:
-        nonlocal passed
-        if reached == step:
-            passed += 1
-            if passed == (1 if vault == "first" else 2):
-                raise Killed(step)
-
-    office.tree._at = office.seals.second._at = at
-    killed = False
-    try:
-        work()
-    except Killed:
-        killed = True
+    status = _killed(office, work, step, 1 if vault == "first" else 2)
+    killed = os.waitstatus_to_exitcode(status) == -signal.SIGKILL
     assert killed or (act == "seal" and vault == "second")  # a seal destroys nothing in the second vault
-    office.tree._at = office.seals.second._at = lambda _step: None
-    office.tree.ensure(refs(1, start=900), GENERAL)  # any next writer settles the vault
     office.seals.settle(now=NOW)
-    office.seals.settle(now=NOW)
+    assert office.seals.settle(now=NOW) == 0
     sealed = office.tree.get_many([one.ref], SEALED).found[0]
     assert (one.id in office.seals.cases()) == sealed
     mine = {k for (code, ref), k in office.everything().items() if ref == one.ref and code != RETAINED}
@@ -360,6 +351,54 @@ def test_a_kill_at_any_step_leaves_sealed_or_not_sealed_and_settling_clears_the_
     else:
         assert mine in (office.of(before, 0), set())
         assert mine == set() if act == "end" else mine == office.of(before, 0)
+
+
+@pytest.mark.parametrize("number", [1, 3, 5])
+@pytest.mark.parametrize("half", [True, False])
+def test_a_kill_between_two_records_leaves_nothing_of_the_seal(office: Office, number: int, half: bool) -> None:
+    """The keys have not left the vault: what was written of the records goes, and its officers' entries with it."""
+    before = office.everything()
+
+    def work() -> None:
+        left = [number]
+        tell = Seals._sync if not half else os.fsync
+
+        def count(*given: object) -> None:
+            tell(*given)  # type: ignore[operator]  # one of the two
+            left[0] -= 1 if not half or Path(f"/proc/self/fd/{given[0]}").readlink().suffix == ".partial" else 0
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        if half:
+            os.fsync = count
+        else:
+            Seals._sync = count  # type: ignore[method-assign]  # in the child only, which dies
+        office.seal()
+
+    assert os.waitstatus_to_exitcode(_killed(office, work, "", 0)) == -signal.SIGKILL
+    assert len(list(office.seals.folder.iterdir())) == number
+    assert office.everything() == before
+    assert office.seals.settle(now=NOW) == number
+    assert list(office.seals.folder.iterdir()) == []
+    assert office.seals.second.live() == (0 if number == 5 else 5 - number), "entries that no record ever named"
+    office.seal()
+    office.restore(2, code=office.codes[2])
+
+
+def _killed(office: Office, work: Callable[[], None], step: str, times: int) -> int:
+    """Run in a child that dies by SIGKILL at the n-th time a batch of either vault reaches the step; its status."""
+    left = [times]
+
+    def at(reached: str) -> None:
+        left[0] -= reached == step
+        if reached == step and not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def child() -> None:
+        office.tree._at = office.seals.second._at = at
+        work()
+
+    return os.waitpid(in_child(child), 0)[1]
 
 
 def test_a_mistyped_code_and_another_cases_answers_are_refused(office: Office) -> None:
