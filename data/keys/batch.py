@@ -79,8 +79,7 @@ def shadow(walk: Walk, state: State, drop: Drops, add: Adds, *, always: bool = F
             after = after.merged(np.concatenate((names, keys), axis=1), coming, at)
             changed = np.concatenate((changed, coming))
         few = after.only(changed)
-        for bucket, plain in zip(few.buckets.tolist(), few.plains(walk.shape.depth), strict=True):
-            _rewrite(walk, state, batch, walk.shape.depth, bucket, plain)
+        _rewrite(walk, state, batch, walk.shape.depth, few.buckets.tolist(), few.plains(walk.shape.depth))
     return batch
 
 
@@ -101,8 +100,9 @@ def _few(walk: Walk, state: State, batch: Batch, dying: Mapping[bytes, frozenset
             buckets[bucket] = [one for one in buckets[bucket] if one not in gone]
             batch.destroyed += len(gone)
             batch.domains |= {one[pages.ADDRESS] for one in gone}
-    for bucket in sorted(changed):
-        _rewrite(walk, state, batch, depth, bucket, pages.encode_leaf(buckets[bucket], level=depth))
+    some = sorted(changed)
+    plains = [pages.encode_leaf(buckets[bucket], level=depth) for bucket in some]
+    _rewrite(walk, state, batch, depth, some, plains)
 
 
 def _coming(refs: Sequence[bytes], addresses: Rows, add: Adds) -> tuple[Rows, Rows]:
@@ -124,8 +124,9 @@ def crown(walk: Walk, state: State, batch: Batch, top_key: bytes) -> None:
     """The new bodies of the ancestors, level by level, and of the top page under the new root's key."""
     for level in range(walk.shape.depth - 1, 0, -1):
         first = walk.shape.page(level, 0)
-        for number in sorted(n for n, inner in batch.above.items() if inner.level == level):
-            _rewrite(walk, state, batch, level, number - first, batch.above[number].encode())
+        changed = sorted(number for number, inner in batch.above.items() if inner.level == level)
+        plains = [batch.above[number].encode() for number in changed]
+        _rewrite(walk, state, batch, level, [number - first for number in changed], plains)
     # Never by the parity of the generation: an aborted attempt burns a number, and would hit the living half.
     batch.half = 1 - state.living.half
     plain = batch.above[0].encode()
@@ -134,18 +135,20 @@ def crown(walk: Walk, state: State, batch: Batch, top_key: bytes) -> None:
     batch.dead.append(state.living.half)
 
 
-def _rewrite(walk: Walk, state: State, batch: Batch, level: int, index: int, plain: bytes) -> None:
-    """A page below the top goes into its dead half under a fresh key, and the page above is told both."""
-    number = walk.shape.page(level, index)
-    half = 1 - walk.child(state, level, index)[1]
-    key = os.urandom(KEY)
-    body = pages.seal_page(key, plain, tree_id=walk.tree_id, page=number, level=level, half=half)
-    batch.written.append((2 * number + half, body))
-    batch.dead.append(2 * number + 1 - half)
-    above, slot = divmod(index, walk.shape.fanout)
-    parent = _above(walk, state, batch, level - 1, above)
-    parent.keys[slot] = key
-    parent.halves[slot] = half
+def _rewrite(
+    walk: Walk, state: State, batch: Batch, level: int, indices: Sequence[int], plains: Sequence[bytes]
+) -> None:
+    """Pages below the top (ascending) go into their dead halves under fresh keys; the pages above are told both."""
+    _, nodes = walk.children(state, level, indices)
+    drawn, others = os.urandom(KEY * len(nodes)), [node ^ 1 for node in nodes]
+    keys = [drawn[at : at + KEY] for at in range(0, len(drawn), KEY)]
+    batch.written += pages.seal_pages(keys, others, plains, tree_id=walk.tree_id, level=level)
+    batch.dead += nodes
+    for index, key, node in zip(indices, keys, others, strict=True):
+        above, slot = divmod(index, walk.shape.fanout)
+        parent = _above(walk, state, batch, level - 1, above)
+        parent.keys[slot] = key
+        parent.halves[slot] = node & 1
 
 
 def _above(walk: Walk, state: State, batch: Batch, level: int, index: int) -> Inner:

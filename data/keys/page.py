@@ -32,6 +32,7 @@ ENTRY = TAGGED + 32
 PER_BUCKET = 70  # entries a bucket is meant to hold at capacity
 WIDEST = 128
 MOST_ENTRIES = 0xFFFF
+_HEADS = np.dtype([("kind", "u1"), ("level", "u1"), ("count", "<u2"), ("zero", "<u4")])
 AAD = struct.Struct("<4sBBBB16sQ")
 
 
@@ -200,3 +201,12 @@ def count_of(plain: bytes, *, level: int) -> int:
     if kind != LEAF or found != level or zero or HEAD.size + count * ENTRY > len(plain):
         raise PageWrong
     return int(count)
+
+
+def counts_of(plains: Sequence[bytes], *, level: int) -> npt.NDArray[np.int64]:
+    """How many entries each of many buckets has; -1 where a plaintext is no bucket of this level."""
+    heads = np.frombuffer(b"".join([plain[: HEAD.size].ljust(HEAD.size, b"\0") for plain in plains]), _HEADS)
+    room = np.fromiter(map(len, plains), np.int64, len(plains)) - HEAD.size
+    counts = heads["count"].astype(np.int64)
+    good = (heads["kind"] == LEAF) & (heads["level"] == level) & (heads["zero"] == 0)
+    return np.where(good & (room % ENTRY == 0) & (counts * ENTRY <= room), counts, -1)

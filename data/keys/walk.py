@@ -169,16 +169,13 @@ class Walk:
         depth = self.shape.depth
         wanted = buckets.tolist()
         plains = self._open_many(state, depth, wanted)
-        counts, parts = [], []
-        for bucket, plain in zip(wanted, plains, strict=True):
-            try:
-                count = pages.count_of(plain, level=depth)
-            except PageWrong:
-                raise self._wrong(state, self.shape.page(depth, bucket), "is no bucket") from None
-            counts.append(count)
-            parts.append(plain[pages.HEAD.size : pages.HEAD.size + count * pages.ENTRY])
+        counts = pages.counts_of(plains, level=depth)
+        if (wrong := np.flatnonzero(counts < 0)).size:
+            raise self._wrong(state, self.shape.page(depth, wanted[int(wrong[0])]), "is no bucket")
+        start, ends = pages.HEAD.size, (pages.HEAD.size + counts * pages.ENTRY).tolist()
+        parts = [plain[start:end] for plain, end in zip(plains, ends, strict=True)]
         rows = np.frombuffer(b"".join(parts), np.uint8).reshape(-1, pages.ENTRY)
-        return Leaves(buckets, np.array(counts, np.int64), rows, self.shape.buckets)
+        return Leaves(buckets, counts, rows, self.shape.buckets)
 
     def entries(self, state: State, bucket: int) -> list[bytes]:
         """One bucket's entries."""

@@ -120,8 +120,10 @@ def test_readers_in_other_processes_never_get_a_wrong_key(tmp_path: Path) -> Non
 
 
 def test_a_batch_takes_effect_when_the_last_cache_is_gone(tmp_path: Path) -> None:
-    folder = tmp_path / "vault"
-    tree = KeyTree.create(folder, capacity=FLAT, guard=LIFTED)
+    folder, retired = tmp_path / "vault", threading.Event()
+    tree = KeyTree.create(
+        folder, capacity=FLAT, guard=LIFTED, at=lambda step: retired.set() if step == "retired" else None
+    )
     people = refs(10)
     tree.ensure(people, 1)
 
@@ -140,7 +142,8 @@ def test_a_batch_takes_effect_when_the_last_cache_is_gone(tmp_path: Path) -> Non
         target=lambda: done.append((destroy(tree, people[:3]).effective_at - NOW).total_seconds())
     )
     waiting.start()
-    waiting.join(0.5)
+    assert retired.wait(20)  # from here on it waits for the caches of others
+    waiting.join(0.7)
     assert done == []
     os.kill(child, signal.SIGCONT)  # it looks at the generation, and forgets
     waiting.join(20)

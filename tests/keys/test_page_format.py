@@ -43,9 +43,12 @@ def test_a_bucket_is_sorted_entries_padded_to_eight() -> None:
     assert [pages.find(plain, e[:13], level=2) for e in entries] == [e[13:] for e in entries]
     assert pages.find(plain, b"\x03" * 12 + b"\x02", level=2) is None
     assert len(pages.encode_leaf([], level=1)) == len(pages.encode_leaf(entries[:8], level=1)) == 8 + 45 * 8
-    for wrong in (plain[:-1], b"\x49" + plain[1:], plain[:2] + b"\xff" + plain[3:], b""):
+    wrong = (plain[:-1], b"\x49" + plain[1:], plain[:2] + b"\xff" + plain[3:], b"", plain[:4] + b"\1" + plain[5:])
+    for one in wrong:
         with pytest.raises(PageWrong):
-            pages.entries_of(wrong, level=2)
+            pages.entries_of(one, level=2)
+    assert pages.counts_of([plain, *wrong, plain], level=2).tolist() == [9, -1, -1, -1, -1, -1, 9]
+    assert pages.counts_of([plain], level=1).tolist() == [-1]
 
 
 def test_an_inner_page_is_keys_then_living_halves_and_the_top_has_the_hash_key() -> None:
