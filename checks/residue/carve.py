@@ -84,7 +84,7 @@ class Walk:
             self.note(label, f"containers are nested deeper than {self.limits.depth}")
             yield from self._raw(file, label, depth, members=False)
             return
-        kind = registry.whole(file.at(0, registry.HEAD))
+        kind = registry.whole(file)
         spans = (yield from self._open(kind, place)) if kind else ()
         if not any(start == 0 and end >= file.size for start, end in spans):
             yield from self._raw(file, label, depth, members=True, spans=spans)
@@ -94,10 +94,17 @@ class Walk:
         return registry.is_container(file)
 
     def leaf(
-        self, data: bytes | memoryview, container: str, column: str, depth: int, offset: int = 0
+        self,
+        data: bytes | memoryview,
+        container: str,
+        column: str,
+        depth: int,
+        offset: int = 0,
+        *,
+        sqlite: bool = False,
     ) -> Iterator[Piece]:
         """A decoded layer that lies in memory, and the containers in it."""
-        yield Piece(container, column, data, offset)
+        yield Piece(container, column, data, offset, sqlite=sqlite)
         if depth < self.limits.depth:
             body = data if isinstance(data, bytes) else bytes(memoryview(data).cast("B"))
             yield from self._carved(InMemory(body), body, 0, container, depth + 1, _Covered())

@@ -17,7 +17,21 @@ from typing import TYPE_CHECKING
 
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
-from fangxin.checks.residue.containers import archives, arrow, closed, duckdb, parquet, sqlite, streams
+from fangxin.checks.residue.containers import (
+    archives,
+    arrow,
+    avro,
+    closed,
+    duckdb,
+    orc,
+    parquet,
+    pickled,
+    postgres,
+    redis,
+    sqlite,
+    sqlite_pages,
+    streams,
+)
 from fangxin.checks.residue.containers.piece import Piece, Place, Readable, Spans
 
 if TYPE_CHECKING:
@@ -60,18 +74,30 @@ KINDS = (
     Kind("arrow", arrow.opened, (b"ARROW1\0\0",), apart=True),
     Kind("arrow", arrow.stream, head=arrow.is_stream),
     Kind("duckdb", duckdb.opened, (b"DUCK",), before=8, test=duckdb.is_duckdb, apart=True),
+    Kind("orc", orc.opened, (orc.END,)),
+    Kind("avro", avro.opened, (b"Obj\x01",)),
+    Kind("pickle", pickled.opened, (*pickled.FRAMED, *pickled.PLAIN), test=pickled.may_begin),
+    Kind("pickle", pickled.opened, head=pickled.is_pickle),
+    Kind("base64", pickled.base64_run, pickled.BASE64, test=pickled.is_base64),
+    Kind("sqlite", sqlite_pages.wal, sqlite_pages.WAL, whole=True),
+    Kind("sqlite", sqlite_pages.journal, (sqlite_pages.JOURNAL,), whole=True),
+    Kind("sqlite", sqlite_pages.journal, head=sqlite_pages.is_kept_journal, whole=True),
+    Kind("postgres", postgres.relation, head=postgres.is_relation),
+    Kind("postgres", postgres.wal, head=postgres.is_wal),
+    Kind("redis", redis.opened, (b"REDIS0",), test=redis.is_dump),
     Kind("closed", closed.closed, head=closed.is_closed, apart=True),
 )
 
 
-def whole(head: bytes) -> Kind | None:
-    """The kind that accounts for every byte of a file with this head, if there is one."""
-    return next((k for k in KINDS if k.whole and head.startswith(k.marks)), None)
+def whole(file: Readable) -> Kind | None:
+    """The kind that accounts for every byte of a file, if there is one."""
+    head = file.at(0, HEAD)
+    return next((k for k in KINDS if k.whole and (k.head(file) if k.head else head.startswith(k.marks))), None)
 
 
 def at_head(file: Readable) -> Iterator[Kind]:
     """Kinds without a mark that a file may be."""
-    return (k for k in KINDS if k.head is not None and k.head(file))
+    return (k for k in KINDS if k.head is not None and not k.whole and k.head(file))
 
 
 def is_container(file: Readable) -> bool:
@@ -90,17 +116,31 @@ def needs_all(head: bytes) -> bool:
 
 def marks(data: bytes) -> Iterator[tuple[Kind, int, int]]:
     """Every mark in `data`: the kind, where the mark stands, and where the container would begin (may be negative)."""
-    kinds, machine = _machine()
-    for number, start, _end in machine.find_matches_as_indexes(data):
-        kind = kinds[number]
-        begin = start - kind.before
+    long, short = _machines()
+    found = [(at, long[0][number]) for number, at, _end in long[1].find_matches_as_indexes(data)]
+    # A mark of two bytes slows the search for all others down: a pass of its own, where its second byte stands at all.
+    if any(mark[1:] in data for mark in short[2]):
+        found += [(at, short[0][number]) for number, at, _end in short[1].find_matches_as_indexes(data)]
+        found.sort(key=lambda pair: pair[0])
+    for at, kind in found:
+        begin = at - kind.before
         if kind.test is None or kind.test(data, begin):
-            yield kind, start, begin
+            yield kind, at, begin
 
 
 @cache
-def _machine() -> tuple[list[Kind], BytesAhoCorasick]:
-    """The marks' automaton. Leftmost matches only: the overlapping search would be ten times slower."""
+def _machines() -> tuple[_Machine, _Machine]:
+    """The automata of the long marks and of the short ones.
+
+    Leftmost matches only: an overlapping search would be ten times slower, and no mark begins with the end of another.
+    """
     pairs = [(k, m) for k in KINDS for m in k.marks]
-    machine = BytesAhoCorasick([m for _k, m in pairs], matchkind=MatchKind.LeftmostFirst)
-    return [k for k, _m in pairs], machine
+    return _machine([p for p in pairs if len(p[1]) > 2]), _machine([p for p in pairs if len(p[1]) == 2])
+
+
+_Machine = tuple[list[Kind], BytesAhoCorasick, list[bytes]]
+
+
+def _machine(pairs: list[tuple[Kind, bytes]]) -> _Machine:
+    known = [mark for _kind, mark in pairs]
+    return [kind for kind, _mark in pairs], BytesAhoCorasick(known, matchkind=MatchKind.LeftmostFirst), known

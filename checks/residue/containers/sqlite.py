@@ -22,6 +22,7 @@ from fangxin.checks.residue.containers.piece import (
     Window,
     inside,
 )
+from fangxin.checks.residue.containers.sqlite_pages import of_pages
 
 if TYPE_CHECKING:
     from fangxin.checks.residue.carve import Walk
@@ -34,7 +35,10 @@ def opened(walk: Walk, place: Place) -> Generator[Piece, None, Spans]:
     if file is None:
         return ()
     yield from walk.guarded(_pages(walk, file, label), inside(label, "sqlite:page"))
+    known = len(walk.problems)
     yield from walk.guarded(_rows(walk, file, label, depth), inside(label, "sqlite"))
+    damaged = len(walk.problems) > known
+    yield from walk.guarded(_records(walk, file, label, depth, damaged=damaged), inside(label, "sqlite:record"))
     return [(place.at, place.at + file.size)]
 
 
@@ -75,6 +79,29 @@ def _pages(walk: Walk, file: Readable, label: str) -> Iterator[Piece]:
             yield Piece(inside(label, "sqlite:free"), "", *seen, decoded=False, sqlite=True)
 
 
+def _records(walk: Walk, file: Readable, label: str, depth: int, *, damaged: bool) -> Iterator[Piece]:
+    """Records of free pages, joined across overflow pages; where the database cannot be read, of all pages."""
+    head = file.at(0, 100)
+    size = int.from_bytes(head[16:18], "big")
+    size = 65_536 if size == 1 else size
+    if size < 512 or size & (size - 1):
+        return
+
+    def page(number: int) -> bytes:
+        return file.at((number - 1) * size, size) if number > 0 else b""
+
+    free = _free_pages(file, head, size)
+    yield from of_pages(walk, sorted(free), page, inside(label, "sqlite:free"), depth)
+    for number in sorted(free):  # what goes on from one free overflow page to the next
+        after = int.from_bytes(page(number)[:4], "big")
+        if after in free and after != number:
+            joint = page(number)[-walk.margin :] + page(after)[4 : 4 + walk.margin]
+            yield Piece(inside(label, "sqlite:free"), "", joint, (number - 1) * size, sqlite=True)
+    if damaged:
+        every = (n for n in range(1, file.size // size + 1) if n not in free)
+        yield from of_pages(walk, every, page, inside(label, "sqlite:record"), depth)
+
+
 def _rows(walk: Walk, file: Readable, label: str, depth: int) -> Iterator[Piece]:
     database = _open(walk, file)
     try:
@@ -84,27 +111,32 @@ def _rows(walk: Walk, file: Readable, label: str, depth: int) -> Iterator[Piece]
             "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 ORDER BY name"
         ).fetchall()
         for (raw_table,) in tables:
-            table = raw_table.decode("utf-8", "replace")
-            rows = database.execute("SELECT name FROM pragma_table_xinfo(?) WHERE hidden <> 1", (table,)).fetchall()
-            columns = [name.decode("utf-8", "replace") for (name,) in rows]
-            place = inside(label, _table_or_index(database, table))
-            # Names come from the file and are quoted as identifiers; numbers become decimal text here.
-            wanted = ", ".join(f"ifnull(CAST({_quoted(c)} AS BLOB), x'')" for c in columns)
-            cursor = database.execute(f"SELECT {wanted} FROM {_quoted(table)}")  # noqa: S608
-            offsets = dict.fromkeys(columns, 0)
-            rows_at_once = 64
-            while batch := cursor.fetchmany(rows_at_once):
-                size = 0
-                for column, values in zip(columns, zip(*batch, strict=True), strict=True):
-                    joined = b"\n".join(values)
-                    walk.spend(len(joined))
-                    named = "" if "sqlite:index=" in place else column  # an index has no columns of anybody's
-                    yield from walk.leaf(joined, place, named, depth, offsets[column])
-                    offsets[column] += len(joined) + 1
-                    size += len(joined)
-                rows_at_once = max(1, min(10_000, walk.limits.chunk * len(batch) // (size + 1)))
+            yield from walk.guarded(
+                _table(walk, database, raw_table.decode("utf-8", "replace"), label, depth), inside(label, "sqlite")
+            )
     finally:
         database.close()
+
+
+def _table(walk: Walk, database: sqlite3.Connection, table: str, label: str, depth: int) -> Iterator[Piece]:
+    rows = database.execute("SELECT name FROM pragma_table_xinfo(?) WHERE hidden <> 1", (table,)).fetchall()
+    columns = [name.decode("utf-8", "replace") for (name,) in rows]
+    place = inside(label, _table_or_index(database, table))
+    # Names come from the file and are quoted as identifiers; numbers become decimal text here.
+    wanted = ", ".join(f"ifnull(CAST({_quoted(c)} AS BLOB), x'')" for c in columns)
+    cursor = database.execute(f"SELECT {wanted} FROM {_quoted(table)}")  # noqa: S608
+    offsets = dict.fromkeys(columns, 0)
+    rows_at_once = 64
+    while batch := cursor.fetchmany(rows_at_once):
+        size = 0
+        for column, values in zip(columns, zip(*batch, strict=True), strict=True):
+            joined = b"\n".join(values)
+            walk.spend(len(joined))
+            named = "" if "sqlite:index=" in place else column  # an index has no columns of anybody's
+            yield from walk.leaf(joined, place, named, depth, offsets[column])
+            offsets[column] += len(joined) + 1
+            size += len(joined)
+        rows_at_once = max(1, min(10_000, walk.limits.chunk * len(batch) // (size + 1)))
 
 
 def _open(walk: Walk, file: Readable) -> sqlite3.Connection:
