@@ -120,8 +120,8 @@ class Walk:
         size, window, failure = 0, Window(self.margin), ""
         try:
             for data in stream:
-                self.spend(len(data))
                 size += len(data)
+                self.spend(len(data))
                 if size <= self.limits.memory:
                     held.append(data)
                     continue

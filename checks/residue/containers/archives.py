@@ -12,6 +12,7 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fangxin.checks.residue.containers import streams
@@ -55,7 +56,7 @@ def zip_member(walk: Walk, place: Place) -> Generator[Piece, None, Spans]:
         raise NotExaminable(f"the member at byte {place.at} is packed by method {method}, which is not decoded here")
     whole = Slice(file, begin, min(packed, file.size - begin) if told else file.size - begin)
     ends: list[int] = []
-    stream = _checked(_member(walk, whole, method, plain, ends), None if flags & 8 else crc)
+    stream = _checked(_member(walk, whole, method, -1 if flags & 2 else plain, ends), None if flags & 8 else crc)
     yield from walk.unpacked(stream, label, place.depth, sure=True)
     return [(place.at, begin + (whole.size if told or not ends else ends[0]))]
 
@@ -85,15 +86,27 @@ def _member(walk: Walk, file: Readable, method: int, plain: int, ends: list[int]
         return streams.zstd_frames(walk, file, 0, ends)
     if method == 95:
         return streams.decoded(walk, file, 0, lambda: lzma.LZMADecompressor(memlimit=streams.MEMORY), None, ends)
-    # Two bytes of version, two of length, the properties: as the lzma format wants them, the size is put behind.
-    head = file.at(4, 5) + plain.to_bytes(8, "little")
-    make = lambda: _begun(lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=streams.MEMORY), head)  # noqa: E731
-    return streams.decoded(walk, file, 9, make, None, ends)
+    # Two bytes of version, two of length, the properties: in the lzma format the size stands behind them, if any.
+    size = (1 << 64) - 1 if plain < 0 else plain
+    alone = _Behind(file.at(4, 5) + size.to_bytes(8, "little"), Slice(file, 9, max(0, file.size - 9)))
+    make = lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=streams.MEMORY)  # noqa: E731
+    return streams.decoded(walk, alone, 0, make, None, ends)
 
 
-def _begun(machine: lzma.LZMADecompressor, head: bytes) -> lzma.LZMADecompressor:
-    machine.decompress(head, 0)
-    return machine
+@dataclass(frozen=True)
+class _Behind:
+    """A file behind a header that it does not have."""
+
+    head: bytes
+    file: Readable
+
+    @property
+    def size(self) -> int:
+        return len(self.head) + self.file.size
+
+    def at(self, offset: int, length: int) -> bytes:
+        start = self.head[offset : offset + length]
+        return start + self.file.at(max(0, offset - len(self.head)), length - len(start))
 
 
 def _checked(stream: Iterator[bytes], crc: int | None) -> Iterator[bytes]:

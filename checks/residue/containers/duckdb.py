@@ -4,7 +4,7 @@
   write-ahead log beside it replayed, so that a row deleted in the log is still seen. `duckdb:catalog`: the SQL of
   tables, views, indexes and macros, the entries of enums, comments.
 * The file's blocks and its log are raw bytes as well: an uncompressed block, column bounds and small inserts in the
-  log show their values there. Files of sorts that spilled are raw too (keys lie reversed), with zstd frames in them.
+  log show their values there. What sorts spilled is told in duckdb_spill.py.
 * A block on the free list keeps what it held. Compressed, nobody can decode it without the metadata that is gone:
   such blocks are counted and named as not examinable.
 

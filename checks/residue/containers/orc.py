@@ -35,7 +35,10 @@ def opened(walk: Walk, place: Place) -> Generator[Piece, None, Spans]:
     size = (place.bytes(1, len(END)) or b"\0")[0]
     if file.at(end - 1 - size, 1) == b"" or size < len(END):
         return ()
-    postscript = message(file.at(end - 1 - size, size))
+    try:
+        postscript = message(file.at(end - 1 - size, size))
+    except NotExaminable:  # the mark stands there by chance
+        return ()
     footer, packed, metadata = (number(postscript, n) for n in (1, 2, 5))
     tail = end - 1 - size - footer
     if tail < 0 or tail - metadata < 0:

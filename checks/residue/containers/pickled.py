@@ -39,17 +39,20 @@ PLAIN = tuple(bytes((0x80, version, first)) for version in (2, 3) for first in b
 
 def is_pickle(file: Readable) -> bool:
     """Whether a file is a pickle without a mark: one instruction after the other up to the last byte."""
-    head = file.at(0, 2)
-    if head[:1] == b"\x80":
-        return len(head) == 2 and head[1] <= 5 and not file.at(0, 3).startswith((*FRAMED, *PLAIN))
-    if head[:1] not in b"(])}cVSIFLNKMJGXT" or not head or file.at(file.size - 1, 1) != b"." or file.size > 64 << 20:
+    head = file.at(0, 3)
+    if head.startswith((*FRAMED, *PLAIN)) or not head:
         return False
+    known = head[0] == 0x80 and head[1:2] <= b"\5"
+    if not known and (head[:1] not in b"(])}cVSIFLNKMJGXT" or file.at(file.size - 1, 1) != b"."):
+        return False
+    seen = 0
     try:
-        for _code, _value, _at in pickletools.genops(file.at(0, file.size)):
-            pass
+        for seen, _instruction in enumerate(pickletools.genops(_Source(Slice(file, 0, file.size))), 1):
+            if known and seen == 16:
+                break
     except Exception:
         return False
-    return True
+    return seen > 1
 
 
 def may_begin(data: bytes, at: int) -> bool:
