@@ -36,7 +36,7 @@ from hypothesis import strategies as st
 
 from fangxin.checks.residue.carve import Limits, carve
 from fangxin.checks.residue.containers.parquet import xxh64
-from fangxin.checks.residue.patterns import Needles, needles_for, spellings
+from fangxin.checks.residue.patterns import Context, Needles, needles_for, spellings
 from fangxin.checks.residue.scan import Scan, scan, walk
 from fangxin.data.columnar.footer import InMemory
 from fangxin.data.vocabulary import Identity
@@ -475,8 +475,9 @@ def test_every_byte_form_is_found_in_every_container(
     family: str, needles: Needles, values: list[bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The positive control: a row of the table for each container, and none with anything missing."""
-    plain = _forms(once(lines(values), needles, tmp_path), "raw")
-    searched = {(n.identity, n.form) for n in needles}
+    # Needles that count in some surroundings only are other tests' matter.
+    searched = {(n.identity, n.form) for n in needles if n.context is Context.ANY}
+    plain = _forms(once(lines(values), needles, tmp_path), "raw") & searched
     assert len(plain) >= 0.97 * len(searched)  # the rest are numbers that only a database's pages hold
     table, wrong = [], []
     for name, (label, build) in FAMILIES[family].items():

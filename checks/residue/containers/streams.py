@@ -77,6 +77,8 @@ def is_gzip(data: bytes, at: int) -> bool:
 
 def zlib(walk: Walk, place: Place) -> Generator[Piece, None, Spans]:
     """Open one zlib stream."""
+    if not _is_meant(place.bytes(64 << 10)):
+        return ()
     ends: list[int] = []
     stream = inflated(walk, place.file, place.at, _zlib.MAX_WBITS, ends)
     yield from walk.unpacked(stream, inside(place.label, "zlib"), place.depth, sure=False)
@@ -91,6 +93,25 @@ def is_zlib(data: bytes, at: int) -> bool:
     if first & 6 == 6 or (first & 6 == 4 and (first >> 3 > 29 or data[at + 3] & 31 > 29)):
         return False
     return _inflates(data[at : at + 512], _zlib.MAX_WBITS)
+
+
+def _is_meant(packed: bytes) -> bool:
+    """Whether somebody packed this: a run of one byte behind a mark by chance decodes, but packs far better.
+
+    A first block that is stored says its length twice; one that ends here has a checksum.
+    """
+    machine = _zlib.decompressobj()
+    try:
+        plain = machine.decompress(packed, MIB)
+    except _zlib.error:  # cut or damaged further on: as far as it makes sense
+        machine, plain = _zlib.decompressobj(), b""
+        for at in range(0, len(packed), 64):
+            try:
+                plain += machine.decompress(packed[at : at + 64])
+            except _zlib.error:
+                packed = packed[:at]
+    used = len(packed) - len(machine.unconsumed_tail)
+    return machine.eof or packed[2] & 6 == 0 or 8 * len(_zlib.compress(plain)) >= used
 
 
 def _inflates(data: bytes, window: int) -> bool:
