@@ -5,8 +5,7 @@ last notice is out. Its text holds no name, no link to sign in, no detail; a per
 
 * Mail: `EmailMessage` (which refuses line breaks in headers) with a Message-ID made from the row's key, so that a
   second try is recognised as the same message.
-* SMS: one HTTPS call to the operator's provider.
-* Webhook: Standard Webhooks 1.0.0 (`webhook-id`, `webhook-timestamp`, `webhook-signature: v1,...`), to an address that is
+* Webhook: Standard Webhooks 1.0.0 (`webhook-id`, `webhook-timestamp`, `webhook-signature: v1,...`). The address is
   looked up once, must be public, and is then called by number: no redirect, no user info, port 443 only.
 """
 
