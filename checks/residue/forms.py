@@ -190,7 +190,7 @@ def _holds(text: str, shorter: Iterable[str]) -> bool:
 
 def _fragments(identity: Identity) -> Iterator[Form]:
     """What statistics and indexes keep of a long value (the last character may have been raised), and freed cells."""
-    for name, begin, end, context in _cuts(identity.value):
+    for name, begin, end, context in _cuts(identity):
         for form, whole in zip(_encoded(identity.value[begin:end]), _encoded(identity.value), strict=False):
             at = len(identity.value[:begin].encode(form.name))
             yield Form(
@@ -210,9 +210,14 @@ def _fragments(identity: Identity) -> Iterator[Form]:
             yield Form(f"utf-8 ({name})", raw[begin:end], whole=raw, lies_at=begin, context=Context.ANY)
 
 
-def _cuts(value: str) -> Iterator[tuple[str, int, int, Context]]:
-    """Name, begin and end of each fragment that still names one person, and what must stand around it."""
-    context = Context.ANY
+def _cuts(identity: Identity) -> Iterator[tuple[str, int, int, Context]]:
+    """Name, begin and end of each fragment that still names one person, and what must stand around it.
+
+    None of a reference: numbers given in sequence, or with the time in front, begin like their neighbours.
+    """
+    if identity.kind.startswith("ref:"):
+        return
+    value, context = identity.value, Context.ANY
     if "@" in value:
         sure = value.index("@") + 2
     elif re.fullmatch(r"\d{15,18}[\dXx]", value):

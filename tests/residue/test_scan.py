@@ -546,3 +546,18 @@ def test_a_spelling_that_was_seen_is_searched_too(tmp_path: Path) -> None:
     path.write_text(f"x;{text};y")
     assert scan([("here", path)], needles_for(PEOPLE)).totals(0) == {}
     assert scan([("here", path)], needles_for(PEOPLE, spelled={0: [text]})).totals(0) == {"here": 1}
+
+
+@pytest.mark.parametrize(
+    ("number", "neighbour"),
+    [
+        ("880546068222742323", "880546068222742324"),
+        ("018f3c2a-1b2c-7d00-8000-000000000001", "018f3c2a-1b2c-7d01-8000-000000000002"),
+    ],
+)
+def test_the_next_number_that_a_system_gave_is_somebody_elses(tmp_path: Path, number: str, neighbour: str) -> None:
+    wanted = needles_for([(0, Identity("ref:accounts.id", number))])
+    (tmp_path / "a.csv").write_text(f"id\n{neighbour}\n")
+    assert scan([("a", tmp_path / "a.csv")], wanted).hits.num_rows == 0
+    (tmp_path / "a.csv").write_text(f"id\n{number}\n")
+    assert scan([("a", tmp_path / "a.csv")], wanted).hits.num_rows > 0
