@@ -25,6 +25,9 @@ components:
 	  { apt-get install -qq -y --no-install-recommends softhsm2 >/dev/null 2>&1 || \
 	    { apt-get update -qq && apt-get install -qq -y --no-install-recommends softhsm2 >/dev/null; }; } || \
 	  echo "softhsm2 could not be installed; the tests that need it will fail"
+	@command -v node >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+	  apt-get install -qq -y --no-install-recommends nodejs >/dev/null || \
+	  echo "nodejs could not be installed; the tests of the browser's verifier will fail"
 
 test: setup components
 	$(B)/python -m pytest -n 2 --dist loadfile
@@ -46,6 +49,8 @@ drill: setup
 	$(B)/python tests/journeys/crash_drill.py
 	$(B)/python tests/journeys/scale_drill.py
 	$(B)/python tests/keys/vault_drill.py
+	$(B)/python tests/evidence/mutation_drill.py
+	$(B)/python tests/evidence/browser_drill.py
 	$(B)/python tests/medium/loop_drill.py
 
 lock: .venv/bin/uv

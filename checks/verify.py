@@ -267,6 +267,7 @@ class _Case:
         self._files: dict[str, bytes | Path] | None = None  # a Path is read when asked for
         self._vkeys: list[VKey] = []  # the log's keys: the trusted one, and those it was rotated to and from
         self._evidence: Ed25519PublicKey | None = None
+        self._witnesses: list[VKey] = []
         self._head: Checkpoint | None = None
         self._tree: Tree | None = None
         self._lines: list[bytes] = []
@@ -467,6 +468,7 @@ class _Case:
         else:
             keys = [] if outside is None else _vkeys_file(outside, f"--trust {_WITNESSES}")
         needed = max(self._policy()["quorum"], self._quorum, 1 if outside else 0)
+        self._witnesses = keys
         found = cosignatures(self._read("checkpoint"), keys, datetime.now(UTC).timestamp())
         if not needed and not keys:
             raise Skip("the policy names no witness: the operator alone vouches that there is one history")
@@ -514,7 +516,7 @@ class _Case:
         if self._since is not None:
             older["--since"] = self._since
         for name, note in older.items():
-            old = parse_checkpoint(note, self._log_keys(), name)
+            old = self._older(note, name)
             if name.startswith("checkpoints/") and name != f"checkpoints/{old.size}":
                 raise Wrong(f"{name}: holds a checkpoint of size {old.size}")
             if old.size > head.size:
@@ -534,11 +536,16 @@ class _Case:
             raise Skip("no receipt in the package")
         return f"{len(names)} receipt(s) prove their entries"
 
+    def _older(self, note: bytes, name: str) -> Checkpoint:
+        """Read a checkpoint that is not the head; what known witnesses said of it must be true as well."""
+        cosignatures(note, self._witnesses, datetime.now(UTC).timestamp(), name)
+        return parse_checkpoint(note, self._log_keys(), name)
+
     def _receipt(self, text: bytes, name: str) -> int:
         """Check a receipt and return the index it is for."""
         tree, head = self._grown(), self._signed()
         index, proof, note = parse_proof(text, name)
-        at = parse_checkpoint(note, self._log_keys(), name)
+        at = self._older(note, name)
         if at.size > head.size or tree.root(at.size) != at.root:
             raise Wrong(f"{name}: its checkpoint is of another tree")
         if index >= at.size:

@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from fangxin.data.errors import DoesNotHold, InputError
-from fangxin.reports import controls
+from fangxin.reports import browser, controls
 from fangxin.reports.ledger.keys import SigningKeys
 from fangxin.reports.ledger.log import Ledger
 from fangxin.reports.ledger.statement import canonical, sign
 from fangxin.reports.ledger.tiles import sync_folder
 
 MANIFEST, SIGNED = "MANIFEST.sha256", "MANIFEST.dsse.json"
-TEMPLATES = ("README.en.md", "README.zh.md", "verify.sh", "verify.html")
+TEMPLATES = ("README.en.md", "README.zh.md", "verify.sh")
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*", re.ASCII)
 _LOCAL, _CENTRAL, _END = struct.Struct("<IHHHHHIIIHH"), struct.Struct("<IHHHHHHIIIHHHHHII"), struct.Struct("<IHHHHIIH")
 _MOST_FILES, _MOST_BYTES, _MOST_MEMBER = 65_535, 2**32 - 1, 2**28
@@ -84,6 +84,7 @@ def _members(ledger: Ledger, keys: SigningKeys, parts: Parts) -> tuple[Members, 
     templates = files("fangxin").joinpath("reports", "templates", "package")
     members: Members = {name: templates.joinpath(name).read_bytes for name in TEMPLATES}
     members |= {
+        "verify.html": _fixed(browser.page()),
         "verify.py": files("fangxin").joinpath("checks", "verify.py").read_bytes,
         "policy.json": _fixed(canonical(_policy(ledger.origin, parts.get("policy", {})), "policy")),
         "code-digests.txt": _fixed(_code_digests(ledger)),

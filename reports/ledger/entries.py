@@ -157,6 +157,18 @@ def encode(entry: Entry) -> bytes:
     return written
 
 
+def fields() -> dict[str, dict[str, tuple[str, bool]]]:
+    """Return the table as others need it: type -> field -> (regular expression or "int", may be absent)."""
+    common = {"v": "int", "type": "code", "time": "time"}
+    return {
+        kind: {
+            name.removesuffix("?"): (_PATTERNS.get(pattern, pattern), name.endswith("?"))
+            for name, pattern in {**common, **own}.items()
+        }
+        for kind, own in TYPES.items()
+    }
+
+
 def minute(when: datetime) -> str:
     """Return a moment as the ledger writes it: whole minutes, UTC."""
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
