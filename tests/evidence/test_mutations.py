@@ -79,9 +79,8 @@ def test_each_wrong_time_token_has_its_own_message(full: tuple[Path, Path], tmp_
     for one in (other_use, loose):  # openssl would not stamp with these
         with pytest.raises(verify.Wrong, match="time stamps"):
             verify.time_token(stamped_with(one, note), note, roots, "token")
-    assert verify.time_token(
-        stamped_with(LocalTsa(mine), note), note, verify._ca_file(files["tsa-ca.pem"], "ca"), "token"
-    )
+    fit = LocalTsa.make(tmp_path / "fit", kind="rsa")
+    assert verify.time_token(stamped_with(fit, note), note, verify._ca_file(fit.ca.read_bytes(), "ca"), "token")
     data, token = tmp_path / "data", tmp_path / "token"
     data.write_bytes(note)
     for content, holds in ((good, True), (good[:-40] + bytes([good[-40] ^ 1]) + good[-39:], False)):
