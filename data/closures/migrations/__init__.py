@@ -1,0 +1,1 @@
+"""Migrations of the closures store, one file a step."""
