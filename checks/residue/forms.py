@@ -26,6 +26,7 @@ from enum import IntEnum, StrEnum
 
 from cryptography.hazmat.primitives import hashes
 
+from fangxin.checks.residue.tokens import shape
 from fangxin.data.catalog.kinds import stored_forms
 from fangxin.data.vocabulary import Identity, IdentityFormat, stands_alone
 
@@ -37,10 +38,23 @@ SCALES = (2, 4, 6)  # digits after the point with which databases keep decimals,
 
 
 class Breadth(StrEnum):
-    """How many of the forms are searched: all, or the ones that programs write without being asked to."""
+    """How many of the forms are searched: all, or for a crowd those that a search by tokens finds (tokens.py)."""
 
     FULL = "full"
     CORE = "core"
+
+
+# What a crowd is not searched for, each counted once per identity in `Needles.omitted`.
+LEFT_OUT = (
+    "base64",
+    "hexadecimal of the text",
+    "reversed",
+    "UTF-16, UTF-32 and Big5, but for addresses",
+    "numbers but int64",
+    "hashes but in hexadecimal",
+    "fragments",
+    "parts of longer tokens",
+)
 
 
 class Context(IntEnum):
@@ -85,11 +99,13 @@ def forms_of(identity: Identity, breadth: Breadth, seen: Sequence[str] = ()) -> 
     short = value.isdigit() and len(value) < SHORTEST  # a number that in any encoding hits longer ones by chance
     if short and len(value) < SHORTEST_BESIDE:
         yield Form("number too short for a search", b"")
-    for form in _forms(identity, spelled, breadth, seen):
+    forms = _forms(identity, spelled, seen) if breadth is Breadth.FULL else _core_forms(identity, spelled, seen)
+    for form in forms:
         if form.random or form.sqlite_only:
             yield form
         elif not short or len(value) >= SHORTEST_BESIDE:
-            yield replace(form, context=max(form.context, _needed(identity, form, short=short)))
+            context = _needed(identity, form, short=short)
+            yield replace(form, context=context) if context > form.context else form
 
 
 def _needed(identity: Identity, form: Form, *, short: bool) -> Context:
@@ -104,7 +120,35 @@ def _needed(identity: Identity, form: Form, *, short: bool) -> Context:
 _WORDS = ("utf-8", "utf-16", "gb18030", "big5")  # what a cell may hold as it is
 
 
-def _forms(identity: Identity, spelled: Mapping[str, str], breadth: Breadth, seen: Sequence[str]) -> Iterator[Form]:
+def _core_forms(identity: Identity, spelled: Mapping[str, str], seen: Sequence[str]) -> Iterator[Form]:
+    """What is quick to make and quick to find for everybody of a crowd."""
+    for name in LEFT_OUT:
+        yield Form(name, b"")
+    tokens = {name: text for name, text in spelled.items() if shape(text.encode())}
+    for name, text in spelled.items():
+        if name in tokens:
+            folded = "@" in text
+            yield Form(
+                _named(name, "utf-8"), text.lower().encode() if folded else text.encode(), text=True, folded=folded
+            )
+        elif not _holds(text, tokens.values()):
+            for form in _encoded(text):
+                if form.name in ("utf-8", "utf-16-le", "gb18030"):
+                    yield Form(_named(name, form.name), form.data, text=form.name == "utf-8")
+    usual = {text.lower() for text in spelled.values()}
+    for number, text in enumerate(text for text in dict.fromkeys(seen) if text.lower() not in usual):
+        yield Form(f"utf-8 (as written {number + 1})", text.encode(), text=True)
+    for name, text in tokens.items():
+        if text.isdigit() and not text.startswith("0") and LOWEST_NUMBER <= int(text) < 1 << 64:
+            yield Form(_named(name, "int64 le"), int(text).to_bytes(8, "little"))
+            yield Form(_named(name, "int64 be"), int(text).to_bytes(8, "big"))
+    for name in dict.fromkeys(("", next(iter(tokens), ""))):
+        for algorithm, function in _HASHES.items():
+            digest = function(spelled[name].encode()).hex().encode()
+            yield Form(_named(name, f"{algorithm} hex"), digest, random=True)
+
+
+def _forms(identity: Identity, spelled: Mapping[str, str], seen: Sequence[str]) -> Iterator[Form]:
     searched = _without_nested(spelled)
     glued: dict[str, str] = {}  # in them a shorter one does not stand alone: `139…` in `86139…`
     for name, text in sorted(spelled.items(), key=lambda pair: len(pair[1])):
@@ -114,7 +158,7 @@ def _forms(identity: Identity, spelled: Mapping[str, str], breadth: Breadth, see
     others = [text for text in dict.fromkeys(seen) if text.lower() not in usual]
     first = next(iter(searched))
     for name, spelling in searched.items():
-        for form in _text_forms(spelling, breadth, first=name == first):
+        for form in _text_forms(spelling):
             plain = form.name == "utf-8"
             folded = plain and "@" in spelling
             data = form.data.lower() if folded else form.data
@@ -122,18 +166,18 @@ def _forms(identity: Identity, spelled: Mapping[str, str], breadth: Breadth, see
     for name, text in glued.items():
         yield Form(_named(name, "utf-8"), text.encode(), text=True)
     for number, text in enumerate(others):
-        for form in _text_forms(text, breadth, first=True):
+        for form in _text_forms(text):
             name = _named(f"as written {number + 1}", form.name)
             yield Form(name, form.data, form.before, form.after, text=form.name == "utf-8")
     yield from _fragments(identity)
     for name, text in spelled.items():
         digits = text.removeprefix("+")
         if digits.isascii() and digits.isdigit() and not digits.startswith("0"):
-            for form in (*_scientific(digits), *_numbers(int(digits), breadth)):
+            for form in (*_scientific(digits), *_numbers(int(digits))):
                 yield replace(form, name=_named(name, form.name))
     for name, text in spelled.items():
-        if name in ("", first) or (breadth is Breadth.FULL and _compact(name, text)):
-            for form in _hashes(text, breadth):
+        if name in ("", first) or _compact(name, text):
+            for form in _hashes(text):
                 yield Form(_named(name, form.name), form.data, random=True)
     # Brokers and ad platforms exchange hashes of their own reading of a value (a phone's last ten digits).
     for text in stored_forms(identity.kind, spelled[""], IdentityFormat.DROP):
@@ -246,12 +290,8 @@ def _encoded(text: str) -> Iterator[Form]:
             continue  # Big5 lacks the character, so nothing can stand in Big5
 
 
-def _text_forms(text: str, breadth: Breadth, *, first: bool) -> Iterator[Form]:
-    for form in _encoded(text):
-        if breadth is Breadth.FULL or form.name in ("utf-8", "utf-16-le") or (first and form.name == "gb18030"):
-            yield form
-    if breadth is Breadth.CORE and not first:
-        return
+def _text_forms(text: str) -> Iterator[Form]:
+    yield from _encoded(text)
     raw = text.encode()
     yield Form("reversed", raw[::-1])
     yield from _base64(raw)
@@ -265,8 +305,7 @@ def _text_forms(text: str, breadth: Breadth, *, first: bool) -> Iterator[Form]:
     ):
         if escaped != text:
             yield Form(name, escaped.encode())
-    if breadth is Breadth.FULL:
-        yield Form("reversed characters", text[::-1].encode())
+    yield Form("reversed characters", text[::-1].encode())
 
 
 def _base64(raw: bytes) -> Iterator[Form]:
@@ -287,7 +326,7 @@ def _base64(raw: bytes) -> Iterator[Form]:
 # ---------------------------------------------------------------- numbers and hashes
 
 
-def _numbers(number: int, breadth: Breadth) -> Iterator[Form]:
+def _numbers(number: int) -> Iterator[Form]:
     """A number as databases and serialisers store it."""
     if number >= 1 << 64:
         yield from _decimals(number, 0)
@@ -295,8 +334,6 @@ def _numbers(number: int, breadth: Breadth) -> Iterator[Form]:
     context = Context.ANY if number >= LOWEST_NUMBER else Context.BESIDE
     yield Form("int64 le", number.to_bytes(8, "little"), context=context)
     yield Form("int64 be", number.to_bytes(8, "big"), context=context)
-    if breadth is Breadth.CORE:
-        return
     if number < 1 << 63:
         yield Form("int64 be, sign flipped", (number | 1 << 63).to_bytes(8, "big"), context=context)
         yield Form("varint zigzag", _varint(number << 1))
@@ -383,18 +420,16 @@ _HASHES: Mapping[str, Callable[[bytes], bytes]] = {
 }
 
 
-def _hashes(text: str, breadth: Breadth) -> Iterator[Form]:
+def _hashes(text: str) -> Iterator[Form]:
     """Unkeyed hashes of a spelling: raw, hexadecimal, base64."""
     raw = text.encode()
     for name, function in _HASHES.items():
         digest = function(raw)
         yield Form(f"{name} hex", digest.hex().encode())
-        if breadth is Breadth.FULL or name == "sha256":
-            yield Form(f"{name} raw", digest)
-        if breadth is Breadth.FULL:
-            yield Form(f"{name} HEX", digest.hex().upper().encode())
-            for form in _whole_base64(digest):
-                yield Form(f"{name} {form.name}", form.data)
+        yield Form(f"{name} raw", digest)
+        yield Form(f"{name} HEX", digest.hex().upper().encode())
+        for form in _whole_base64(digest):
+            yield Form(f"{name} {form.name}", form.data)
 
 
 def _whole_base64(digest: bytes) -> Iterator[Form]:

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 import numpy.typing as npt
 
-from fangxin.checks.residue.engines import Engine, Mailboxes, finder
+from fangxin.checks.residue.columns import Columns, Value
+from fangxin.checks.residue.engines import Engine, Finder, Mailboxes, finder
 from fangxin.checks.residue.forms import (
     SEXTET,
     SHORTEST,
@@ -31,6 +32,7 @@ from fangxin.checks.residue.forms import (
     forms_of,
     spellings,
 )
+from fangxin.checks.residue.tokens import Numbers, Tokens, shape
 from fangxin.checks.residue.views import MARKS, NAMES, View, narrowed, views
 from fangxin.data.keys.memory import no_core_dumps
 from fangxin.data.vocabulary import ASIDE, Identity, stands_alone
@@ -86,9 +88,11 @@ class Needles:
         breadth: Breadth,
         omitted: Counter[str],
         engine: Engine = Engine.AHOCORASICK,
+        columns: Columns | None = None,
     ):
         """Build the automaton. `found` maps a form to (subject, identity, kind) of its owners."""
         no_core_dumps()
+        self.columns = columns  # of a crowd: its values are looked for in decoded columns as well
         self._forms = list(found)
         self._owners = list(found.values())
         self.breadth = breadth
@@ -96,14 +100,29 @@ class Needles:
         self.omitted: Mapping[str, int] = dict(sorted(omitted.items()))
         self.longest = max((max(len(f.data), len(f.whole)) for f in self._forms), default=0)
         self._longest_text = max((len(f.data) for f in self._forms if f.text), default=0)
-        self._exact = finder(self._patterns(lambda f: not f.sqlite_only and not f.folded), engine)
-        self._mailboxes = Mailboxes(self._patterns(lambda f: f.folded))
+        self._finders = self._crowd() if breadth is Breadth.CORE else self._few(engine)
         self._widest_mailbox = max((len(f.data) for f in self._forms if f.folded), default=0)
         self._in_sqlite = finder(self._patterns(lambda f: f.sqlite_only))
         self._text = self._which(lambda f: f.text)
         self._cut = self._which(lambda f: bool(f.whole))
         self._doubtful = self._which(lambda f: bool(f.before[0] or f.after[0] or f.random or f.whole))
         self._context = np.array([f.context for f in self._forms], dtype=np.int64)
+
+    def _few(self, engine: Engine) -> list[Finder]:
+        mailboxes = Mailboxes(self._patterns(lambda f: f.folded))
+        return [mailboxes, finder(self._patterns(lambda f: not f.sqlite_only and not f.folded), engine)]
+
+    def _crowd(self) -> list[Finder]:
+        """Tokens and numbers by hash; what has no such shape (Chinese text) by an automaton."""
+        little, big = (
+            {i: f.data for i, f in enumerate(self._forms) if f.name.startswith(name)}
+            for name in ("int64 le", "int64 be")
+        )
+        rest = {i: f.data for i, f in enumerate(self._forms) if i not in little and i not in big}
+        tokens = {i: data for i, data in rest.items() if shape(data)}
+        folded = frozenset(i for i in tokens if self._forms[i].folded or self._forms[i].random)
+        others = {i: data for i, data in rest.items() if i not in tokens}
+        return [Tokens(tokens, folded), Numbers(little), Numbers(big), finder(others)]
 
     def _patterns(self, wanted: Callable[[Form], bool]) -> dict[int, bytes]:
         return {i: f.data[:ENOUGH] if f.random else f.data for i, f in enumerate(self._forms) if wanted(f)}
@@ -146,7 +165,7 @@ class Needles:
         body = data if isinstance(data, bytes) else bytes(memoryview(data).cast("B"))  # Arrow's bytes are signed
         if sqlite:
             return self._judged(self._in_sqlite(body), body)
-        plain = self._judged(np.concatenate([self._exact(body), self._mailboxes(body)]), body)
+        plain = self._judged(self._matches(body), body)
         if not any(mark in body for mark in MARKS):
             return plain
         aside = self.margin + NEAR
@@ -160,14 +179,16 @@ class Needles:
             found.append(Hits(*(getattr(seen, f.name)[own] for f in fields(Hits))))
         return _together(found)
 
+    def _matches(self, body: bytes) -> _Ints:
+        return np.concatenate([find(body) for find in self._finders])
+
     def _seen_otherwise(self, body: bytes, plain: Hits, offset: int) -> Hits:
         """What shows in a window only once it is read in other ways."""
         found = [Hits(*(getattr(plain, f.name)[:0] for f in fields(Hits)))]
         for view in views(body, self._longest_text + ASIDE) if self._longest_text else ():
-            table = np.concatenate([self._exact(view.text), self._mailboxes(view.text)])
-            found.append(self._seen_in(view, table, plain, offset))
+            found.append(self._seen_in(view, self._matches(view.text), plain, offset))
         for view in narrowed(body, self._widest_mailbox + 1) if self._widest_mailbox else ():
-            found.append(self._seen_in(view, self._mailboxes(view.text), plain, offset))
+            found.append(self._seen_in(view, self._finders[0](view.text), plain, offset))
         return _together(found)
 
     def _seen_in(self, view: View, table: _Ints, plain: Hits, offset: int) -> Hits:
@@ -257,7 +278,7 @@ def _together(found: Sequence[Hits]) -> Hits:
 def _fits(form: Form, data: bytes, start: int, end: int) -> bool:
     """Whether all of a digest is there, only the fragment, base64 neighbours with its bits (or none at an edge)."""
     if form.random:
-        return data[start:end] == form.data
+        return form.data in (data[start:end], data[start:end].lower())  # HEX, where a crowd's are looked up
     if form.whole:
         begin = start - form.lies_at
         return begin < 0 or data[begin : begin + len(form.whole)].lower() != form.whole.lower()
@@ -344,7 +365,20 @@ def needles_for(
             owners = found.setdefault(same, [])
             if not owners or owners[-1][:2] != (subject, number):
                 owners.append((subject, number, identity.kind))
-    return Needles(found, breadth=breadth, omitted=omitted, engine=engine)
+    columns = None if breadth is Breadth.FULL else _columns(identities, found)
+    return Needles(found, breadth=breadth, omitted=omitted, engine=engine, columns=columns)
+
+
+def _columns(
+    identities: Sequence[tuple[int, Identity]], found: Mapping[Form, Sequence[tuple[int, int, str]]]
+) -> Columns:
+    """The identities as values of columns; hits are counted for the plainest of their forms."""
+    written: dict[int, tuple[int, list[str]]] = {}
+    for number, (form, owners) in enumerate(found.items()):
+        for _subject, identity, _kind in owners if form.text else ():
+            written.setdefault(identity, (number, []))[1].append(form.data.decode())
+    values = ((identities[i][1], number, texts) for i, (number, texts) in written.items())
+    return Columns([Value(number, one.kind, one.value, (one.value, *texts)) for one, number, texts in values])
 
 
 def _conditions(form: Form) -> tuple[object, ...]:

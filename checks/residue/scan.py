@@ -34,7 +34,7 @@ import pyarrow.compute as pc
 
 from fangxin.checks.residue.carve import Limits, NotExaminable, OpenFile, Piece, carve
 from fangxin.checks.residue.patterns import Needles
-from fangxin.checks.residue.views import NAMES
+from fangxin.checks.residue.views import COLUMN, NAMES
 
 HITS = pa.schema(
     [
@@ -250,8 +250,12 @@ class _Search:
             file = OpenFile(fd)
             self.read = file.size
             told, waiting = 0, list[tuple[Piece, Future[_Found]]]()
+            columns = self.needles.columns is not None
+            pieces = carve(
+                file, margin=self.needles.margin, limits=self.limits, problems=self.problems, columns=columns
+            )
             try:
-                for piece in carve(file, margin=self.needles.margin, limits=self.limits, problems=self.problems):
+                for piece in pieces:
                     if len(piece.data) < WORTH:
                         self._count(piece, self._found(piece))
                     else:
@@ -282,6 +286,9 @@ class _Search:
     def _found(self, piece: Piece) -> _Found:
         """What stands in a piece; called from any thread."""
         rows: _Found = []
+        if piece.values is not None and self.needles.columns is not None:
+            found_in = self.needles.columns(piece.values)
+            return [((number, False, NAMES.index(COLUMN)), n, at) for number, (n, at) in found_in.items()]
         stop = len(piece.data) if piece.stop is None else piece.stop
         for sqlite in (False, True) if piece.sqlite else (False,):
             found = self.needles.find(piece.data, sqlite=sqlite)

@@ -79,7 +79,8 @@ class Tokens:
         if "address" in self._joins and b"@" in body:
             begin, end = _runs(np.frombuffer(body.translate(_ADDRESS), bool))
             signs = np.flatnonzero(codes == ord("@"))
-            which = np.unique(np.searchsorted(begin, signs, side="right") - 1)
+            which = np.searchsorted(begin, signs, side="right") - 1
+            which = which[np.concatenate([[True], which[1:] != which[:-1]])]
             begin, end = begin[which], end[which].copy()
             for _ in range(2):  # the end of a sentence
                 last = codes[end - 1]
@@ -200,8 +201,7 @@ class Numbers:
         codes = np.frombuffer(body, np.uint8)
         words: _Words = np.ndarray((len(body) - 7,), np.uint64, body, strides=(1,))
         # Numbers of people leave a byte of zero at one end: text has none.
-        both = [self._places(codes, side) for side in (0, 7)]
-        at = both[0] if len(both[0]) <= len(both[1]) else both[1]
+        at = self._places(codes)
         values = words[at]
         sound = self._high[values >> np.uint64(48)] & self._low[values & np.uint64(0xFFFF)]
         at, values = at[sound], values[sound]
@@ -213,11 +213,9 @@ class Numbers:
         ]
         return np.array(rows, dtype=np.int64).reshape(-1, 3)
 
-    def _places(self, codes: _Bytes, side: int) -> Table:
-        ends = self._first if side == 0 else self._last
+    def _places(self, codes: _Bytes) -> Table:
+        side, ends = min(((0, self._first), (7, self._last)), key=lambda pair: len(pair[1]))
         there = codes[side : len(codes) - 7 + side]
-        if len(ends) > 8:
-            return np.arange(len(there))
         mask = there == ends[0]
         for one in ends[1:]:
             mask |= there == one

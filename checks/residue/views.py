@@ -96,20 +96,24 @@ def narrowed(body: bytes, reach: int) -> Iterator[View]:
         for n in range(width):
             if first + n:
                 at = at[codes[at + first + n] == 0]
-        if not len(at):
-            continue
-        places = np.unique((at[:, None] + width * np.arange(-reach, reach + 1)).ravel())
-        places = places[(places + first >= 0) & (places + first + width <= len(codes))]
-        text = codes[places].copy()
-        for n in range(width):
-            if first + n:
-                text[codes[places + first + n] != 0] = 0
-        # Stretches around different signs do not touch: what is no neighbour becomes NUL.
-        gap = np.flatnonzero(np.diff(places) != width) + 1
-        starts = np.insert(places + first, gap, places[gap - 1] + first)
-        none = np.zeros(len(starts) + 1, np.int64)
-        changes = np.arange(len(none))  # all of it
-        yield View(name, np.insert(text, gap, 0).tobytes(), starts, starts + width, changes, none, none)
+        for phase in range(width):  # texts that begin at odd places are texts of their own
+            if (mine := at % width == phase).any():
+                yield _narrow(codes, name, at[mine], width, first, reach)
+
+
+def _narrow(codes: _Bytes, name: str, at: _Ints, width: int, first: int, reach: int) -> View:
+    places = np.unique((at[:, None] + width * np.arange(-reach, reach + 1)).ravel())
+    places = places[(places + first >= 0) & (places + first + width <= len(codes))]
+    text = codes[places].copy()
+    for n in range(width):
+        if first + n:
+            text[codes[places + first + n] != 0] = 0
+    # Stretches around different signs do not touch: what is no neighbour becomes NUL.
+    gap = np.flatnonzero(np.diff(places) != width) + 1
+    starts = np.insert(places + first, gap, places[gap - 1] + first)
+    none = np.zeros(len(starts) + 1, np.int64)
+    changes = np.arange(len(none))  # all of it
+    return View(name, np.insert(text, gap, 0).tobytes(), starts, starts + width, changes, none, none)
 
 
 # ---------------------------------------------------------------- escapes resolved
@@ -305,6 +309,7 @@ _FOLLOWS = np.zeros((256, 256), dtype=bool)
 for _rule in _RULES.values():
     _FOLLOWS[_rule.mark[0]] = _rule.follows
 _MARKED = _FOLLOWS.any(axis=1).tobytes()
+COLUMN = "value of a column"  # decoded, not read in bytes at all (columns.py)
 _WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
-NAMES = ("", *_RULES, *(f"{outer} > {inner}" for outer in _RULES for inner in _RULES), *_WIDE)
+NAMES = ("", *_RULES, *(f"{outer} > {inner}" for outer in _RULES for inner in _RULES), *_WIDE, COLUMN)
 MARKS = (*(rule.mark for rule in _RULES.values()), b"\0")  # without one of these there is nothing to see
