@@ -20,14 +20,13 @@ demo: setup
 	$(B)/fangxin demo
 
 # What the tests start and no wheel brings. Where it cannot be had, its test fails and says how to get it.
+PARTS := softhsm2-util pdfsig qpdf certutil node
+PACKAGES := softhsm2 poppler-utils qpdf libnss3-tools nodejs
 components:
-	@command -v softhsm2-util >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
-	  { apt-get install -qq -y --no-install-recommends softhsm2 >/dev/null 2>&1 || \
-	    { apt-get update -qq && apt-get install -qq -y --no-install-recommends softhsm2 >/dev/null; }; } || \
-	  echo "softhsm2 could not be installed; the tests that need it will fail"
-	@command -v node >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
-	  apt-get install -qq -y --no-install-recommends nodejs >/dev/null || \
-	  echo "nodejs could not be installed; the tests of the browser's verifier will fail"
+	@(for one in $(PARTS); do command -v $$one >/dev/null || exit 1; done) || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+	  { apt-get install -qq -y --no-install-recommends $(PACKAGES) >/dev/null 2>&1 || \
+	    { apt-get update -qq && apt-get install -qq -y --no-install-recommends $(PACKAGES) >/dev/null; }; } || \
+	  echo "$(PACKAGES): not all could be installed; the tests that need them will fail"
 
 test: setup components
 	$(B)/python -m pytest -n 2 --dist loadfile

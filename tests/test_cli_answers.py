@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
@@ -315,3 +316,104 @@ def test_an_erasure_that_is_refused_before_anything_is_destroyed_answers_failed_
     assert code == 3
     assert [one["outcome"] for one in document["requests"]] == ["failed"]
     assert asked("resume", *copy.home)[1] == {"batches": []}
+
+
+# ------------------------------------------------------------ paper: reports, incidents, an officer's word
+
+
+@pytest.fixture(scope="module")
+def closed(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """A copy of the shop in which two people were erased, step by step in this process."""
+    place = tmp_path_factory.mktemp("closed")
+    with pytest.MonkeyPatch.context() as patch:
+        found = erasing(shop, place, patch, locate, lambda _stores: None)
+        asking = ["--catalog", found.catalog, "--subjects", found.subjects(2), "--now", "2026-11-24T09:00:00+08:00"]
+        code, found.answers["erase"], said = asked("erase", *asking, "--yes", *found.home)
+        assert code == 0, said
+    return found
+
+
+def test_a_report_is_published_once_when_its_period_is_over(closed: Shop, tmp_path: Path) -> None:
+    month = ["report", "--from", "2026-11-01", "--to", "2026-11-30", "--catalog", closed.catalog, *closed.home]
+    code, said = refused(*month, "--now", "2026-11-30T23:59:00Z")
+    assert (code, "not over" in said) == (4, True)
+    code, preview, _ = asked(*month, "--preview", "--out", str(tmp_path), "--now", "2026-11-30T23:59:00Z")
+    conforms("report", preview)
+    assert (code, preview["report"]["preview"]) == (0, True)
+    code, document, _ = asked(*month, "--out", str(tmp_path), "--now", "2026-12-01T00:00:00Z")
+    conforms("report", document)
+    assert (code, document["report"]["verdict"], document["report"]["flow"]["closed"]) == (0, "good", "1-4")
+    made = [Path(one).read_bytes() for one in document["files"]]
+    code, again, _ = asked(*month, "--now", "2026-12-09T00:00:00Z")
+    assert again["report"] == document["report"]
+    assert [Path(one).read_bytes() for one in again["files"]] == made
+    code, later, _ = asked(
+        "report", "--from", "2026-12-01", "--to", "2026-12-31", "--catalog", closed.catalog, *closed.home,
+        "--now", "2027-01-02T00:00:00Z",
+    )  # fmt: skip
+    assert later["report"]["verdict"] == "none"
+    assert later["report"]["chain"]["previous"]["period"] == "2026-11"
+    assert later["report"]["chain"]["missing"] is None
+
+
+def test_an_incident_lists_who_is_affected_by_receipt_and_who_answers_for_it(closed: Shop) -> None:
+    asking = ["report", "incident", "--dataset", "wallet", "--catalog", closed.catalog, *closed.home]
+    code, before, _ = asked(*asking, "--at", "2026-11-23T00:00:00Z")
+    conforms("report-incident", before)
+    assert (code, before["owner"], before["executor"]) == (0, "wallet-team", "data-platform")
+    assert before["affected"]["present"] == len(before["requests"]) == 2
+    issued = closed.answers["erase"]["requests"]
+    codes = [hashlib.sha256(one["receipt_code"].replace("-", "").encode()).hexdigest() for one in issued]
+    assert sorted(one["receipt"] for one in before["requests"]) == sorted(codes)
+    _code, after, _ = asked(*asking, "--at", "2026-11-25T00:00:00Z", "--record")
+    conforms("report-incident", after)
+    assert after["affected"]["erased"] == 2
+    assert len(after["statement"]) == 64
+    code, said = refused("report", "incident", "--dataset", "nothing", "--at", "2026-11-25", *asking[4:])
+    assert (code, "one of" in said) == (3, True)
+
+
+def test_an_officer_accepts_a_certificate_and_a_stranger_can_check_it(closed: Shop, tmp_path: Path) -> None:
+    issued = Path(closed.answers["erase"]["requests"][0]["certificate"])
+    first = issued.with_suffix(".pdf").read_bytes()
+    assert asked("keys", "officer", "ada", "--out", str(tmp_path), *closed.home)[0] == 0
+    accepting = ["certificate", "validate", issued.stem, "--officer", "ada", "--key", str(tmp_path / "ada.key")]
+    code, said = refused(*accepting, *closed.home)
+    assert (code, "no officer here" in said) == (4, True)
+    assert asked("keys", "officers", "--add", str(tmp_path / "ada.pub"), *closed.home)[0] == 0
+
+    code, only, _ = asked(*accepting, "--out", str(tmp_path / "signed"), *closed.home)
+    conforms("certificate-validate", only)
+    assert issued.with_suffix(".pdf").read_bytes() == first
+    code, document, _ = asked("certificate", "validate", "--signed", only["signed"][0], *closed.home)
+    conforms("certificate-validate", document)
+    assert (code, document["validated"][0]["officer"]) == (0, "ada")
+    assert issued.with_suffix(".pdf").read_bytes() != first
+    assert "ada" in issued.with_suffix(".html").read_text("utf-8")
+    second = issued.with_suffix(".pdf").read_bytes()
+    assert asked("certificate", "validate", "--signed", only["signed"][0], *closed.home)[0] == 0
+    assert issued.with_suffix(".pdf").read_bytes() == second  # admitted already
+
+    package = tmp_path / "p.zip"
+    assert asked("package", issued.stem, "--out", str(package), *closed.home)[0] == 0
+    trust = str(Path(closed.home[1]) / "keys")
+    code, checks, _ = asked("verify", str(package), "--trust", trust, *closed.home)
+    held = {one["name"]: one["result"] for one in checks["checks"]}
+    assert (code, held["certificates"], held["papers"]) == (0, "HOLDS", "HOLDS")
+
+
+def test_what_nobody_signed_is_no_validation(closed: Shop, tmp_path: Path) -> None:
+    issued = Path(closed.answers["erase"]["requests"][1]["certificate"])
+    for name in ("eve", "operator"):
+        assert asked("keys", "officer", name, "--out", str(tmp_path), *closed.home)[0] == 0
+    assert asked("keys", "officers", "--add", str(tmp_path / "eve.pub"), *closed.home)[0] == 0
+    sign = ["certificate", "validate", issued.stem, "--out", str(tmp_path)]
+    code, said = refused(*sign, "--officer", "operator", "--key", str(tmp_path / "operator.key"), *closed.home)
+    assert (code, "somebody else" in said) == (4, True)
+    forged = asked(*sign, "--officer", "eve", "--key", str(tmp_path / "operator.key"), *closed.home)[1]["signed"][0]
+    code, said = refused("certificate", "validate", "--signed", forged, *closed.home)
+    assert (code, "not signed by eve" in said) == (1, True)
+    (tmp_path / "x.json").write_text("{}")
+    assert refused("certificate", "validate", "--signed", str(tmp_path / "x.json"), *closed.home)[0] == 3
+    assert refused("certificate", "validate", *closed.home)[0] == 3
+    assert refused("certificate", "validate", "FX-NONE-0001", "--officer", "eve", "--key", forged, *closed.home)[0] == 3

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from fangxin.data.errors import Unavailable
+from fangxin.data.errors import DoesNotHold, Unavailable
 from fangxin.reports.paper.signatory import Signatory
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ def sign_for_long(
 ) -> bytes:
     """Sign at level B-LTA; `authorities` are the roots of the time-stamping authority that `replies` speaks for.
 
-    Raises Unavailable where the authority does not answer, or answers with something that is no token of theirs.
+    Raises Unavailable where the authority does not answer, DoesNotHold where chain and token do not fit each other.
     """
-    from pyhanko.pdf_utils.writer import BasePdfFileWriter  # noqa: F401 - loads pyHanko before its own modules do
     from pyhanko.sign.fields import SigSeedSubFilter
+    from pyhanko.sign.general import SigningError
     from pyhanko.sign.signers import PdfSignatureMetadata
     from pyhanko.sign.signers.pdf_signer import (
         DSSContentSettings,
@@ -60,6 +61,7 @@ def sign_for_long(
         TimestampDSSContentSettings,
     )
     from pyhanko_certvalidator import ValidationContext
+    from pyhanko_certvalidator.errors import PathError
 
     roots = [_asn1(one) for one in (by.chain[-1], *authorities)]
     about = PdfSignatureMetadata(
@@ -84,7 +86,14 @@ def sign_for_long(
             next_ts_settings=TimestampDSSContentSettings(include_vri=False, update_before_ts=True),
         ),
     )
-    return _signed(pdf, about, by, at, _stamper(replies))
+    logging.getLogger("pyhanko").setLevel(logging.ERROR)  # it warns that nothing is fetched: that is meant
+    try:
+        return _signed(pdf, about, by, at, _stamper(replies))
+    except (SigningError, PathError) as error:
+        raise DoesNotHold(
+            f"signed for the long term: chain, lists or token do not hold together: {type(error).__name__}",
+            hint="keys/tsa-ca.pem is the root of the authority that `tsa` names; all certificates are valid now",
+        ) from None
 
 
 FIELD = "Verification"

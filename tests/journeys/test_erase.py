@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from fangxin.data.keys.envelope import ref_of
 from fangxin.data.keys.tree import KeyAbsent
 from fangxin.flows.erase import summary
 from fangxin.flows.estate import Estate
+from fangxin.flows.report import preview_report
+from fangxin.reports.period import Period
 
 STEPS = ("locate", "plant", "baseline", "export", "destroy_keys", "overwrite", "validate")
 
@@ -114,6 +117,22 @@ def test_our_own_home_holds_no_identity_after_the_certificate(gone: Gone) -> Non
     """Requests, ledger, statements, certificates, pages, package, vault, temporary files: every byte, every form."""
     assert Needles(gone.values()).below(gone.lecard.home) == []
     assert list((gone.lecard.home / "tmp").iterdir()) == []
+
+
+def test_paper_holds_no_identity_once_its_streams_are_opened(gone: Gone, tmp_path: Path) -> None:
+    """Certificates and a report, as PDF with every stream inflated and as the text that a reader copies out of it."""
+    estate = gone.lecard.open()
+    papers = sorted((gone.lecard.home / "certificates").glob("*.pdf"))
+    assert len(papers) == len(list((gone.lecard.home / "certificates").glob("*.html"))) > 0
+    (tmp_path / "report").mkdir()
+    day = estate.minute[:10]
+    preview_report(estate, Period.of(day, day), tmp_path / "report")
+    for paper in (*papers, *(tmp_path / "report").glob("*.pdf")):
+        open_, text = tmp_path / f"{paper.stem}.qdf", tmp_path / f"{paper.stem}.txt"
+        subprocess.run(["qpdf", "--qdf", "--object-streams=disable", paper, open_], check=True, capture_output=True)
+        subprocess.run(["pdftotext", paper, text], check=True, capture_output=True)
+        assert "放心" in text.read_text("utf-8")
+    assert Needles(gone.values()).below(tmp_path) == []
 
 
 def test_what_was_sealed_with_us_is_emptied_when_the_batch_is_closed(gone: Gone) -> None:
