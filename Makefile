@@ -1,5 +1,5 @@
 # Everything a fresh machine with python3, venv and make needs.
-.PHONY: setup components demo test check bench drill lock
+.PHONY: setup components demo test check bench drill pictures lock
 # Containers often switch bytecode off; then every process compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 PY ?= python3
@@ -51,6 +51,10 @@ drill: setup
 	$(B)/python tests/evidence/mutation_drill.py
 	$(B)/python tests/evidence/browser_drill.py
 	$(B)/python tests/medium/loop_drill.py
+
+# the pictures of our own pages in the README
+pictures: setup components
+	$(B)/python docs/pictures/draw.py
 
 lock: .venv/bin/uv
 	$(B)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-header --no-annotate -q -o requirements.lock
