@@ -1083,10 +1083,15 @@ def _certificate(certificate: Any, name: str) -> None:
         _collection(one, f"{name}: {address}")
     verdicts = {one["verdict"] for one in collections}
     outcome = certificate["outcome"]
-    if outcome not in ("erased", "erased_with_retention", "failed"):
+    if outcome not in ("erased", "erased_with_retention", "partial", "failed"):
         raise Wrong(f"{name}: unknown outcome")
     if outcome != "failed" and "FAILED" in verdicts:
         raise Wrong(f"{name}: outcome {outcome}, but a collection FAILED")
+    outside = certificate.get("outside", [])
+    if not isinstance(outside, list) or (outcome in ("erased", "erased_with_retention") and outside):
+        raise Wrong(f"{name}: outcome {outcome}, but the subject stands outside the catalog")
+    if outcome == "partial" and not outside:
+        raise Wrong(f"{name}: outcome partial, and no place outside the catalog")
     if outcome == "erased" and "RETAINED" in verdicts:
         raise Wrong(f"{name}: outcome erased, but a collection is RETAINED")
     if outcome == "erased_with_retention" and "RETAINED" not in verdicts:
@@ -1225,7 +1230,7 @@ _TYPES: dict[str, dict[str, str]] = {  # a field with "?" may be absent
         "json": _HASH,
         "html": _HASH,
         "pdf?": _HASH,
-        "verdict": "erased|erased_with_retention|failed",
+        "verdict": "erased|erased_with_retention|partial|failed",
     },
     "certificate.validated": {"statement": _HASH, "html": _HASH, "pdf?": _HASH},
     "step.done": {"tag": _TAG, "step": _CODE, "note": _HASH},

@@ -16,7 +16,9 @@ from fangxin.flows.batch import finish, is_done, opened, read_plan, unpack_state
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import APPROVED, LOCATED, RETAINED, mark, record
 from fangxin.flows.frames import each
-from fangxin.flows.hits import unseen
+from fangxin.flows.hits import opaque, unseen
+from fangxin.flows.inventory import keep_inventory
+from fangxin.flows.places import places
 from fangxin.flows.plan import Plan, held_classes, orders
 from fangxin.flows.sight import look, needles
 from fangxin.flows.strays import discreetly, remains, strays, unread
@@ -46,7 +48,7 @@ def baseline(batch_id: str) -> None:
     planted = json.loads(estate.requests.kept(batch, "planted") or b"{}")
     subjects = [r.number for r in estate.requests.requests(batch.id)]
     located = set(plan.fates.loc[plan.fates["subject"] == subjects[-1], "collection"])
-    missed = unseen(estate.catalog, plan, seen)
+    missed = unseen(estate.catalog, plan, seen, opaque=opaque(estate))
     blind = sorted((set(planted) - located) | {address for _subject, address in missed})
     if blind:
         raise DoesNotHold(
@@ -54,7 +56,8 @@ def baseline(batch_id: str) -> None:
             "may be one) were located there and not seen",
             hint="the catalog misses a reference or a store cannot be searched; nothing was touched",
         )
-    named = seen.hits[seen.hits["container"].str.startswith("name")]
+    claimed = seen.hits["place"].map(lambda place: bool(seen.claims.get(place)))
+    named = seen.hits[seen.hits["container"].str.startswith("name") & claimed]
     if len(named):
         raise NotAllowed(
             f"{len(set(named['place']))} units carry an identity in their names, which no overwriting reaches",
@@ -69,6 +72,7 @@ def baseline(batch_id: str) -> None:
             f"these people also stand where this run would leave them: {discreetly(outside, wanted)}",
             hint="add it to the catalog, or remove it, then run this again; nothing was destroyed",
         )
+    keep_inventory(estate, batch, places(estate))
     estate.meter.step = "rehearse"
     for name, ordered in work.items():
         next(store for store in estate.stores if store.name == name).rehearse(ordered)

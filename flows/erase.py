@@ -36,6 +36,7 @@ from fangxin.flows.export import check_folder, export
 from fangxin.flows.frames import unpack
 from fangxin.flows.locate import find, locate
 from fangxin.flows.overwrite import overwrite
+from fangxin.flows.places import roots
 from fangxin.flows.plan import decide_canary, orders
 from fangxin.flows.plant import plant
 from fangxin.flows.publish import publish, software
@@ -77,7 +78,11 @@ def open_batch(estate: Estate, subjects: Sequence[Sequence[Identity]], *, option
                 )
             seen[one] = number
     if options.get("export"):
-        check_folder(Path(options["export"]), home=estate.settings.home, roots=[s.root for s in estate.stores])
+        check_folder(
+            Path(options["export"]),
+            home=estate.settings.home,
+            roots=[*roots(estate).values(), *(s.root for s in estate.stores)],
+        )
     confirm_vault(estate)
     load_sources(estate, software().sha256)
     batch_id, _receipts = estate.requests.open(
@@ -164,8 +169,10 @@ def _summary(estate: Estate, requests: Requests, batch_id: str) -> dict[str, Any
             continue
         issued = noted.get("issued", {}).get(one.id)
         verdicts: list[dict[str, Any]] = []
+        elsewhere: list[dict[str, Any]] = []
         if issued:
-            verdicts = json.loads(Path(issued["certificate"]).read_bytes())["collections"]
+            told = json.loads(Path(issued["certificate"]).read_bytes())
+            verdicts, elsewhere = told["collections"], told.get("outside", [])
         elif findings is not None:
             verdicts = collection_rows(findings, one.number)
         answers.append(
@@ -174,12 +181,14 @@ def _summary(estate: Estate, requests: Requests, batch_id: str) -> dict[str, Any
                 "receipt_code": one.receipt,
                 "outcome": one.outcome or "failed",
                 "certificate": issued["certificate"] if issued else None,
+                "outside": elsewhere,
                 "verdicts": [{**v, "not_examinable": _sentences(v["not_examinable"])} for v in verdicts],
             }
         )
     steps = [s.__name__ for s in STEPS if s is not close]
     seconds = {s: (requests.note(batch_id, s) or {}).get("seconds", 0.0) for s in steps}
-    return {"batch": batch_id, "requests": answers, "package": noted.get("package"), "seconds": seconds}
+    papers = {"package": noted.get("package"), "draft": noted.get("entries")}
+    return {"batch": batch_id, "requests": answers, **papers, "seconds": seconds}
 
 
 def _sentences(text: str) -> list[str]:

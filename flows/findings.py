@@ -1,96 +1,93 @@
 """Findings: the same look before and after, and one row per person and collection.
 
 Before anything is touched the baseline must find the person; afterwards the same search must find nothing that is
-not explained. Two independent ways look: rows are located again with everything that was known (decoded), and all
-bytes of all files are searched for every byte form of the identities (checks/residue).
+not explained. Three independent ways look: rows are located again with everything that was known (decoded), all
+bytes of all files are searched for every byte form of the identities, and every inode is accounted for
+(checks/residue).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fangxin.checks.residue.inventory import Closure
 from fangxin.data.errors import DoesNotHold
 from fangxin.data.vocabulary import FINDING, Collection, Erasure, Method, Mode, Store
+from fangxin.flows import own
 from fangxin.flows.again import Again
 from fangxin.flows.estate import Estate
 from fangxin.flows.frames import each
-from fangxin.flows.hits import attributed, explained, known_facts, sighted, sums
+from fangxin.flows.hits import attributed, explained, known_facts, opaque, sighted, sums
 from fangxin.flows.plan import Plan, standing
-from fangxin.flows.sight import Sight, live
-from fangxin.reports.verdict import Observation, failure, verdict_of
+from fangxin.flows.sight import Sight
+from fangxin.reports.verdict import CLAUSES, Observation, failure, verdict_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def findings(
-    estate: Estate,
-    plan: Plan,
-    erasures: Mapping[str, Sequence[Erasure]],
-    before: Sight,
-    after: Sight,
-    again: Again,
-    planted: Mapping[str, int],
-) -> pd.DataFrame:
-    """One row per subject and collection (schema FINDING) for the whole cohort, the canary last."""
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that findings rest on: the plan, what the stores say, two looks, rows located again, inventories."""
+
+    plan: Plan
+    erasures: Mapping[str, Sequence[Erasure]]  # by store name
+    before: Sight
+    after: Sight
+    again: Again
+    planted: Mapping[str, int]  # by address
+    closures: Mapping[str, Closure]  # by store name
+
+
+def findings(estate: Estate, seen: Evidence) -> pd.DataFrame:
+    """One row per subject and collection (schema FINDING) for the whole cohort, the canary last; our own home too."""
     import pandas as pd
 
-    subjects = sorted(set(plan.facts["subject"]))
+    subjects = sorted(set(seen.plan.facts["subject"]))
     people, canary = subjects[:-1], subjects[-1]
-    stands = standing(estate.catalog, plan.fates)
-    residual = _residual(stands, again)
-    known = known_facts(estate.catalog, plan)
-    seen_before = sighted(estate.catalog, plan, before)
-    everything = list(attributed(after, known))
+    stands = standing(estate.catalog, seen.plan.fates)
+    residual = _residual(stands, seen.again)
+    known = known_facts(estate.catalog, seen.plan)
+    seen_before = sighted(estate.catalog, seen.plan, seen.before, opaque=opaque(estate))
+    everything = list(attributed(seen.after, known))
     seen_after = sums(everything)
-    listed = sums(explained(estate, everything, again, stands))
+    listed = sums(explained(estate, everything, seen.again, stands))
     rows = []
     for collection in estate.catalog.collections:
-        store = estate.store_of(collection.address)
-        shown = _Collection(estate, store, collection, plan, erasures, before, after, planted, canary)
+        shown = _Collection(estate.store_of(collection.address), collection, seen, canary)
         for subject in [*people, canary]:
             rows.append(shown.row(subject, residual, seen_before, seen_after, listed))
+    rows += own.rows(seen.before, seen.after, [*people, canary], seen_before, seen_after)
     return pd.DataFrame(rows, columns=FINDING.names)
 
 
 class _Collection:
     """What is the same for every subject of one collection, and the row of each."""
 
-    def __init__(
-        self,
-        estate: Estate,
-        store: Store,
-        collection: Collection,
-        plan: Plan,
-        erasures: Mapping[str, Sequence[Erasure]],
-        before: Sight,
-        after: Sight,
-        planted: Mapping[str, int],
-        canary: int,
-    ) -> None:
+    def __init__(self, store: Store, collection: Collection, seen: Evidence, canary: int) -> None:
         self.collection, self.store = collection, store
-        mine = plan.fates[plan.fates["collection"] == collection.address]
-        self.fates = {s: f for s, f in each(mine, "subject")}
-        units = {u.name for u in store.units(collection)}
-        places = [f"{store.name}/{u}" for u in units]
-        done = [e for e in erasures.get(store.name, ()) if collection.address in e.rows_before]
+        fates = seen.plan.fates
+        self.fates = {s: f for s, f in each(fates[fates["collection"] == collection.address], "subject")}
+        places = [f"{store.name}/{u.name}" for u in store.units(collection)]
+        done = [e for e in seen.erasures.get(store.name, ()) if collection.address in e.rows_before]
         refused = sorted({e.reason for e in done if e.method is Method.LOGICAL_DELETE})
         self.method = "" if not done else (Method.LOGICAL_DELETE if refused else Method.OVERWRITE).value
         self.reason = "; ".join(refused)
         self.claim = done[0].claim if done else ""
         self.overwritten = sum(e.bytes_overwritten for e in done)
-        self.expected = len(units)
-        self.units_read = sum(p in after.read for p in places)
-        self.bytes_read = sum(after.read.get(p, 0) for p in places)
-        self.blind = [
-            reason
-            for seen in (before, after)
-            for place, reason in seen.not_examinable
-            if collection.address in seen.claims.get(place, seen.claims[""]) and not live(place, reason)
-        ]
-        self.canary_found = planted.get(collection.address, 0) > 0 and canary in self.fates
+        self.expected = len(places)
+        self.units_read = sum(p in seen.after.read for p in places)
+        self.bytes_read = sum(seen.after.read.get(p, 0) for p in places)
+        self.blind = [*seen.before.blind(collection.address), *seen.after.blind(collection.address)]
+        closure = seen.closures[store.name]
+        self.leftovers = len(closure.leftovers)
+        self.canary_found = seen.planted.get(collection.address, 0) > 0 and canary in self.fates
         self.scope = collection.because or "declared read-only" if collection.mode is Mode.KEEP else ""
+        self.opaque = not store.capabilities.raw_scan
+        # Clauses of a proof by construction that do not hang on one person: what was destroyed, and that it is all.
+        self.open = ("4",) * bool(closure.deleted or closure.others) + ("5",) * bool(closure.leftovers)
 
     def row(
         self,
@@ -134,10 +131,25 @@ class _Collection:
             "not_examinable": ";".join(sorted(set(self.blind))),
         }
         shown: dict[str, Any] = {k: row[k] for k in Observation.__dataclass_fields__ if k in row}  # by FINDING's names
-        seen = Observation(**shown, in_scope=not self.scope, out_of_scope=self.scope)
+        seen = Observation(
+            **shown,
+            in_scope=not self.scope,
+            out_of_scope=self.scope,
+            leftovers=self.leftovers,
+            opaque=self.opaque,
+            open_clauses=self._open(row) if self.opaque else (),
+        )
+        if self.opaque and row["claim"]:
+            row["claim"] = f"{row['claim']}; shown by construction: {CLAUSES}"
         row["verdict"] = verdict_of(seen).value
         row["reason"] = failure(seen) or self.scope or row["reason"]
         return row
+
+    def _open(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+        """The clauses of a proof by construction that are not shown for one person (reports/verdict.py)."""
+        first = ("1",) * bool(row["rows_erased"] and not row["rows_found"])
+        third = ("3",) * bool(row["rows_residual"] or row["hits_after"])
+        return (*first, *third, *self.open)
 
 
 def _residual(stands: pd.DataFrame, again: Again) -> dict[tuple[int, str], int]:

@@ -6,7 +6,7 @@ the same value.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,8 @@ from fangxin.data.vocabulary import Catalog, Field, IdentityFormat, Mode
 from fangxin.flows.again import Again
 from fangxin.flows.estate import Estate
 from fangxin.flows.frames import each, tuples
+from fangxin.flows.own import is_own
+from fangxin.flows.places import NOBODYS
 from fangxin.flows.plan import Plan
 from fangxin.flows.sight import Sight, searchable
 
@@ -41,6 +43,11 @@ class Hit:
     longer: int  # if so, how often cells of the place hold it as a part of longer ones
 
 
+def opaque(estate: Estate) -> frozenset[str]:
+    """Addresses in stores whose bytes a search cannot read."""
+    return frozenset(c.address for s in estate.stores if not s.capabilities.raw_scan for c in s.collections)
+
+
 def known_facts(catalog: Catalog, plan: Plan) -> list[tuple[str, str]]:
     """Kind and value of every needle's identity, by its number."""
     facts, _kinds = searchable(catalog, plan.facts)
@@ -55,10 +62,10 @@ def attributed(seen: Sight, known: Sequence[tuple[str, str]]) -> Iterator[Hit]:
     """
     columns = ("place", "container", "column", "subject", "identity", "hits", "most", "inside")
     for place, container, column, subject, identity, hits, most, inside in tuples(seen.hits, *columns):
-        addresses = seen.claims.get(place, seen.claims[""])
+        addresses = seen.claims.get(place, NOBODYS)
         table = table_of(container)
         own = tuple(a for a in addresses if a.split("/", 1)[1] == table)
-        foreign = table is not None and not own
+        foreign = table is not None and not own and not any(map(is_own, addresses))
         for address in own or addresses:
             certain = bool(own) or (len(addresses) == 1 and not foreign)
             fact, longer = known[identity], seen.longer.get((place, identity), 0) if inside else 0
@@ -113,12 +120,15 @@ def table_of(container: str) -> str | None:
     return None
 
 
-def sighted(catalog: Catalog, plan: Plan, seen: Sight) -> dict[tuple[int, str], int]:
+def sighted(
+    catalog: Catalog, plan: Plan, seen: Sight, *, opaque: Collection[str] = frozenset()
+) -> dict[tuple[int, str], int]:
     """What the baseline saw, per subject and collection; what looks like part of a longer value only beside rows.
 
     Where a row was located by a value that is searched by its bytes, only bytes count, and only where they can be
     nothing else than that collection's; rows located by other values (short numbers, names of things, values under
-    keys) are judged by record: they count themselves.
+    keys) are judged by record: they count themselves. So do all rows of `opaque` collections, whose bytes a search
+    cannot read: what is shown there is shown by construction.
     """
     located = set(tuples(plan.fates, "subject", "collection"))
     found = sums(
@@ -132,7 +142,7 @@ def sighted(catalog: Catalog, plan: Plan, seen: Sight) -> dict[tuple[int, str], 
         collection = catalog.collection(address)
         matched = {name for names in rows["fields"].unique() for name in names.split(",")}
         fields = (f for f in collection.fields if f.name in matched)
-        by_bytes = any(
+        by_bytes = address not in opaque and any(
             (subject, kind) in long
             for f in fields
             if f.mode is not Mode.CRYPTO_ERASE and _byte_form(f)
@@ -143,9 +153,11 @@ def sighted(catalog: Catalog, plan: Plan, seen: Sight) -> dict[tuple[int, str], 
     return found
 
 
-def unseen(catalog: Catalog, plan: Plan, seen: Sight) -> tuple[tuple[int, str], ...]:
+def unseen(
+    catalog: Catalog, plan: Plan, seen: Sight, *, opaque: Collection[str] = frozenset()
+) -> tuple[tuple[int, str], ...]:
     """Subjects and collections of which rows were located that the baseline did not see: there the scan is blind."""
-    shown = sighted(catalog, plan, seen)
+    shown = sighted(catalog, plan, seen, opaque=opaque)
     owned = plan.fates[plan.fates["edge"].isin(["owns", "joint"])]
     return tuple((s, a) for s, a, _rows in each(owned, "subject", "collection") if not shown.get((s, a)))
 

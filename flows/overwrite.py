@@ -28,6 +28,7 @@ from fangxin.flows.batch import (
 )
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import RELOCATED, STORES, mark, record
+from fangxin.flows.inventory import shed
 from fangxin.flows.plan import Plan, orders
 from fangxin.flows.relocate import Relocated, States, foreign, relocate
 from fangxin.reports.ledger.entries import band
@@ -74,6 +75,7 @@ def carry_out(
                 estate.meter.step = "rehearse"  # what was rehearsed before is not what lies there now
                 store.rehearse([one for one in work if states.get((store.name, one.unit.name)) != one.unit])
                 changed(again)
+                shed(estate, batch, store, written)
                 plan, states = again.plan, again.states
                 estate.meter.step = "overwrite"
             done = _store(estate, batch, plan, store, number, work)

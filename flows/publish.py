@@ -7,6 +7,7 @@ a signed checkpoint of the ledger covers its digest; its receipt lies beside it.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,19 +25,24 @@ from fangxin.flows.estate import LAWS, SCHEMAS, Estate
 from fangxin.flows.evidence import ISSUED, VALIDATED, load_keys, load_sources, mark, record
 from fangxin.flows.frames import each, tuples, unpack
 from fangxin.flows.paper import certificate_files, pages, signatory
+from fangxin.flows.outside import closed as closed_outside
+from fangxin.flows.outside import draft
+from fangxin.flows.places import places
 from fangxin.flows.plan import Plan, held_classes
-from fangxin.flows.sight import Sight, searchable
+from fangxin.flows.sight import Sight, needles, searchable
 from fangxin.reports.certificate import (
     Accountable,
     CertificateFacts,
     DeclaredCopy,
     ExportFacts,
     Holder,
+    Inodes,
     KeptKey,
     Keys,
     LedgerProof,
     Mention,
     Processor,
+    Outside,
     Retained,
     Scan,
     SharedRows,
@@ -64,6 +70,8 @@ class Story:
     plan: Plan
     findings: pd.DataFrame = field(repr=False)
     after: Sight
+    outside: pd.DataFrame = field(repr=False)  # flows/outside.py
+    closures: Mapping[str, Mapping[str, Any]]  # store name -> what became of its inodes
     keys: Mapping[str, Any]  # the vault receipt's event
     shared: pd.DataFrame = field(repr=False)  # subject, collection, rows, others
     exported: Mapping[str, Mapping[str, Any]]  # request id -> manifest, rows, files
@@ -78,8 +86,9 @@ def publish(batch_id: str) -> None:
     load_sources(estate, software().sha256)  # what certifies may be a newer version than what opened the batch
     story = _story(estate, batch)
     issued = issue(estate, story)
+    entries = offer(estate, story)
     path = package(estate, story, issued)
-    finish(estate, batch, "publish", issued=issued, package=str(path))
+    finish(estate, batch, "publish", issued=issued, package=str(path), entries=entries)
 
 
 def issue(estate: Estate, story: Story) -> dict[str, dict[str, str]]:
@@ -127,6 +136,19 @@ def _pages(estate: Estate, document: Mapping[str, Any], by: Signatory) -> dict[s
     for kind, content in made.items():
         replace_file(folder / f"{number}.{kind}", content)
     return made
+
+
+def offer(estate: Estate, story: Story) -> str | None:
+    """Draft catalog entries for the files outside the catalog in which people stand; the draft's path, if any."""
+    found = sorted(set(story.outside["place"]))
+    wanted = needles(estate.catalog, story.plan.facts, story.plan.texts)
+    folder = estate.settings.home / "reports"
+    text = draft(estate, places(estate), found, wanted, folder)
+    if not text:
+        return None
+    path = folder / f"outside-{story.batch.id}.yml"
+    replace_file(path, text.encode())
+    return str(path)
 
 
 def package(estate: Estate, story: Story, issued: Mapping[str, Mapping[str, str]]) -> Path:
@@ -194,6 +216,8 @@ def _story(estate: Estate, batch: Batch) -> Story:
         plan=approved_plan(estate, batch),
         findings=unpack(estate.requests.kept(batch, "findings") or b"")[0],
         after=Sight.unpack(estate.requests.kept(batch, "after") or b""),
+        outside=unpack(estate.requests.kept(batch, "outside") or b"")[0],
+        closures=json.loads(estate.requests.kept(batch, "closures") or b"{}"),
         keys=notes["destroy_keys"]["event"],
         shared=unpack(estate.requests.kept(batch, "shared") or b"")[0],
         exported=notes["export"].get("exported", {}),
@@ -226,7 +250,9 @@ def _facts(estate: Estate, story: Story, one: Request, number: str, proof: Ledge
         mentions=_mentions(fates),
         copies=_copies(estate),
         export=ExportFacts(told["manifest"], told["rows"], told["files"]) if told else None,
-        scan=Scan(story.after.patterns, story.after.forms, story.after.total, by_record, story.after.scanner),
+        scan=_scan(story, one, by_record),
+        outside=_outside(story.outside[story.outside["subject"] == one.number]),
+        inventory=tuple(_inodes(store, closure) for store, closure in story.closures.items()),
         evidence=proof,
         software=software(),
         catalog=estate.catalog.digest,
@@ -253,6 +279,25 @@ def _proof(estate: Estate, story: Story) -> LedgerProof:
 
 def _proof_name(story: Story) -> str:
     return f"validated-{story.batch.id}.tlog-proof"
+
+
+def _scan(story: Story, one: Request, by_record: tuple[str, ...]) -> Scan:
+    """How it was searched, and how many places ended in each class for this person."""
+    after = story.after
+    found = set(after.hits.loc[after.hits["subject"] == one.number, "place"])
+    closed = {place for place, _reason in after.not_examinable}
+    told = tuple(sorted({*closed_outside(after), *after.not_examinable_here()}))
+    clean = len(after.read.keys() - found - closed)
+    return Scan(after.patterns, after.forms, after.total, by_record, after.scanner, len(found), clean, told)
+
+
+def _outside(rows: pd.DataFrame) -> tuple[Outside, ...]:
+    columns = ("place", "containers", "before", "hits", "doubtful")
+    return tuple(Outside(*row) for row in tuples(rows, *columns))
+
+
+def _inodes(store: str, closure: Mapping[str, Any]) -> Inodes:  # Any: JSON
+    return Inodes(store, *(closure[k] for k in ("unchanged", "destroyed", "deleted", "new", "others")))
 
 
 def _keys(estate: Estate, story: Story, one: Request, fates: pd.DataFrame) -> Keys:
@@ -354,7 +399,5 @@ def _time(text: str | None) -> datetime | None:
 
 
 def _read(body: bytes) -> dict[str, Any]:  # Any: a JSON document of ours
-    import json
-
     document: dict[str, Any] = json.loads(body)
     return document

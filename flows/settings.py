@@ -52,6 +52,8 @@ lanes = true
 witnesses = []
 quorum = 0
 tsa = ""
+# Files and folders outside the catalog's root that every look walks as well: people who stand there are reported.
+watch = []
 
 # Who signs certificates as the tool's operator (a role, never a person's name).
 signer = "operator"
@@ -76,6 +78,7 @@ class Settings:
     witnesses: tuple[str, ...] = ()
     quorum: int = 0
     tsa: str = ""
+    watch: tuple[Path, ...] = ()
 
     @property
     def tmp(self) -> Path:
@@ -98,7 +101,7 @@ def load(home: Path) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid TOML: {error}", hint="compare with what `fangxin init` writes") from None
     expected = {"rehearsal": bool, "origin": str, "facts": list, "ledger_head": str, "capacity": int, "signer": str}
-    expected |= {"roots": list, "stated": list, "backup_sets": list, "lanes": bool}
+    expected |= {"roots": list, "stated": list, "backup_sets": list, "lanes": bool, "watch": list}
     expected |= {"witnesses": list, "quorum": int, "tsa": str}
     for key, value in raw.items():
         if key not in expected:
@@ -120,6 +123,7 @@ def load(home: Path) -> Settings:
         witnesses=_texts(path, "witnesses", raw),
         quorum=raw.get("quorum", 0),
         tsa=raw.get("tsa", ""),
+        watch=tuple((home / one).resolve() for one in _texts(path, "watch", raw)),
     )
 
 

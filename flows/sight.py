@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fangxin.checks.residue.control import prove
 from fangxin.checks.residue.patterns import Needles, needles_for
 from fangxin.checks.residue.scan import Scan, scan, walk
 from fangxin.data.catalog.kinds import canonical
@@ -24,11 +25,11 @@ from fangxin.data.vocabulary import Catalog, Identity
 from fangxin.flows.cells import touched
 from fangxin.flows.estate import Estate
 from fangxin.flows.frames import each, pack, tuples, unpack
+from fangxin.flows.own import HOME, controls
+from fangxin.flows.places import NOBODYS, places
 
 if TYPE_CHECKING:
     import pandas as pd
-
-HOME = "home"
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,22 @@ class Sight:
     patterns: int
     forms: int
     scanner: str
-    claims: Mapping[str, tuple[str, ...]]  # place -> collections that lie there; "" -> all of them
+    claims: Mapping[str, tuple[str, ...]]  # place -> addresses of what lies there; () -> no collection names it
+    controls: tuple[str, ...] = ()  # parts of our own home in which the scanner found its control
     longer: Mapping[tuple[str, int], int] = field(default_factory=dict)  # place, identity: cells' longer values with it
 
     @property
     def total(self) -> int:
         """Bytes read over all places."""
         return sum(self.read.values())
+
+    def blind(self, address: str) -> list[str]:
+        """Why parts of what an address holds could not be examined; Prefect's moving files are read as they stand."""
+        return [r for p, r in self.not_examinable if address in self.claims.get(p, NOBODYS) and not live(p, r)]
+
+    def not_examinable_here(self) -> set[tuple[str, str]]:
+        """Places of stores and of our home that could not be examined as a whole; what stands outside is apart."""
+        return {(place, reason) for place, reason in self.not_examinable if self.claims.get(place)}
 
     def pack(self) -> bytes:
         """As Arrow IPC, to be sealed until the certificate."""
@@ -62,6 +72,7 @@ class Sight:
             "forms": self.forms,
             "scanner": self.scanner,
             "claims": dict(self.claims),
+            "controls": self.controls,
             "longer": [[*key, n] for key, n in self.longer.items()],
         }
         return pack(pd.DataFrame(self.hits), meta=json.dumps(meta))
@@ -76,7 +87,8 @@ class Sight:
         found = tuple((p, r) for p, r in raw["not_examinable"])
         claims = {place: tuple(addresses) for place, addresses in raw["claims"].items()}
         longer = {(place, identity): n for place, identity, n in raw["longer"]}
-        return cls(hits, raw["read"], found, raw["patterns"], raw["forms"], raw["scanner"], claims, longer)
+        told = (raw["patterns"], raw["forms"], raw["scanner"], claims, tuple(raw["controls"]), longer)
+        return cls(hits, raw["read"], found, *told)
 
 
 def searchable(catalog: Catalog, facts: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -107,14 +119,18 @@ def needles(catalog: Catalog, facts: pd.DataFrame, texts: pd.DataFrame | None = 
 
 
 def look(estate: Estate, wanted: Needles, *, workers: int = 2) -> Sight:
-    """Search every file of every store, and of our own home, once."""
-    files = [(f"{s.name}/{inside_of(s.root, p)}", p) for s in estate.stores for p in s.files()]
+    """Search every file of every store, of our own home and of every root, once.
+
+    Raises DoesNotHold where the scanner misses its own control: then it proves nothing about anybody.
+    """
     home = estate.settings.home
-    files += [(f"{HOME}/{inside_of(home, p)}", p) for _name, p in walk([home])]
-    for label, _path in files:
+    parts = controls(home)
+    prove(parts, estate.settings.tmp, walked=lambda: walk([home]))
+    where = places(estate)
+    for label, _path in where.files:
         estate.meter.open("scan", label)
-    seen = sight(scan(files, wanted, workers=workers), wanted, claims_of(estate, [label for label, _path in files]))
-    return replace(seen, longer=longer(estate, wanted, seen))
+    seen = sight(scan(where.files, wanted, workers=workers), wanted, where.claims)
+    return replace(seen, controls=tuple(parts), longer=longer(estate, wanted, seen))
 
 
 def live(place: str, reason: str) -> bool:
@@ -125,24 +141,6 @@ def live(place: str, reason: str) -> bool:
     """
     moving = ("changed while it was read", "sqlite: cannot be decoded", "cannot be read (No such file")
     return place.startswith(f"{HOME}/prefect/") and reason.startswith(moving)
-
-
-def claims_of(estate: Estate, places: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Which collections lie in a place: those of the unit, else all of the store, else (our home) all there are."""
-    claims: dict[str, tuple[str, ...]] = {"": tuple(c.address for c in estate.catalog.collections)}
-    units: dict[str, tuple[str, ...]] = {}
-    for store in estate.stores:
-        for collection in store.collections:
-            for unit in store.units(collection):
-                place = f"{store.name}/{unit.name}"
-                units[place] = (*units.get(place, ()), collection.address)
-    for place in places:
-        whole = next((s for s in estate.stores if place.startswith(f"{s.name}/")), None)
-        if place in units:
-            claims[place] = units[place]
-        elif whole is not None:
-            claims[place] = tuple(c.address for c in whole.collections)
-    return claims
 
 
 def sight(found: Scan, wanted: Needles, claims: Mapping[str, tuple[str, ...]]) -> Sight:
@@ -182,8 +180,3 @@ def longer(estate: Estate, wanted: Needles, seen: Sight) -> dict[tuple[str, int]
         for identity, n in here.items():
             found[cell.place, identity] += n
     return dict(found)
-
-
-def inside_of(root: Path, path: Path) -> str:
-    """A path relative to its root; a name alone where it lies elsewhere."""
-    return str(path.relative_to(root)) if path.is_relative_to(root) else path.name

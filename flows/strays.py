@@ -1,7 +1,7 @@
 """Strays: where people stand that a run would leave, told before anything is destroyed; and what is left afterwards.
 
 Every cell of the units in which the baseline saw somebody is read as the orders will leave it. What stands in tables
-and files that no collection names, no order reaches.
+that no collection names, no order reaches.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from fangxin.flows.cells import Cell, touched
 from fangxin.flows.estate import Estate
 from fangxin.flows.frames import tuples
 from fangxin.flows.hits import attributed, explained, known_facts, table_of
+from fangxin.flows.own import is_own
+from fangxin.flows.places import NOBODYS
 from fangxin.flows.plan import REMAINS, Plan, standing
-from fangxin.flows.sight import HOME, Sight, live
+from fangxin.flows.sight import Sight, live
 
 _BLANKED = (Mode.OVERWRITE, Mode.MASK, Mode.DELETE, Mode.CRYPTO_ERASE)
-_OWN_FILES = ("-wal", "-journal", "-shm", ".crc", "_metadata")  # they go with their unit
 
 
 def strays(estate: Estate, plan: Plan, seen: Sight) -> tuple[str, ...]:
     """Where the baseline sees people in places that nothing would clean: to be told before anything is destroyed.
 
-    Tables and files that no collection names; and, in units where rows of theirs stay, columns in which the catalog
-    does not expect such a value.
+    Tables that no collection names, in a database that is rewritten; columns, in units where rows of theirs stay, in
+    which the catalog does not expect such a value; and our own home. Files that no collection names are no reason to
+    stop: what stands there is reported (flows/outside.py).
     """
-    units = {f"{s.name}/{u.name}" for s in estate.stores for u in s.units()}
     stay = {(s, a, u) for s, a, u, f in tuples(plan.fates, "subject", "collection", "unit", "fate") if f in REMAINS}
     store_of = {c.address: s.name for s in estate.stores for c in s.collections}
     declared = {
@@ -41,11 +42,10 @@ def strays(estate: Estate, plan: Plan, seen: Sight) -> tuple[str, ...]:
     }
     found = set()
     for hit in attributed(seen, known_facts(estate.catalog, plan)):
-        outside = hit.place not in units and not hit.place.startswith((f"{HOME}/",)) and not _own_file(hit.place)
-        if hit.foreign:
+        if is_own(hit.address):
+            found.add(f"{hit.place}: in our own home, where no identity belongs")
+        elif hit.foreign:
             found.add(f"{hit.place}: table {table_of(hit.container)}, which no collection names")
-        elif outside:
-            found.add(f"{hit.place}: a file that no collection names")
         elif hit.longer:
             continue  # somebody else's longer value
         elif hit.certain and hit.column and (hit.address, hit.column) not in declared:
@@ -78,7 +78,7 @@ def unread(catalog: Catalog, seen: Sight) -> tuple[str, ...]:
         sorted(
             f"{place}: {reason}"
             for place, reason in seen.not_examinable
-            if not live(place, reason) and not keep.issuperset(seen.claims.get(place, seen.claims[""]))
+            if not live(place, reason) and not keep.issuperset(seen.claims.get(place, NOBODYS))
         )
     )
 
@@ -88,10 +88,6 @@ def discreetly(places: Sequence[str], wanted: Needles) -> str:
     shown = [one if not len(wanted.find(one.encode()).needle) else "a place named by an identity" for one in places]
     more = f"; and {len(shown) - 5} more places" if len(shown) > 5 else ""
     return "; ".join(shown[:5]) + more
-
-
-def _own_file(place: str) -> bool:
-    return place.endswith(_OWN_FILES) or ".fangxin-pending" in place
 
 
 def remains(estate: Estate, plan: Plan, seen: Sight, wanted: Needles, work: Mapping[str, Sequence[Order]]) -> set[str]:

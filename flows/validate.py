@@ -7,6 +7,7 @@ them decides.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from fangxin.data.errors import DoesNotHold
@@ -15,9 +16,12 @@ from fangxin.flows.again import locate_again
 from fangxin.flows.batch import approved_plan, finish, is_done, opened, outcome
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import ANSWERS, RESIDUES, ROUND, VALIDATED, mark, record
-from fangxin.flows.findings import account, findings
+from fangxin.flows.findings import Evidence, account, findings
 from fangxin.flows.frames import pack
+from fangxin.flows.inventory import closures
+from fangxin.flows.outside import outside
 from fangxin.flows.overwrite import read_erasures
+from fangxin.flows.places import places
 from fangxin.flows.publish import state_findings
 from fangxin.flows.sight import Sight, look, needles
 from fangxin.flows.strays import discreetly, left
@@ -45,20 +49,29 @@ def validate(batch_id: str) -> None:
     estate.meter.step = "validate-rows"
     again = locate_again(estate, plan.facts)
     planted = json.loads(estate.requests.kept(batch, "planted") or b"{}")
-    table = findings(estate, plan, erasures, before, after, again, planted)
+    where = places(estate)
+    closed = closures(estate, batch, where, erasures, before, after)
+    table = findings(estate, Evidence(plan, erasures, before, after, again, planted, closed))
+    elsewhere = outside(before, after)
     estate.requests.keep(batch, "findings", pack(table))
     estate.requests.keep(batch, "after", after.pack())
+    estate.requests.keep(batch, "outside", pack(elsewhere))
+    estate.requests.keep(batch, "closures", json.dumps({n: asdict(c) for n, c in closed.items()}).encode())
     people = [r for r in estate.requests.requests(batch.id) if not r.canary]
     answer = judge(
-        table, subjects=len(people) + 1, collections=len(estate.catalog.collections), tmp=estate.settings.tmp
+        table,
+        subjects=len(people) + 1,
+        collections=len(estate.catalog.collections) + len(after.controls),
+        tmp=estate.settings.tmp,
     )
     bad = table[table["verdict"] == "FAILED"]
     if len(bad):
         _residue(estate, batch, table)
-        where = sorted({f"{d}/{c}" for d, c in zip(bad["dataset"], bad["collection"], strict=True)})
-        places = left(estate, plan, after, again) or ("rows that were located again",)
+        failed = sorted({f"{d}/{c}" for d, c in zip(bad["dataset"], bad["collection"], strict=True)})
+        unaccounted = tuple(f"{p}: {why}" for c in closed.values() for p, why in c.leftovers)
+        still = (*left(estate, plan, after, again), *unaccounted) or ("rows that were located again",)
         raise DoesNotHold(
-            f"the findings do not hold: {len(bad)} failed in {', '.join(where)}; left in {discreetly(places, wanted)}",
+            f"the findings do not hold: {len(bad)} failed in {', '.join(failed)}; left in {discreetly(still, wanted)}",
             hint="stop what still writes, remove what is left there, then `fangxin resume`",
         )
     answer.require("the findings")

@@ -4,7 +4,7 @@ The JSON is the truth, pages are renderings of it. It holds no name, phone, mail
 by number. Integers, strings, booleans, lists and nulls only, ASCII keys, RFC 8785 bytes, so that the same facts
 give the same digest everywhere.
 
-* The outcome follows from the verdicts; nobody passes it in.
+* The outcome follows from the verdicts, and from where the subject stands outside the catalog; nobody passes it in.
 * A retained collection must be explained: rule, class, rows, until.
 * Unit-level figures (units, bytes) speak about all subjects erased together; `cohort` says how many.
 """
@@ -30,6 +30,7 @@ FORMAT = "fangxin/certificate/1"
 
 ERASED = "erased"
 ERASED_WITH_RETENTION = "erased_with_retention"
+PARTIAL = "partial"
 FAILED = "failed"
 
 
@@ -133,13 +134,56 @@ class ExportFacts:
 
 @dataclass(frozen=True)
 class Scan:
-    """How it was searched: byte patterns and forms, bytes read, kinds judged by record, digest of the scanner."""
+    """How it was searched: byte patterns and forms, bytes read, kinds judged by record, digest of the scanner.
+
+    Every place ended in one of three classes: places in which this subject was found (explained rows, or outside the
+    catalog), places in which nothing was found, and those that could not be examined, each with its reason.
+    """
 
     patterns: int
     forms: int
     bytes: int
     kinds_by_record: tuple[str, ...]
     scanner: str
+    found: int = 0
+    not_found: int = 0
+    not_examinable: tuple[tuple[str, str], ...] = ()  # place, reason
+
+
+@dataclass(frozen=True)
+class Outside:
+    """A place that no collection names in which the subject stands: hits before and now, and what they lie in."""
+
+    place: str
+    containers: str
+    before: int
+    hits: int
+    doubtful: bool  # they look like parts of longer values
+
+
+@dataclass(frozen=True)
+class Inodes:
+    """What became of every inode of a store; files deleted logically and those of other writers are counted apart."""
+
+    store: str
+    unchanged: int
+    destroyed: int
+    deleted: int
+    new: int
+    others: int
+
+
+@dataclass(frozen=True)
+class SealedCanaries:
+    """What became of made-up people whom an auditor sealed beforehand; `opened` says whether the seal was opened."""
+
+    commitment: str
+    opened: bool
+    placements: int
+    erased: int
+    retained: int
+    reported: int
+    missed: int
 
 
 @dataclass(frozen=True)
@@ -219,6 +263,9 @@ class CertificateFacts:
     law: Mapping[str, str]  # name of the law's file -> SHA-256
     cohort: int
     signer: str  # who signs, by role or key id; never a person's name
+    outside: tuple[Outside, ...] = ()
+    inventory: tuple[Inodes, ...] = ()
+    canaries: tuple[SealedCanaries, ...] = ()
     witnessed: bool = False
     time_stamped: bool = False
     settlements: tuple[Settlement, ...] | None = None  # None: no process recorded any
@@ -231,7 +278,7 @@ class CertificateFacts:
 def certificate(facts: CertificateFacts) -> dict[str, Any]:  # Any: a JSON document
     """Build the certificate; raises DoesNotHold where the facts contradict each other, instead of printing them."""
     rows = collection_rows(facts.findings, facts.subject)
-    outcome = outcome_of(str(row["verdict"]) for row in rows)
+    outcome = outcome_of((str(row["verdict"]) for row in rows), outside=bool(facts.outside))
     if outcome != FAILED:
         _explained(rows, facts.retained)
     _sound(rows)
@@ -251,7 +298,10 @@ def certificate(facts: CertificateFacts) -> dict[str, Any]:  # Any: a JSON docum
         "mentions": [asdict(one) for one in _sorted(facts.mentions)],
         "copies": [asdict(one) for one in sorted(facts.copies, key=lambda c: (c.kind, c.name))],
         "export": asdict(facts.export) if facts.export else None,
-        "scan": asdict(facts.scan),
+        "scan": {**asdict(facts.scan), "not_examinable": [_place(*one) for one in facts.scan.not_examinable]},
+        "outside": [asdict(one) for one in sorted(facts.outside, key=lambda o: o.place)],
+        "inventory": [asdict(one) for one in sorted(facts.inventory, key=lambda i: i.store)],
+        "canaries": [asdict(one) for one in sorted(facts.canaries, key=lambda c: c.commitment)],
         "limits": [asdict(one) for one in _limits(facts, rows)],
         "evidence": asdict(facts.evidence),
         "software": asdict(facts.software),
@@ -276,11 +326,16 @@ def certificate_bytes(document: Mapping[str, Any]) -> bytes:
     return rfc8785.dumps(dict(document))
 
 
-def outcome_of(verdicts: Iterable[str]) -> str:
-    """What the verdicts of all collections come to: erased, erased_with_retention or failed."""
+def outcome_of(verdicts: Iterable[str], *, outside: bool = False) -> str:
+    """What the verdicts of all collections come to: erased, erased_with_retention, partial or failed.
+
+    `outside`: the subject stands in files that no collection names; then the erasure is partial at most.
+    """
     seen = {Verdict(one) for one in verdicts}
     if not seen or Verdict.FAILED in seen:
         return FAILED
+    if outside:
+        return PARTIAL
     return ERASED_WITH_RETENTION if Verdict.RETAINED in seen else ERASED
 
 
@@ -342,6 +397,10 @@ def _limits(facts: CertificateFacts, rows: Sequence[Mapping[str, Any]]) -> Seque
 
 def _sorted(items: Iterable[Any]) -> list[Any]:
     return sorted(items, key=lambda one: (one.dataset, one.collection, getattr(one, "rule", "")))
+
+
+def _place(place: str, reason: str) -> dict[str, str]:
+    return {"place": place, "reason": reason}
 
 
 def _with_class(one: dict[str, Any]) -> dict[str, Any]:

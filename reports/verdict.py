@@ -7,10 +7,17 @@
     not found, the canary was                 nothing                                NOT_PRESENT
     not found, nor the canary; or no baseline anything                               FAILED
     anything                                  a part unread or not examinable        FAILED
+    anything                                  an inode that nothing accounts for     FAILED
+    an opaque store, rows located             construction complete                  ERASED, by construction
+    an opaque store                           a clause open                          FAILED
 
 * Without a baseline of this round nothing ever becomes ERASED.
 * What the baseline saw of a subject may stand in other people's rows that are listed (shared, mentions). Where
   the subject owned nothing and nothing was changed, the collection is NOT_PRESENT, not ERASED.
+* A store is opaque where a search of its bytes sees nothing. Then ERASED needs every clause: (1) decoded rows held the
+  person before; (2) the new file was made by us and fed only rows of others; (3) counts and digests of survivors match
+  and decoding the new file finds nothing; (4) every old inode was destroyed where it lay and read back; (5) no inode of
+  the store is unaccounted for.
 * OUT_OF_SCOPE is declared beforehand, with a reason; without one it is FAILED.
 """
 
@@ -46,6 +53,12 @@ class Observation:
     not_examinable: str = ""
     in_scope: bool = True
     out_of_scope: str = ""
+    leftovers: int = 0  # inodes of the store that nothing accounts for
+    opaque: bool = False
+    open_clauses: tuple[str, ...] = ()  # of the proof by construction, where the store is opaque
+
+
+CLAUSES = "decoded rows, survivors only, counts agree, every old inode destroyed, none unaccounted for"
 
 
 def verdict_of(seen: Observation) -> Verdict:
@@ -69,6 +82,8 @@ def failure(seen: Observation) -> str:
         return f"{seen.units_read} of {seen.units_expected} units read afterwards"
     if seen.not_examinable:
         return "a part could not be examined"
+    if seen.leftovers:
+        return f"{seen.leftovers} files of the store that nothing accounts for"
     if seen.hits_after or seen.rows_residual:
         return f"{seen.hits_after} hits that nothing explains and {seen.rows_residual} rows found again"
     if _nothing_of_theirs(seen):
@@ -76,6 +91,8 @@ def failure(seen: Observation) -> str:
     if not seen.baseline_hits:
         # A scanner that was blind before proves nothing after.
         return "rows were located that the baseline did not see"
+    if seen.opaque and seen.open_clauses:
+        return f"an opaque store, and of the proof by construction clause {', '.join(seen.open_clauses)} is open"
     if seen.rows_retained and not (seen.ground and seen.until):
         return "rows are kept without a ground and a date"
     return ""

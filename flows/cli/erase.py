@@ -181,7 +181,7 @@ def carried_out(
 
 
 def tell(document: dict[str, Any], *, as_json: bool) -> int:
-    """Print the outcome of a batch; exit 0 when every request is erased, 1 otherwise."""
+    """Print the outcome of a batch; exit as `came_to` says."""
 
     def words() -> None:
         rows: dict[tuple[str, str], list[int]] = {}
@@ -208,10 +208,24 @@ def tell(document: dict[str, Any], *, as_json: bool) -> int:
             )
         if len(document["requests"]) > 10:
             say(f"... and {len(document['requests']) - 10} more")
+        for request in document["requests"]:
+            for one in request["outside"]:
+                where = f"{one['place']}: {one['hits']} hits in {one['containers']}"
+                say(f"{request['request_id']}: outside the catalog, so not erased: {where}")
+        if document.get("draft"):
+            say(f"draft of catalog entries for them {document['draft']}")
         say(f"package {document['package']}")
 
     answer(document, as_json=as_json, words=words)
-    return 0 if all(r["outcome"].startswith("erased") for r in document["requests"]) else 1
+    return came_to([document])
+
+
+def came_to(documents: Sequence[dict[str, Any]]) -> int:  # Any: JSON
+    """The exit code of batches: 1 where a request failed, 2 where one is partial, else 0."""
+    outcomes = {r["outcome"] for document in documents for r in document["requests"]}
+    if any(not (one.startswith("erased") or one == "partial") for one in outcomes):
+        return 1
+    return 2 if "partial" in outcomes else 0
 
 
 def resume(home: Path, batch: str | None, *, as_json: bool) -> int:
@@ -249,7 +263,7 @@ def resume(home: Path, batch: str | None, *, as_json: bool) -> int:
         warn("\n".join(told(failure)))
     if errors:
         return max(failure.exit_code for failure in errors)
-    return 0 if all(r["outcome"].startswith("erased") for document in done for r in document["requests"]) else 1
+    return came_to(done)
 
 
 def standing(home: Path) -> str:

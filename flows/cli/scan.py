@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fangxin.flows.cli.console import answer, say, table, warn
+
+if TYPE_CHECKING:
+    from fangxin.checks.residue.patterns import Needles
+    from fangxin.checks.residue.scan import Scan
 
 
 def scan(paths: Sequence[Path], identities: Sequence[str], *, home: Path, as_json: bool) -> int:
@@ -38,38 +43,85 @@ def scan(paths: Sequence[Path], identities: Sequence[str], *, home: Path, as_jso
     files = walk(paths)
     needles = needles_for(found)
     result = search(files, needles)
+    document = told(result, files, needles, [one.kind for _n, one in found])
+
+    def words() -> None:
+        hits, results = document["hits"], document["results"]
+        if hits:
+            header = ("path", "container", "column", "kind", "encoding", "hits", "first offset", "needle")
+            names = ("path", "container", "column", "kind", "encoding", "hits", "offset")
+            table(header, [(*(h[n] for n in names), h["digest"][:12]) for h in hits])
+            say()
+        for one in document["not_examinable"]:
+            say(f"NOT_EXAMINABLE  {one['path']}: {one['reason']}")
+        clean = [p for p in document["places"] if p["result"] == "NOT_FOUND"]
+        opened = sorted({m for p in clean for m in p["method"].split(",") if m}) or ["nothing"]
+        say(f"FOUND           {results['FOUND']} places, {sum(h['hits'] for h in hits)} hits")
+        say(
+            f"NOT_FOUND       {results['NOT_FOUND']} places, {sum(p['bytes'] for p in clean)} bytes read, "
+            f"{sum(p['decoded'] for p in clean)} decoded; {document['patterns']} needles ({document['breadth']}); "
+            f"opened: {', '.join(opened)}"
+        )
+        say(f"NOT_EXAMINABLE  {results['NOT_EXAMINABLE']} places")
+
+    answer(document, as_json=as_json, words=words)
+    return 1 if document["hits"] else 2 if document["not_examinable"] else 0
+
+
+def told(result: Scan, files: Sequence[tuple[str, Path]], needles: Needles, kinds: Sequence[str]) -> dict[str, Any]:
+    """The answer of `scan --json`: every place in one of three classes, every hit by keyed digest; never a value."""
+    from fangxin.checks.residue.results import Result, classes
+
+    shown = _shown(result, files)
+    places = classes(result)
     hits = [
         {
-            "path": h["place"],
+            "path": shown[h["place"]],
             "offset": h["first_offset"],
             "container": h["container"],
+            "column": h["column"],
             "encoding": h["form"],
-            "kind": found[h["identity"]][1].kind,
+            "kind": kinds[h["identity"]],
             "identity": h["identity"] + 1,
             "hits": h["hits"],
+            "digest": h["digest"],
         }
         for h in result.hits.to_pylist()
     ]
-    total = sum(result.coverage["bytes_read"].to_pylist())
-    document = {
+    return {
         "files": len(files),
-        "bytes": total,
+        "bytes": sum(one.bytes for one in places),
         "patterns": len(needles),
+        "breadth": str(needles.breadth),
+        "omitted": dict(result.omitted),
+        "results": {r.value: sum(one.result is r for one in places) for r in Result},
         "hits": hits,
-        "not_examinable": [{"path": p, "reason": r} for p, r in result.not_examinable],
+        "not_examinable": [{"path": shown.get(p, p), "reason": r} for p, r in result.not_examinable],
+        "places": [
+            {
+                "path": shown[one.place],
+                "result": one.result.value,
+                "bytes": one.bytes,
+                "decoded": one.decoded,
+                "method": one.method,
+                "needles": one.needles,
+                "reasons": list(one.reasons),
+            }
+            for one in places
+        ],
     }
 
-    def words() -> None:
-        if hits:
-            header = ("path", "container", "kind", "encoding", "hits", "first offset")
-            rows = [(h["path"], h["container"], h["kind"], h["encoding"], h["hits"], h["offset"]) for h in hits]
-            table(header, rows)
-        for place, reason in result.not_examinable:
-            say(f"not examinable: {place}: {reason}")
-        say(f"{sum(h['hits'] for h in hits)} hits in {len(files)} files, {total} bytes read")
 
-    answer(document, as_json=as_json, words=words)
-    return 1 if hits else 2 if result.not_examinable else 0
+def _shown(result: Scan, files: Sequence[tuple[str, Path]]) -> dict[str, str]:
+    """The paths as they are printed: of one whose name holds a value, the inode instead of the name."""
+    named = {h["place"] for h in result.hits.to_pylist() if h["container"].startswith("name")}
+    return {place: _withheld(path) if place in named else place for place, path in files}
+
+
+def _withheld(path: Path) -> str:
+    from fangxin.checks.residue.scan import WITHHELD
+
+    return f"{WITHHELD} inode {path.lstat().st_ino}"
 
 
 def verify(path: Path, *, trust: str | None, more: Mapping[str, object], home: Path, as_json: bool) -> int:

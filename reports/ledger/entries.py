@@ -43,7 +43,7 @@ _PATTERNS = {
     "counts": rf"(?:{_STORE}:(?:{_BAND})(?:,{_STORE}:(?:{_BAND}))*)?",
     "until": r"[0-9]{4}-(?:0[1-9]|1[0-2])|officer",
     "method": r"OVERWRITE|CRYPTOGRAPHIC_ERASE|LOGICAL_DELETE|EXPIRY",
-    "outcome": r"erased|erased_with_retention|failed",
+    "outcome": r"erased|erased_with_retention|partial|failed",
     "vkey": r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,254}\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}",
     "origin": r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,254}",
 }

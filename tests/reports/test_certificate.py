@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from fangxin.data.errors import DoesNotHold
 from fangxin.data.vocabulary import FINDING, Method, Verdict
-from fangxin.reports.certificate import CertificateFacts, certificate, certificate_bytes, outcome_of
+from fangxin.reports.certificate import CertificateFacts, Outside, certificate, certificate_bytes, outcome_of
+from fangxin.reports.render import render
 from fangxin.reports.verdict import Observation, failure, verdict_of
 from fangxin.reports.words import LIMITS, TOO_STRONG, claim_words, claims_too_much
 
@@ -42,6 +43,10 @@ KEPT = replace(SEEN, rows_erased=1, rows_retained=1, ground="cn-ecl-31", until="
         ("no baseline, nothing located", replace(ABSENT, baseline_hits=None), Verdict.FAILED),
         ("a unit unread", replace(SEEN, units_read=2), Verdict.FAILED),
         ("a part not examinable", replace(ABSENT, not_examinable="page 7 does not open"), Verdict.FAILED),
+        ("an inode that nothing accounts for", replace(SEEN, leftovers=1), Verdict.FAILED),
+        ("the same, where nobody was", replace(ABSENT, leftovers=1), Verdict.FAILED),
+        ("an opaque store, every clause shown", replace(SEEN, opaque=True), Verdict.ERASED),
+        ("an opaque store, a clause open", replace(SEEN, opaque=True, open_clauses=("4",)), Verdict.FAILED),
         ("kept by law", KEPT, Verdict.RETAINED),
         ("kept until an officer decides", replace(KEPT, until="officer"), Verdict.RETAINED),
         ("kept, and something unexplained", replace(KEPT, hits_after=1), Verdict.FAILED),
@@ -68,6 +73,9 @@ OBSERVATIONS = st.builds(
     not_examinable=st.sampled_from(["", "a page"]),
     in_scope=st.booleans(),
     out_of_scope=st.sampled_from(["", "a reason"]),
+    leftovers=st.integers(0, 1),
+    opaque=st.booleans(),
+    open_clauses=st.sets(st.sampled_from("12345"), max_size=2).map(lambda open_: tuple(sorted(open_))),
 )
 
 
@@ -83,12 +91,23 @@ def test_without_evidence_nothing_ever_counts_as_erased(seen: Observation) -> No
         assert seen.hits_after == seen.rows_residual == 0
         assert seen.units_read == seen.units_expected
         assert not seen.not_examinable
+        assert not seen.leftovers
+    if verdict is Verdict.ERASED and seen.opaque:
+        assert not seen.open_clauses
     assert bool(failure(seen)) is (verdict is Verdict.FAILED)
 
 
 @given(seen=OBSERVATIONS.map(lambda seen: replace(seen, baseline_hits=None, in_scope=True)))
 def test_no_baseline_never_becomes_anything_but_failed(seen: Observation) -> None:
     assert verdict_of(seen) is Verdict.FAILED
+
+
+def test_whoever_stands_outside_the_catalog_is_never_told_that_it_is_complete(facts: CertificateFacts) -> None:
+    elsewhere = Outside("outside/old/export.zip", "zip", 2, 2, False)
+    document = certificate(replace(facts, outside=(elsewhere,)))
+    assert document["outcome"] == "partial"
+    assert document["outside"][0]["place"] == elsewhere.place
+    assert elsewhere.place in render(document).decode()
 
 
 def test_a_certificate_holds_what_was_found_done_and_kept(facts: CertificateFacts) -> None:

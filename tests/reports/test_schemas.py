@@ -36,10 +36,10 @@ ERASE = {
     "requests": [
         {
             "request_id": "q7m2k5v3", "receipt_code": "04HMA-SW9NF-6YY09-38NKR-KAYDR", "outcome": "erased",
-            "certificate": "certificates/FX-1.json", "verdicts": [verdict()],
+            "certificate": "certificates/FX-1.json", "verdicts": [verdict()], "outside": [],
         }
     ],
-    "package": "reports/package.zip",
+    "package": "reports/package.zip", "draft": None,
     "seconds": {"locate": 1.5, "export": 0, "destroy_keys": 0.1, "overwrite": 2, "validate": 3.2, "publish": 9},
 }  # fmt: skip
 
@@ -65,7 +65,10 @@ ANSWERS: dict[str, Any] = {
     },
     "scan": {
         "hits": [{"path": "a.gz", "offset": 12, "container": "gzip", "encoding": "utf-8", "kind": "phone_number",
-                  "identity": 1, "hits": 2}],
+                  "identity": 1, "hits": 2, "column": "", "digest": HASH}],
+        "places": [{"path": "a.gz", "result": "FOUND", "bytes": 99, "decoded": 400, "method": "raw,gzip", "needles": 52,
+                    "reasons": []}],
+        "results": {"FOUND": 1, "NOT_FOUND": 0, "NOT_EXAMINABLE": 1}, "breadth": "full", "omitted": {},
         "not_examinable": [{"path": "b.parquet", "reason": "truncated"}], "patterns": 52, "files": 2, "bytes": 4096,
     },
     "verify": {"checks": [{"name": "tree", "result": "HOLDS", "reason": "12 entries"}], "exit_code": 0},
