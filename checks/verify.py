@@ -1236,7 +1236,15 @@ _TYPES: dict[str, dict[str, str]] = {  # a field with "?" may be absent
     "step.done": {"tag": _TAG, "step": _CODE, "note": _HASH},
     "swept": {"patterns": _INT, "bytes": _INT, "hits": _INT},
     "canary.planted": {"digest": _HASH},
-    "canary.erased": {"digest": _HASH},
+    "canary.erased": {
+        "digest": _HASH,
+        "seal?": _HASH,
+        "placements?": _INT,
+        "erased?": _INT,
+        "retained?": _INT,
+        "reported?": _INT,
+        "missed?": _INT,
+    },
     "report.published": {
         "period": _CODE,
         "json": _HASH,

@@ -40,6 +40,7 @@ from fangxin.flows.places import roots
 from fangxin.flows.plan import decide_canary, orders
 from fangxin.flows.plant import plant
 from fangxin.flows.publish import publish, software
+from fangxin.flows.sealed import Seal, commit
 from fangxin.flows.validate import validate
 from fangxin.reports.certificate import collection_rows
 
@@ -85,6 +86,7 @@ def open_batch(estate: Estate, subjects: Sequence[Sequence[Identity]], *, option
         )
     confirm_vault(estate)
     load_sources(estate, software().sha256)
+    commit(estate, [Seal(**one) for one in options.get("canaries") or ()])
     batch_id, _receipts = estate.requests.open(
         subjects,
         canary=canaries.canary_identities(estate.catalog.kinds, estate.catalog.person_kind),

@@ -20,13 +20,14 @@ import fangxin
 from fangxin.data.errors import DoesNotHold
 from fangxin.data.requests import Batch, Request
 from fangxin.data.vocabulary import Mode
+from fangxin.flows import sealed
 from fangxin.flows.batch import approved_plan, finish, is_done, opened, outcome, signed
 from fangxin.flows.estate import LAWS, SCHEMAS, Estate
 from fangxin.flows.evidence import ISSUED, VALIDATED, load_keys, load_sources, mark, record
 from fangxin.flows.frames import each, tuples, unpack
-from fangxin.flows.paper import certificate_files, pages, signatory
 from fangxin.flows.outside import closed as closed_outside
 from fangxin.flows.outside import draft
+from fangxin.flows.paper import certificate_files, pages, signatory
 from fangxin.flows.places import places
 from fangxin.flows.plan import Plan, held_classes
 from fangxin.flows.sight import Sight, needles, searchable
@@ -41,10 +42,11 @@ from fangxin.reports.certificate import (
     Keys,
     LedgerProof,
     Mention,
-    Processor,
     Outside,
+    Processor,
     Retained,
     Scan,
+    SealedCanaries,
     SharedRows,
     Software,
     Times,
@@ -72,6 +74,7 @@ class Story:
     after: Sight
     outside: pd.DataFrame = field(repr=False)  # flows/outside.py
     closures: Mapping[str, Mapping[str, Any]]  # store name -> what became of its inodes
+    canaries: Mapping[str, Mapping[str, Any]]  # an auditor's commitment -> what became of it
     keys: Mapping[str, Any]  # the vault receipt's event
     shared: pd.DataFrame = field(repr=False)  # subject, collection, rows, others
     exported: Mapping[str, Mapping[str, Any]]  # request id -> manifest, rows, files
@@ -217,6 +220,7 @@ def _story(estate: Estate, batch: Batch) -> Story:
         findings=unpack(estate.requests.kept(batch, "findings") or b"")[0],
         after=Sight.unpack(estate.requests.kept(batch, "after") or b""),
         outside=unpack(estate.requests.kept(batch, "outside") or b"")[0],
+        canaries=sealed.told(estate, batch),
         closures=json.loads(estate.requests.kept(batch, "closures") or b"{}"),
         keys=notes["destroy_keys"]["event"],
         shared=unpack(estate.requests.kept(batch, "shared") or b"")[0],
@@ -252,6 +256,7 @@ def _facts(estate: Estate, story: Story, one: Request, number: str, proof: Ledge
         export=ExportFacts(told["manifest"], told["rows"], told["files"]) if told else None,
         scan=_scan(story, one, by_record),
         outside=_outside(story.outside[story.outside["subject"] == one.number]),
+        canaries=tuple(_sealed(commitment, note) for commitment, note in story.canaries.items()),
         inventory=tuple(_inodes(store, closure) for store, closure in story.closures.items()),
         evidence=proof,
         software=software(),
@@ -294,6 +299,11 @@ def _scan(story: Story, one: Request, by_record: tuple[str, ...]) -> Scan:
 def _outside(rows: pd.DataFrame) -> tuple[Outside, ...]:
     columns = ("place", "containers", "before", "hits", "doubtful")
     return tuple(Outside(*row) for row in tuples(rows, *columns))
+
+
+def _sealed(commitment: str, note: Mapping[str, Any]) -> SealedCanaries:  # Any: JSON
+    counts = (note[k] for k in ("placements", *sealed.OUTCOMES))
+    return SealedCanaries(commitment, note["opened"], *counts)
 
 
 def _inodes(store: str, closure: Mapping[str, Any]) -> Inodes:  # Any: JSON

@@ -103,6 +103,7 @@ def erase(
     export: Path | None,
     approvals: Sequence[Path],
     plan: Path | None,
+    canaries: Sequence[Path],
     require: str | None,
     yes: bool,
     now: str | None,
@@ -127,6 +128,12 @@ def erase(
         options["now"] = moment.isoformat()
     if export is not None:
         options["export"] = str(export.resolve())
+    if canaries:
+        from dataclasses import asdict
+
+        from fangxin.flows.sealed import read_seal
+
+        options["canaries"] = [asdict(read_seal(path)) for path in canaries]
     if approvals:
         if identities or subjects or plan:
             raise InputError("--approval: the people are those of the plan", hint="leave out --identity and --subjects")

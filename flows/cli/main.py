@@ -30,6 +30,8 @@ app.command(certificate_app)
 app.command(report_app)
 app.command(catalog_app)
 app.command(keys_app)
+canary_app = App(name="canary", help="An auditor's sealed canaries: made-up people, opened when a run is validated.")
+app.command(canary_app)
 
 Home = Annotated[Path | None, Parameter(name="--home", help="The home; FANGXIN_HOME, else var/.")]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="One JSON document on stdout.")]
@@ -150,6 +152,9 @@ def erase(
         list[Path] | None, Parameter(name="--approval", negative="", help="An officer's signature; repeatable.")
     ] = None,
     plan: Annotated[Path | None, Parameter(name="--plan", help="Write what officers have to sign, and wait.")] = None,
+    canaries: Annotated[
+        list[Path] | None, Parameter(name="--canaries", negative="", help="An auditor's seal; repeatable.")
+    ] = None,
     require: Annotated[str | None, Parameter(name="--require", help="overwrite: refuse media that cannot.")] = None,
     yes: Annotated[bool, Parameter(name="--yes", negative="", help="Approve the plan.")] = False,
     home: Home = None,
@@ -167,6 +172,7 @@ def erase(
         export=export,
         approvals=approval or [],
         plan=plan,
+        canaries=canaries or [],
         require=require,
         yes=yes,
         now=now,
@@ -248,6 +254,55 @@ def validate(
     return work(
         _home(home), certificates or [], officer=officer, key=key, out=out, signed=signed or [], now=now, as_json=json
     )
+
+
+@canary_app.command
+def draft(
+    file: Path,
+    /,
+    *,
+    people: int = 5,
+    kind: Annotated[list[str] | None, Parameter(name="--kind", negative="", help="Identity kind; repeatable.")] = None,
+    home: Home = None,
+    json: Json = False,
+) -> int:
+    """Make people up, for an auditor to plant and to seal; needs no home."""
+    from fangxin.flows.cli.canary import draft as work
+
+    _home(home)
+    return work(file, people=people, kinds=kind or ["phone_number", "email"], as_json=json)
+
+
+@canary_app.command
+def seal(file: Path, /, *, out: Path, home: Home = None, json: Json = False) -> int:
+    """Write the seal of an auditor's file: the commitment that is given away before the run; needs no home."""
+    from fangxin.flows.cli.canary import seal as work
+
+    _home(home)
+    return work(file, out, as_json=json)
+
+
+@canary_app.command(name="open")
+def open_canaries(file: Path, /, *, home: Home = None, json: Json = False) -> int:
+    """Open an auditor's file once the run is validated: what became of every placement."""
+    from fangxin.flows.cli.canary import unseal as work
+
+    return work(_home(home), file, as_json=json)
+
+
+@canary_app.command
+def unopened(
+    batch: str,
+    /,
+    *,
+    yes: Annotated[bool, Parameter(name="--yes", negative="", help="Publish without the auditor.")] = False,
+    home: Home = None,
+    json: Json = False,
+) -> int:
+    """Publish a batch whose auditor does not come back: its certificates say that the seal was never opened."""
+    from fangxin.flows.cli.canary import unopened as work
+
+    return work(_home(home), batch, yes=yes, as_json=json)
 
 
 @app.command

@@ -114,7 +114,15 @@ TYPES: Mapping[str, Mapping[str, str]] = {
     "step.done": {"tag": "tag", "step": "code", "note": "digest"},
     "swept": {"patterns": "int", "bytes": "int", "hits": "int"},
     "canary.planted": {"digest": "digest"},
-    "canary.erased": {"digest": "digest"},
+    "canary.erased": {
+        "digest": "digest",
+        "seal?": "digest",  # an auditor's: the commitment that was planted
+        "placements?": "int",
+        "erased?": "int",
+        "retained?": "int",
+        "reported?": "int",
+        "missed?": "int",
+    },
     "report.published": {
         "period": "code",
         "json": "digest",
