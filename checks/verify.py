@@ -849,6 +849,27 @@ class _Case:
                 if digest not in [loaded["digest"] for loaded in before if loaded["type"] == kind]:
                     raise Wrong(f"{name}: {key} with a SHA-256 that is in no {kind} before it")
         self._keys_gone(certificate["keys"], before, name)
+        self._canaries(certificate.get("canaries", []), name, index, issued)
+
+    def _canaries(self, sealed: Any, name: str, validated: int, issued: int) -> None:
+        """Check an auditor's canaries: committed to before the validation, and opened after it as the ledger says."""
+        known = self._known()
+        for one in sealed if isinstance(sealed, list) else [None]:
+            if not isinstance(one, dict) or not all(_count(one.get(key)) for key in ("placements", *_PLACED)):
+                raise Wrong(f"{name}: canaries without their counts")
+            planted = [e["digest"] for e in known[:validated] if e["type"] == "canary.planted"]
+            if one.get("commitment") not in planted:
+                raise Wrong(f"{name}: canaries whose seal was not logged before the validation")
+            if not one.get("opened"):
+                if any(one[key] for key in _PLACED):
+                    raise Wrong(f"{name}: canaries that were never opened, with an outcome")
+                continue
+            told = [e for e in known[validated:issued] if e["type"] == "canary.erased"]
+            figures = {key: one[key] for key in ("placements", *_PLACED)}
+            if sum(one[key] for key in _PLACED) != one["placements"] or not any(
+                e.get("seal") == one["commitment"] and {k: e.get(k) for k in figures} == figures for e in told
+            ):
+                raise Wrong(f"{name}: canaries with another outcome than the ledger has")
 
     def _keys_gone(self, keys: Any, before: list[dict[str, Any]], name: str) -> None:
         """Check that the key store's roots before and after are those that the ledger has for a destruction."""
@@ -1046,6 +1067,7 @@ class _Case:
 
 
 _FORMATS = ("fangxin/certificate/1", "fangxin/certificate/2")
+_PLACED = ("erased", "retained", "reported", "missed")  # what a placement of an auditor's canary may come to
 _VERDICTS = ("ERASED", "NOT_PRESENT", "RETAINED", "FAILED", "OUT_OF_SCOPE")
 _CERTIFICATE = frozenset(
     {"format", "number", "request", "batch", "outcome", "times", "collections", "keys", "retained", "shared"}

@@ -117,7 +117,9 @@ def draft(path: Path, *, people: int, kinds: Sequence[str]) -> Envelope:
     if path.exists():
         raise InputError(f"{path}: is there already", hint="name a new file")
     made = tuple(
-        Person(canary_identities(frozenset(kinds), None), (Placement("dataset/collection"), Placement("", "a/file.csv")))
+        Person(
+            canary_identities(frozenset(kinds), None), (Placement("dataset/collection"), Placement("", "a/file.csv"))
+        )
         for _ in range(people)
     )
     envelope = Envelope(made, secrets.token_bytes(32))
@@ -296,7 +298,9 @@ def _judged(estate: Estate, batch: Batch, envelope: Envelope) -> Sequence[Found]
             elif placement.file and not any(where.claims.get(p) for p in here):
                 outcome_, why = _reported(numbers.copy().pop(), here, before, after)
             else:
-                addresses = {placement.collection} if placement.collection else {a for p in here for a in where.claims[p]}
+                addresses = (
+                    {placement.collection} if placement.collection else {a for p in here for a in where.claims[p]}
+                )
                 still = any((person - 1, p) in now for p in here)
                 outcome_, why = _erased(table, numbers.copy().pop(), addresses, still=still)
             found.append(Found(person, placement, outcome_, why))
@@ -340,5 +344,3 @@ def _erased(table: pd.DataFrame, number: int, addresses: set[str], *, still: boo
         return ("missed", "found again now") if still else ("erased", "seen before, and in no byte now")
     kept = set(mine["verdict"]) <= {"ERASED", "RETAINED"}
     return ("retained", "kept under a rule, as the certificate says") if kept else ("missed", "not erased there")
-
-

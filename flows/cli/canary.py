@@ -56,7 +56,7 @@ def unseal(home: Path, path: Path, *, as_json: bool) -> int:
     else:
         raise NotAllowed(
             "no open batch runs under this file's seal",
-            hint="the file must be, to the letter, the one from which the seal was made; it is opened before publishing",
+            hint="the file must be the one from which the seal was made, to the letter; nothing is open once published",
         )
     with alone(home):
         found = judge(*opened(batch_id), envelope)

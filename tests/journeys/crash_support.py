@@ -307,6 +307,9 @@ def verdicts(arena: Arena) -> dict[str, Any]:
     for one in told_by["requests"]:
         found[one["request_id"]] = one["outcome"]
         for v in one["verdicts"]:
+            if v["dataset"] == "fangxin":
+                assert v["verdict"] == "NOT_PRESENT"  # how many files of ours there are hangs on how often it crashed
+                continue
             found[f"{one['request_id']} {v['dataset']}/{v['collection']}"] = [v[name] for name in _SAID]
     return found
 

@@ -47,7 +47,7 @@ def lake(house: House, phones: list[str], **columns: pa.Array) -> Path:
 
 def verdicts(house: House, batch: str) -> dict[str, str]:
     (request,) = erase.summary(house.home, batch)["requests"]
-    return {v["collection"]: v["verdict"] for v in request["verdicts"]}
+    return {v["collection"]: v["verdict"] for v in request["verdicts"] if v["dataset"] != "fangxin"}
 
 
 def refused(house: House, where: str) -> None:
