@@ -71,6 +71,13 @@ ANSWERS: dict[str, Any] = {
         "results": {"FOUND": 1, "NOT_FOUND": 0, "NOT_EXAMINABLE": 1}, "breadth": "full", "omitted": {},
         "not_examinable": [{"path": "b.parquet", "reason": "truncated"}], "patterns": 52, "files": 2, "bytes": 4096,
     },
+    "canary-draft": {"file": "auditor.yml", "people": 5},
+    "canary-seal": {"seal": "auditor.seal", "commitment": HASH, "people": 5, "placements": 6},
+    "canary-open": {
+        "batch": "b-5tq0m8zk", "commitment": HASH, "counts": {"erased": 3, "retained": 0, "reported": 2, "missed": 0},
+        "placements": [{"person": 1, "place": "w/accounts", "outcome": "erased", "why": "seen before, in no byte now"}],
+    },
+    "canary-unopened": {"batch": "b-5tq0m8zk", "unopened": 1},
     "verify": {"checks": [{"name": "tree", "result": "HOLDS", "reason": "12 entries"}], "exit_code": 0},
     "keys-status": {
         "vault": "v-1", "generation": 42, "commitment": HASH, "keys": 4000, "bytes": 262144,
