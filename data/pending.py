@@ -26,9 +26,11 @@ from fangxin.data import medium
 from fangxin.data.errors import FangxinError, Incomplete, StoreUnavailable, UnitChanged, WriterBusy
 from fangxin.data.extents import LOGICAL, Extents, NotAlone, Refused, alone, judge, opened, plain
 from fangxin.data.medium import drop, overwrite, sync_dir
+from fangxin.data.steps import due, pretended
 from fangxin.data.vocabulary import Destruction
 
 FOLDER = ".fangxin-pending"
+_SCRATCH = ".fangxin-"
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Pending:
 
         Whatever is created beside it with the same beginning (`<name>-journal`) belongs to it.
         """
-        path = unit.parent / f".fangxin-{secrets.token_hex(12)}"
+        path = unit.parent / f"{_SCRATCH}{secrets.token_hex(12)}"
         with _reachable(unit):
             self._lock()
             self._write(_Record(self._name(), "scratch", batch, self._relative(path)))
@@ -135,8 +137,9 @@ class Pending:
                 _dress(new, fd, unit)
                 self._step("survivors")
                 record = self._intend("replace", fd, leased, unit, batch, note, also, published=_identity(new))
-                for held in record.held[1:]:
-                    self._unname(held)
+                for held in record.held:
+                    if held.live != record.unit:
+                        self._unname(held)
                 self._step("aside")
                 new.replace(unit)
                 sync_dir(unit.parent)
@@ -231,9 +234,9 @@ class Pending:
     ) -> _Record:
         """Write down what is about to happen, then hold every inode that is going to lose its name."""
         found, refused = judge(fd, leased, self.folder)
-        held = [self._held(unit, fd, found.extents if found else ())]
+        held = [self._held(unit, fd, found.extents if found else ())] if due("old file: hold") else []
         for path in also:
-            if path.exists():
+            if path.exists() and due("working copy: destroy" if path.name.startswith(_SCRATCH) else "journal: destroy"):
                 with opened(path) as other:
                     held.append(self._held(path, other))
         record = _Record(
@@ -264,13 +267,14 @@ class Pending:
                 try:
                     if not path.exists():
                         raise Refused("an old file was gone before its bytes could be overwritten")
-                    proof = _patiently(path, self.root / record.unit)
+                    proof = _destroyed(path, self.root / record.unit, held)
                 except Refused as no:
                     record = replace(record, refused=record.refused or no.reason, claim=LOGICAL)
                 record = replace(record, destroyed={**record.destroyed, held.hold: proof})
                 self._write(record)
                 self._step("overwritten")
-            drop(path, truncate=record.destroyed[held.hold] is not None)
+            if due("old file: destroy"):
+                drop(path, truncate=record.destroyed[held.hold] is not None)
             self._step("dropped")
         record = replace(record, step="done")
         self._write(record)
@@ -460,6 +464,13 @@ def _triples(raw: Sequence[Sequence[int]]) -> Extents:
 def _done(record: _Record) -> Done:
     proofs = tuple(d for d in record.destroyed.values() if d is not None)
     return Done(record.unit, record.note, proofs, record.refused, record.claim)
+
+
+def _destroyed(path: Path, unit: Path, held: _Held) -> Destruction:
+    """Overwrite what is held; in a rehearsal that leaves it out, write down what the record would say."""
+    if due("old file: overwrite") and due("old file: destroy"):
+        return _patiently(path, unit)
+    return pretended(held.dev, held.ino, held.size, held.extents)
 
 
 def _patiently(path: Path, unit: Path) -> Destruction:

@@ -14,10 +14,12 @@ from fangxin.data.keys.envelope import ref_of
 from fangxin.data.keys.grant import Grant
 from fangxin.data.keys.receipt import Receipt
 from fangxin.data.requests import REQUEST_DOMAIN, Batch
+from fangxin.data.steps import due
 from fangxin.flows.batch import approved_plan, finish, is_done, opened, signed
 from fangxin.flows.canary import persona
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import CLOSE_INTENDED, CLOSED, KEYS_DESTROYED, KEYS_INTENDED, mark, record
+from fangxin.flows.keys_gone import copy_before
 from fangxin.flows.plan import Plan, domains, drops
 from fangxin.reports.ledger.entries import band
 
@@ -28,6 +30,7 @@ def destroy_keys(batch_id: str) -> None:
     if is_done(estate, batch, "destroy_keys"):
         return
     plan = approved_plan(estate, batch)
+    copy_before(estate, batch)
     event = destroy(estate, batch, plan)
     finish(estate, batch, "destroy_keys", event=dict(event))
 
@@ -39,6 +42,8 @@ def destroy(estate: Estate, batch: Batch, plan: Plan) -> Mapping[str, Any]:
     """
     codes = {name: estate.tree.domain_code(name) for name in domains(estate.catalog)}
     dying = drops(estate.catalog, plan, codes)
+    if not due("keys: one domain"):
+        dying = {ref: frozenset(sorted(those)[:-1]) for ref, those in dying.items()}
     intent, outcome = mark(batch, KEYS_INTENDED), mark(batch, KEYS_DESTROYED)
     if not estate.ledger.find([intent]) and not _living(estate, dying):
         return _nothing(estate)

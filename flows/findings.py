@@ -86,6 +86,7 @@ class _Collection:
         self.canary_found = seen.planted.get(collection.address, 0) > 0 and canary in self.fates
         self.scope = collection.because or "declared read-only" if collection.mode is Mode.KEEP else ""
         self.opaque = not store.capabilities.raw_scan
+        self.built = all(one.construction is not None for one in done)
         # Clauses of a proof by construction that do not hang on one person: what was destroyed, and that it is all.
         self.open = ("4",) * bool(closure.deleted or closure.others) + ("5",) * bool(closure.leftovers)
 
@@ -147,9 +148,10 @@ class _Collection:
 
     def _open(self, row: Mapping[str, Any]) -> tuple[str, ...]:
         """The clauses of a proof by construction that are not shown for one person (reports/verdict.py)."""
+        second = ("2",) * bool(row["rows_erased"] and not self.built)
         first = ("1",) * bool(row["rows_erased"] and not row["rows_found"])
         third = ("3",) * bool(row["rows_residual"] or row["hits_after"])
-        return (*first, *third, *self.open)
+        return (*first, *second, *third, *self.open)
 
 
 def _residual(stands: pd.DataFrame, again: Again) -> dict[tuple[int, str], int]:

@@ -14,7 +14,8 @@ from typing import Any
 
 from fangxin.data.errors import DoesNotHold, NotAllowed
 from fangxin.data.requests import Batch
-from fangxin.data.vocabulary import Construction, Destruction, Erasure, Method, Store
+from fangxin.data.steps import due
+from fangxin.data.vocabulary import Construction, Destruction, Erasure, Method, Order, Store
 from fangxin.flows.batch import (
     approved_plan,
     finish,
@@ -99,10 +100,29 @@ def _store(estate: Estate, batch: Batch, plan: Plan, store: Store, number: int, 
     if not relocations(estate, batch):  # else the plan's digest is our own: nobody approved that one as such
         entry["plan"] = plan.digest
     record(estate, [entry])
-    done = tuple(store.erase(work, batch=batch.id))
+    done = tuple(store.erase(work, batch=batch.id)) if due("unit: rewrite") else _all_but_one(store, work, batch)
     estate.requests.keep(batch, f"erasures/{store.name}", write_erasures(done))
     _outcome(estate, batch, store, number, done)
     return done
+
+
+def _all_but_one(store: Store, work: list[Order], batch: Batch) -> tuple[Erasure, ...]:
+    """What a store answers with that passed over its last unit: a rehearsal's defect (data/steps.py)."""
+    done = tuple(store.erase(work[:-1], batch=batch.id))
+    missed = [
+        Erasure(
+            unit=one.unit.name,
+            method=Method.OVERWRITE,
+            reason="",
+            rows_before={c.collection.address: len(c.drop) for c in one.changes},
+            rows_after={c.collection.address: 0 for c in one.changes},
+            changed={},
+            destructions=(),
+            claim=done[0].claim if done else "",
+        )
+        for one in work[-1:]
+    ]
+    return (*done, *missed)
 
 
 def _relocated(batch: Batch, times: int) -> dict[str, int | str]:

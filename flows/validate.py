@@ -19,6 +19,7 @@ from fangxin.flows.evidence import ANSWERS, RESIDUES, ROUND, VALIDATED, mark, re
 from fangxin.flows.findings import Evidence, account, findings
 from fangxin.flows.frames import pack
 from fangxin.flows.inventory import closures
+from fangxin.flows.keys_gone import confirm_gone
 from fangxin.flows.outside import outside
 from fangxin.flows.overwrite import read_erasures
 from fangxin.flows.places import places
@@ -42,6 +43,7 @@ def validate(batch_id: str) -> None:
         s.name: read_erasures(estate.requests.kept(batch, f"erasures/{s.name}") or b"[]") for s in estate.stores
     }
     account(plan, erasures)
+    keys = confirm_gone(estate, batch, plan)
     before = Sight.unpack(estate.requests.kept(batch, "before") or b"")
     estate.meter.step = "validate"
     wanted = needles(estate.catalog, plan.facts, plan.texts)
@@ -91,7 +93,7 @@ def validate(batch_id: str) -> None:
     }
     record(estate, [entry])
     _answer(estate, batch)
-    finish(estate, batch, "validate", bytes=after.total)
+    finish(estate, batch, "validate", bytes=after.total, keys=dict(keys))
 
 
 def _residue(estate: Estate, batch: Batch, table: pd.DataFrame) -> None:

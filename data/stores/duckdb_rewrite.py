@@ -30,6 +30,7 @@ import pyarrow as pa
 
 from fangxin.data.errors import DoesNotHold, Incomplete, NotAllowed, UnitChanged
 from fangxin.data.pending import Done, Pending
+from fangxin.data.steps import due
 from fangxin.data.stores.duckdb_tables import (
     SPILL,
     WALS,
@@ -108,7 +109,7 @@ class Work:
         """Hold what the engine drops on opening, open the old file alone, and settle its WAL."""
         for end in WALS:
             wal = beside(self.path, end)
-            if wal.exists() and wal.stat().st_size:
+            if wal.exists() and wal.stat().st_size and due("duckdb: WAL"):
                 self.ours.append(self.pending.hold(wal, batch=self.batch))
         size = self.path.stat().st_size
         self._open("RECOVERY_MODE no_wal_writes")
@@ -150,8 +151,9 @@ class Work:
     def apply(self, change: Change, table: Table) -> None:
         """Take down what one change says; StoreUnavailable or UnitChanged if it cannot be done."""
         address, task = change.collection.address, self._task(table)
-        task.drop = np.unique(np.concatenate([task.drop, change.drop]))
-        if self._count(table, "live", task.drop) != len(task.drop):
+        drop = np.unique(np.concatenate([task.drop, change.drop]))
+        task.drop = drop if due("duckdb: rows") else task.drop
+        if self._count(table, "live", drop) != len(drop):
             raise UnitChanged(f"{self.unit}: rows that were located are not there any more", hint="locate again")
         for name, blank in change.blank.items():
             self._settable(table, name, change.collection.where)
@@ -168,7 +170,7 @@ class Work:
             kind = pa.large_binary() if column.hidden else pa.string()
             task.texts.append((name, pa.table({"id": pa.array(where, pa.int64()), "v": pa.array(values, kind)})))
         self.note["before"][address] = self._count(table, "live")
-        self.note["after"][address] = self.note["before"][address] - len(task.drop)
+        self.note["after"][address] = self.note["before"][address] - len(drop)
         self.note["changed"][address] = len(task.changed)
 
     def turn(self, collection: Collection, table: Table, names: Sequence[str], turn: Turn) -> None:

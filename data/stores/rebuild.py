@@ -16,7 +16,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fangxin.data.steps import due
 from fangxin.data.stores.files import Built, together, unusable
 from fangxin.data.vocabulary import Blank, Positions, Redaction, by_position, redacted
 
@@ -68,14 +69,20 @@ def edit(old: Path, new: Path, unit: str, edits: Edits) -> Built:
     """Write the rows of `old` that stay, with the declared values replaced, to `new`, and verify it."""
     with opened(old) as file:
         _refuse_far_dates(file, old, unit)
-        schema = plain_schema(file.schema_arrow)
+        schema = (
+            plain_schema(file.schema_arrow) if due("parquet: dictionaries") else file.schema_arrow.remove_metadata()
+        )
+        asked = edits
+        if not due("parquet: row group"):
+            last = file.metadata.num_rows - file.metadata.row_group(file.metadata.num_row_groups - 1).num_rows
+            edits = replace(edits, drop=edits.drop[edits.drop < last])
         resorted = {*edits.blank, *edits.redact}
         removed: set[str] = set()
         curious = bool(set(file.metadata.metadata or {}) - _TRUSTED)
 
         def tables() -> Iterator[pa.Table]:
             for start, table in _groups(file, schema):
-                if curious:
+                if curious and due("parquet: key-values"):
                     removed.update(_removed(table, start, edits))
                 yield _edited(table, start, edits, unit)
 
@@ -84,7 +91,7 @@ def edit(old: Path, new: Path, unit: str, edits: Edits) -> Built:
         if after != rows - len(edits.drop):
             raise unusable(unit, f"{rows - len(edits.drop)} rows to stay", f"{after}", "locate again")
         _verify(file, new, unit, schema, edits)
-    return Built(rows, after, edits.changed)
+    return Built(rows, rows - len(asked.drop), edits.changed)
 
 
 def exchange_columns(old: Path, new: Path, unit: str, turn: Callable[[pa.RecordBatch], pa.RecordBatch]) -> Built:

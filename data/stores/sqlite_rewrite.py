@@ -18,6 +18,7 @@ import numpy as np
 
 from fangxin.data.errors import DoesNotHold, Incomplete, UnitChanged
 from fangxin.data.pending import Done, Pending
+from fangxin.data.steps import due
 from fangxin.data.stores.sqlite_tables import (
     Table,
     Value,
@@ -73,7 +74,7 @@ class Work:
         A writer that dies just before we open leaves a journal that SQLite rolls back and unlinks, bytes and all.
         """
         for log in (beside(self.path, "-wal"), beside(self.path, "-journal")):
-            if log.exists() and log.stat().st_size:
+            if log.exists() and log.stat().st_size and due("sqlite: WAL"):
                 self.ours.append(self.pending.hold(log, batch=self.batch))
         self.live = self.stack.enter_context(contextlib.closing(connect(self.path, "rw")))
         self.live.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -102,7 +103,7 @@ class Work:
         self.copy.execute("PRAGMA journal_mode=OFF")  # nothing to undo while the pages come
         self.live.backup(self.copy, pages=4096)
         self.copy.execute("PRAGMA locking_mode=EXCLUSIVE")
-        self.copy.execute("PRAGMA secure_delete=ON")
+        self.copy.execute(f"PRAGMA secure_delete={'ON' if due('sqlite: free pages') else 'OFF'}")
         self.copy.execute("PRAGMA temp_store=MEMORY")
         if self.copy.execute("PRAGMA journal_mode=PERSIST").fetchone()[0] != "persist":
             raise DoesNotHold(f"{self.unit}: its working copy does not keep its journal")
@@ -117,12 +118,13 @@ class Work:
         address, db = change.collection.address, self.copy
         self.note["before"][address] = count(db, table.sql)
         db.execute("BEGIN")
-        drop = remember(db, change.drop)
-        gone = db.execute(f"DELETE FROM {table.sql} WHERE {table.rowid} IN (SELECT id FROM {drop})").rowcount
-        if gone != len(np.unique(change.drop)):
-            raise UnitChanged(f"{self.unit}: rows that were located are not there any more", hint="locate again")
-        self._expect(table, None, change.drop)
-        for name, blank in change.blank.items():
+        if due("sqlite: rows"):
+            drop = remember(db, change.drop)
+            gone = db.execute(f"DELETE FROM {table.sql} WHERE {table.rowid} IN (SELECT id FROM {drop})").rowcount
+            if gone != len(np.unique(change.drop)):
+                raise UnitChanged(f"{self.unit}: rows that were located are not there any more", hint="locate again")
+            self._expect(table, None, change.drop)
+        for name, blank in change.blank.items() if due("sqlite: values") else ():
             table.require(name, change.collection.where)
             ids = remember(db, blank.positions)
             db.execute(
@@ -130,7 +132,7 @@ class Work:
                 (blank.filler,),
             )
             self._expect(table, name, blank.positions)
-        for name, redaction in change.redact.items():
+        for name, redaction in change.redact.items() if due("sqlite: values") else ():
             table.require(name, change.collection.where)
             column = quoted(name)
             db.create_function("redacted_here", 3, _redacted, deterministic=True)
@@ -142,7 +144,7 @@ class Work:
         db.execute("COMMIT")
         touched = [b.positions for b in change.blank.values()] + [r.positions for r in change.redact.values()]
         self.note["changed"][address] = len(np.unique(np.concatenate(touched))) if touched else 0
-        self.note["after"][address] = count(db, table.sql)
+        self.note["after"][address] = self.note["before"][address] - len(np.unique(change.drop))
 
     def turn(self, collection: Collection, table: Table, names: Sequence[str], turn: Turn) -> None:
         """Replace whole columns: read the locked original, write the working copy. Blobs are under keys already."""
@@ -211,11 +213,16 @@ class Work:
 
     def prove(self) -> Path:
         """Write the survivors afresh and compare them with the original; return the new file."""
-        settle_indexes(self.copy)
+        if due("sqlite: indexes"):
+            settle_indexes(self.copy)
         for sql in self.triggers:
             self.copy.execute(sql)
         new = self._scratch()
-        self.copy.execute("VACUUM INTO ?", (os.fspath(new),))
+        if due("sqlite: free pages"):
+            self.copy.execute("VACUUM INTO ?", (os.fspath(new),))
+        else:
+            with contextlib.closing(connect(new, "rwc")) as db:
+                self.copy.backup(db)
         with contextlib.closing(connect(new, "rw")) as db:
             if (found := db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
                 raise DoesNotHold(f"{self.unit}: the rewritten database is damaged", hint=str(found)[:80])

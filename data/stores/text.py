@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from fangxin.data.errors import StoreUnavailable
+from fangxin.data.steps import due
 from fangxin.data.stores.files import PLANTED, Built, Folder, hive, publish, together, unusable
 from fangxin.data.stores.records import (
     Block,
@@ -298,6 +299,7 @@ class TextStore:
     ) -> Built:
         """Copy what stays, change what is declared, then read the new file and compare what nobody may touch."""
         how = self._form(unit)
+        asked, drop = drop, drop if due("text: records") else drop[:0]
         patched = np.array(sorted(set(patches) - set(drop.tolist())), dtype=np.int64)
         affected = together([drop, patched])
         leaving = frozenset(drop.tolist())
@@ -331,7 +333,7 @@ class TextStore:
         if extra:
             skip = np.append(skip, after - 1)
         self._verify(new, unit, how, after, skip, digest.digest())
-        return Built(before, after, len(patched))
+        return Built(before, after + len(drop) - len(asked), len(patched))
 
     def _changed(
         self, unit: str, position: int, record: bytes, how: Form, head: Head, patch: Mapping[str, Exchange]

@@ -1,0 +1,60 @@
+"""Keys gone: asked for again after they were destroyed, and looked for in a copy of the vault from before.
+
+The receipt of a destruction says what the vault did. Here its word counts for nothing: every key that had to die is
+asked for, and the pages as they were are opened with today's root, as somebody would who kept a backup.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+
+from fangxin.data import medium
+from fangxin.data.errors import DoesNotHold, FangxinError
+from fangxin.data.keys.disclosure import disclosed
+from fangxin.data.keys.roots import shares
+from fangxin.data.requests import Batch
+from fangxin.flows.estate import Estate
+from fangxin.flows.plan import Plan, domains, drops
+
+
+def copy_before(estate: Estate, batch: Batch) -> None:
+    """Keep the vault's pages as they are now among our temporary files: noise once its root is replaced."""
+    path = estate.settings.tmp / f"vault-{batch.id}.db"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        estate.tree.backup(path)
+
+
+def confirm_gone(estate: Estate, batch: Batch, plan: Plan) -> Mapping[str, int | bool]:
+    """Raise DoesNotHold where a key that had to die still opens; say how many were asked for, and how.
+
+    The copy from before lies among temporary files: after a crash it is gone, and `copy` says so.
+    """
+    codes = {name: estate.tree.domain_code(name) for name in domains(estate.catalog)}
+    dying = drops(estate.catalog, plan, codes)
+    for code in sorted(frozenset().union(*dying.values())):
+        with estate.tree.get_many([ref for ref, those in dying.items() if code in those], code) as keys:
+            if keys.found.any():
+                raise DoesNotHold(
+                    f"{int(keys.found.sum())} keys that had to die are still in the vault",
+                    hint="nothing is published; keep the home for whoever looks into it",
+                )
+    path = estate.settings.tmp / f"vault-{batch.id}.db"
+    if not path.exists():
+        return {"asked": len(dying), "copy": False}
+    try:
+        root = shares.load(estate.tree.anchor, estate.tree.holders)[1]
+        changed = estate.requests.note(batch.id, "destroy_keys") or {}
+        if changed.get("event", {}).get("keys_destroyed") and disclosed([path], [root]).keys:
+            raise DoesNotHold(
+                "a copy of the vault from before the destruction opens with today's root",
+                hint="the root was not replaced: nothing is published",
+            )
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                medium.destroy(path)
+            except FangxinError:  # a medium that cannot be overwritten; its pages are noise without the old root
+                path.unlink()
+    return {"asked": len(dying), "copy": True}
