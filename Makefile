@@ -1,5 +1,5 @@
 # Everything a fresh machine with python3, venv and make needs.
-.PHONY: setup components demo test check bench drill pictures lock
+.PHONY: setup components demo test check bench drill sabotage pictures lock
 # Containers often switch bytecode off; then every process compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 PY ?= python3
@@ -55,6 +55,10 @@ drill: setup
 # the pictures of our own pages in the README
 pictures: setup components
 	$(B)/python docs/pictures/draw.py
+
+# The product's own mutation test: one step left out, and somebody must notice. ONLY=parquet runs those with it.
+sabotage: setup
+	$(B)/python tests/sabotage/sabotage_drill.py $(ONLY)
 
 lock: .venv/bin/uv
 	$(B)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-header --no-annotate -q -o requirements.lock

@@ -152,7 +152,7 @@ class Pending:
             self._lock()
             with alone(unit, patience=medium.PATIENCE) as (fd, leased):
                 record = self._intend("remove", fd, leased, unit, batch, note, also, published=None)
-                for held in (*record.held[1:], record.held[0]):
+                for held in (*record.held[1:], *record.held[:1]):
                     self._unname(held)
                 self._step("published")
         return self._finish(record)

@@ -30,7 +30,6 @@ STEPS: Mapping[str, str] = {
     "sqlite: values": "replacing the values of one table",
     "sqlite: free pages": "zeroing deleted cells, and writing the new file afresh",
     "sqlite: indexes": "settling full-text indexes, which keep the words of deleted rows",
-    "duckdb: WAL": "holding the WAL before DuckDB drops it",
     "duckdb: rows": "leaving the rows out of the new file",
     "parquet: row group": "editing the first row group that holds somebody",
     "parquet: dictionaries": "decoding dictionaries, which keep entries that no row refers to",

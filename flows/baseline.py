@@ -45,6 +45,7 @@ def baseline(batch_id: str) -> None:
             f"what cannot be examined cannot be certified: {discreetly(shut, wanted)}",
             hint="restore it, or take it out of the folder, then run this again; nothing was destroyed",
         )
+    keep_inventory(estate, batch, places(estate))
     planted = json.loads(estate.requests.kept(batch, "planted") or b"{}")
     subjects = [r.number for r in estate.requests.requests(batch.id)]
     located = set(plan.fates.loc[plan.fates["subject"] == subjects[-1], "collection"])
@@ -72,7 +73,6 @@ def baseline(batch_id: str) -> None:
             f"these people also stand where this run would leave them: {discreetly(outside, wanted)}",
             hint="add it to the catalog, or remove it, then run this again; nothing was destroyed",
         )
-    keep_inventory(estate, batch, places(estate))
     estate.meter.step = "rehearse"
     for name, ordered in work.items():
         next(store for store in estate.stores if store.name == name).rehearse(ordered)

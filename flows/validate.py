@@ -48,11 +48,10 @@ def validate(batch_id: str) -> None:
     estate.meter.step = "validate"
     wanted = needles(estate.catalog, plan.facts, plan.texts)
     after = look(estate, wanted)
+    closed = closures(estate, batch, places(estate), erasures, before, after)
     estate.meter.step = "validate-rows"
     again = locate_again(estate, plan.facts)
     planted = json.loads(estate.requests.kept(batch, "planted") or b"{}")
-    where = places(estate)
-    closed = closures(estate, batch, where, erasures, before, after)
     table = findings(estate, Evidence(plan, erasures, before, after, again, planted, closed))
     elsewhere = outside(before, after)
     estate.requests.keep(batch, "findings", pack(table))

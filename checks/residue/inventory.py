@@ -146,19 +146,24 @@ def _end(
     read: Collection[str],
 ) -> str:
     """What became of an old inode: one of _ENDS, or why it is a leftover."""
+    if old.place.endswith(_NO_VALUES):
+        return "others"
     evidence, here = gone.get(old.key), now.get(old.key)
     if evidence is not None:
-        if evidence.size != old.size:
+        if evidence.size >= old.size and _covered(old.extents, evidence.extents):  # it may have grown meanwhile
+            return "destroyed"
+        if old.place in done.shed:
+            return "others"
+        if evidence.size < old.size:
             return f"{evidence.size} bytes of it were destroyed, and it had {old.size}"
-        moved = old.extents and extents_of(evidence) != old.extents
-        return "its bytes were destroyed elsewhere than they lay" if moved else "destroyed"
+        return "its bytes were destroyed elsewhere than they lay"
     if here is not None and (here.size, here.sha256) == (old.size, old.sha256):
         if old.place in done.rewritten:
             return "said to be rewritten, and is the old file still"
         return "unchanged" if here.place in read else "not read again"
     if any(_of_unit(old.place, unit) for unit in done.deleted):
         return "deleted"
-    if old.place in done.shed or old.place not in held or old.place.endswith(_NO_VALUES):
+    if old.place in done.shed or old.place not in held:
         return "others"
     return "changed in place" if here is not None else "gone, and nothing shows that its bytes were destroyed"
 
@@ -168,6 +173,8 @@ def _came(one: Inode, old: Inode | None, units: Collection[str], read: Collectio
     if old is not None:
         waits = _OURS in one.place and old.place != one.place
         return "an old file that was not destroyed, under another name" if waits else ""
+    if not one.size or one.place.endswith(_NO_VALUES):
+        return ""  # nothing can be in it
     if one.place not in read:
         return "new, and not read"
     if _OURS in one.place:
@@ -177,9 +184,12 @@ def _came(one: Inode, old: Inode | None, units: Collection[str], read: Collectio
     return "new"
 
 
-def extents_of(evidence: Destruction) -> Extents:
-    """Where a destruction overwrote."""
-    return tuple(evidence.extents)
+def _covered(old: Extents, destroyed: Extents) -> bool:
+    """Whether every block that a file had was overwritten where it lay; extents are (logical, physical, length)."""
+    return all(
+        any(a <= logical and logical + length <= a + c and physical - logical == b - a for a, b, c in destroyed)
+        for logical, physical, length in old
+    )
 
 
 def _of_unit(place: str, unit: str) -> bool:

@@ -109,7 +109,7 @@ class Work:
         """Hold what the engine drops on opening, open the old file alone, and settle its WAL."""
         for end in WALS:
             wal = beside(self.path, end)
-            if wal.exists() and wal.stat().st_size and due("duckdb: WAL"):
+            if wal.exists() and wal.stat().st_size:
                 self.ours.append(self.pending.hold(wal, batch=self.batch))
         size = self.path.stat().st_size
         self._open("RECOVERY_MODE no_wal_writes")
