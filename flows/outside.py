@@ -41,7 +41,7 @@ def outside(before: Sight, after: Sight) -> pd.DataFrame:
     rows = [
         {
             "subject": subject,
-            "place": named.get(place, place),
+            "place": printed(named.get(place, place)),
             "containers": ",".join(sorted(set(found["container"]))),
             "before": then.get((subject, place), 0),
             "hits": int(found["hits"].sum()),
@@ -56,8 +56,13 @@ def closed(seen: Sight) -> tuple[tuple[str, str], ...]:
     """Places outside the catalog that could not be examined, with the reason; names that hold a value are withheld."""
     named = _named(seen)
     return tuple(
-        sorted((named.get(p, p), reason) for p, reason in seen.not_examinable if seen.claims.get(p) == NOBODYS)
+        sorted((printed(named.get(p, p)), reason) for p, reason in seen.not_examinable if seen.claims.get(p) == NOBODYS)
     )
+
+
+def printed(place: str) -> str:
+    """A place as a page may print it: what is neither ASCII nor a common Chinese character stands as its code point."""
+    return "".join(c if "\x20" <= c < "\x7f" or "\u4e00" <= c <= "\u9fff" else f"%{ord(c):04X}" for c in place)
 
 
 def _outside(seen: Sight) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from fangxin.flows.estate import LAWS, SCHEMAS, Estate
 from fangxin.flows.evidence import ISSUED, VALIDATED, load_keys, load_sources, mark, record
 from fangxin.flows.frames import each, tuples, unpack
 from fangxin.flows.outside import closed as closed_outside
-from fangxin.flows.outside import draft
+from fangxin.flows.outside import draft, printed
 from fangxin.flows.paper import certificate_files, pages, signatory
 from fangxin.flows.places import places
 from fangxin.flows.plan import Plan, held_classes
@@ -143,7 +143,7 @@ def _pages(estate: Estate, document: Mapping[str, Any], by: Signatory) -> dict[s
 
 def offer(estate: Estate, story: Story) -> str | None:
     """Draft catalog entries for the files outside the catalog in which people stand; the draft's path, if any."""
-    found = sorted(set(story.outside["place"]))
+    found = sorted(set(story.outside["place"]))  # as printed: a name with rare characters is listed, not drafted
     wanted = needles(estate.catalog, story.plan.facts, story.plan.texts)
     folder = estate.settings.home / "reports"
     text = draft(estate, places(estate), found, wanted, folder)
@@ -291,7 +291,8 @@ def _scan(story: Story, one: Request, by_record: tuple[str, ...]) -> Scan:
     after = story.after
     found = set(after.hits.loc[after.hits["subject"] == one.number, "place"])
     closed = {place for place, _reason in after.not_examinable}
-    told = tuple(sorted({*closed_outside(after), *after.not_examinable_here()}))
+    here = {(printed(place), reason) for place, reason in after.not_examinable_here()}
+    told = tuple(sorted({*closed_outside(after), *here}))
     clean = len(after.read.keys() - found - closed)
     return Scan(after.patterns, after.forms, after.total, by_record, after.scanner, len(found), clean, told)
 

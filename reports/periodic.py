@@ -230,9 +230,9 @@ def _flow(
     for name, found in (("received", opened), ("closed", done)):
         named = [tables.add(f"flow/{name}/{part.id}", within(found, part)) for part in parts]
         tables.total(f"flow/{name}", named)
-    for verdict in ("erased", "erased_with_retention"):
+    for verdict in ("erased", "erased_with_retention", "partial"):
         tables.add(f"flow/{verdict}", sum(one["verdict"] == verdict for one, _document in closed))
-    tables.total("flow/closed", ["flow/erased", "flow/erased_with_retention"])
+    tables.total("flow/closed", ["flow/erased", "flow/erased_with_retention", "flow/partial"])
     tables.add("flow/failed", within(failed, period))
     for kind, found in ended.items():
         tables.add(f"flow/{kind}", within(found, period))
@@ -256,6 +256,7 @@ def _flow(
             "closed": seen["flow/closed"],
             "erased": seen["flow/erased"],
             "erased_with_retention": seen["flow/erased_with_retention"],
+            "partial": seen["flow/partial"],
             "failed": seen["flow/failed"],
             "open_before": seen["flow/open_before"],
             "open": seen["flow/open"],

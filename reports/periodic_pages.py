@@ -55,6 +55,7 @@ _VERDICTS = {
 _COMPARED = {
     "flow/received": ("收到", "received"),
     "flow/closed": ("完成", "closed"),
+    "flow/partial": ("部分擦除", "partial"),
     "flow/failed": ("未成功", "failed"),
     "flow/open": ("期末未结", "open at the end"),
     "time/calendar_minutes/p50": ("用时中位数", "median duration"),
@@ -142,6 +143,7 @@ def _flow(d: Mapping[str, Any]) -> Block:
         (("收到", "received"), flow["received"]),
         (("已擦除", "erased"), flow["erased"]),
         (("已擦除，依法保留部分除外", "erased, except for what a law keeps"), flow["erased_with_retention"]),
+        (("部分擦除：目录之外仍有副本", "partial: copies stand outside the catalog"), flow["partial"]),
         (("未成功，仍在处理", "failed, work goes on"), flow["failed"]),
         (("拒绝", "refused"), flow["refused"]),
         *(((f"　拒绝原因 {one['reason']}", f"refused: {one['reason']}"), one["count"]) for one in flow["refusals"]),
