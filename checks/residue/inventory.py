@@ -124,10 +124,12 @@ def close(
     `read`: places that the scan afterwards read.
     """
     now = {one.key: one for one in after.inodes}
-    gone = {(d.dev, d.ino): d for d in done.destructions}
-    then = {one.key: one for one in before.inodes if one.key not in gone}  # a number may be given out again
+    gone: dict[tuple[int, int], list[Destruction]] = {}
+    for one in done.destructions:  # a number that was given out again may have been destroyed twice
+        gone.setdefault((one.dev, one.ino), []).append(one)
+    then = {old.key: old for old in before.inodes if old.key not in gone}
     ends = [(old.place, _end(old, now, gone, done, held, read)) for old in before.inodes]
-    ends += [(one.place, _came(one, then.get(one.key), units, read)) for one in after.inodes]
+    ends += [(new.place, _came(new, then.get(new.key), units, read)) for new in after.inodes]
     ends += [(place, reason) for place, reason in after.unread]
     counts = {word: sum(end == word for _place, end in ends) for word in _ENDS}
     left = tuple((place, end) for place, end in ends if end not in (*_ENDS, ""))
@@ -140,7 +142,7 @@ _ENDS = ("unchanged", "destroyed", "deleted", "new", "others")
 def _end(
     old: Inode,
     now: Mapping[tuple[int, int], Inode],
-    gone: Mapping[tuple[int, int], Destruction],
+    gone: Mapping[tuple[int, int], Sequence[Destruction]],
     done: Done,
     held: Collection[str],
     read: Collection[str],
@@ -148,14 +150,15 @@ def _end(
     """What became of an old inode: one of _ENDS, or why it is a leftover."""
     if old.place.endswith(_NO_VALUES):
         return "others"
-    evidence, here = gone.get(old.key), now.get(old.key)
-    if evidence is not None:
-        if evidence.size >= old.size and _covered(old.extents, evidence.extents):  # it may have grown meanwhile
+    evidence, here = gone.get(old.key, ()), now.get(old.key)
+    if evidence:
+        if any(one.size >= old.size and _covered(old.extents, one.extents) for one in evidence):  # it may have grown
             return "destroyed"
         if old.place in done.shed:
             return "others"
-        if evidence.size < old.size:
-            return f"{evidence.size} bytes of it were destroyed, and it had {old.size}"
+        most = max(one.size for one in evidence)
+        if most < old.size:
+            return f"{most} bytes of it were destroyed, and it had {old.size}"
         return "its bytes were destroyed elsewhere than they lay"
     if here is not None and (here.size, here.sha256) == (old.size, old.sha256):
         if old.place in done.rewritten:

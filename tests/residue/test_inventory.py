@@ -123,3 +123,10 @@ def test_where_the_medium_refused_the_old_file_counts_as_deleted_and_not_as_dest
     before = take(files(root))
     rewritten(root)
     assert closed(root, before, rewritten=set(), deleted={UNIT}) == Closure(unchanged=1, deleted=1, new=1)
+
+
+def test_a_number_that_was_given_out_again_and_destroyed_twice_is_no_contradiction(root: Path) -> None:
+    before = take(files(root))
+    gone = rewritten(root)
+    again = replace(gone, size=gone.size + 9, extents=tuple((a, b + 8192, c) for a, b, c in gone.extents))
+    assert closed(root, before, gone, again) == Closure(unchanged=1, destroyed=1, new=1)
