@@ -183,7 +183,7 @@ def test_the_session_in_the_readme_works_as_it_stands(
     assert "erased" in said["erase"].out
     assert "FAILED" not in said["erase"].out
     assert "Every check that applies was run and holds." in said["verify"].out
-    assert said["scan"].out.startswith("0 hits")
+    assert said["scan"].out.startswith("FOUND           0 places, 0 hits")
     assert list((folder / "handed-over").rglob("*.parquet")) != []
 
     (package,) = folder.glob("house/reports/package-*.zip")
