@@ -11,6 +11,7 @@ Layouts: storage/bufpage.h, access/htup_details.h, varatt.h, common/pg_lzcompres
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
@@ -131,13 +132,21 @@ class _Chunks:
         codes = np.frombuffer(data, np.uint8)
         at = np.arange(0, max(0, len(data) - 40), 8)
         likely = (codes[at + 22] == 24) & (codes[at + 18] == 3) & (codes[at + 19] & 0x07 == 0)
-        for begin in at[likely].tolist():
-            value, number, word = struct.unpack_from("<IiI", data, begin + 24)
-            start = begin + 36
+        yield from self._at(data, (at[likely] + 24).tolist())
+
+    def take_logged(self, data: bytes) -> Iterator[Piece]:
+        """Collect the chunks that records of the log insert: of a row's header they keep five bytes."""
+        yield from self._at(data, [found.end() for found in re.finditer(rb"\x03\x00..\x18\x00", data, re.DOTALL)])
+
+    def _at(self, data: bytes, begins: list[int]) -> Iterator[Piece]:
+        for begin in begins:
+            if begin + 12 > len(data):
+                continue
+            value, number, word = struct.unpack_from("<IiI", data, begin)
             if word & 3 == 0 and 4 < word >> 2 <= 2048:
-                chunk = data[start : begin + 32 + (word >> 2)]
+                chunk = data[begin + 12 : begin + 8 + (word >> 2)]
             elif word & 1 and (word & 0xFF) >> 1 > 1:
-                chunk = data[begin + 33 : begin + 32 + ((word & 0xFF) >> 1)]
+                chunk = data[begin + 9 : begin + 8 + ((word & 0xFF) >> 1)]
             else:
                 continue
             if value and 0 <= number < 1 << 20:
@@ -182,13 +191,15 @@ def wal(walk: Walk, place: Place) -> Generator[Piece, None, Spans]:
     """Join the records of a segment, and unpack the pages and values in them."""
     label, file = inside(place.label, "postgres"), place.file
     step = 256 * PAGE
-    tail = b""
+    tail, held = b"", _Chunks(walk, f"{label}:toast", place.depth)
     for at in range(0, file.size, step):
         data = tail + _without_headers(file.at(at, step), first=at == 0)
         yield Piece(f"{label}:wal", "", data)
         yield from walk.guarded(_compressed(walk, data, (0, 1, 2, 3), label, place.depth), f"{label}:compressed")
         yield from walk.guarded(_images(walk, data, label, place.depth), f"{label}:image")
+        yield from walk.guarded(held.take_logged(data), f"{label}:toast")
         tail = data[-4 * PAGE :]  # a record that goes on, with its pages
+    yield from held.rest()
     return ()
 
 
