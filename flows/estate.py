@@ -36,6 +36,7 @@ from fangxin.flows.settings import Settings, load
 from fangxin.reports.ledger.entries import minute
 from fangxin.reports.ledger.keys import SigningKeys
 from fangxin.reports.ledger.log import Ledger
+from fangxin.reports.paper.signatory import Signatory
 
 _ROOMS = Path(fangxin.data.__file__ or "").parent.parent
 LAWS = _ROOMS / "data" / "laws"
@@ -224,6 +225,7 @@ def make_home(
     with KeyTree.create(home / "keys", capacity=capacity, holders=holders, guard=guard) as tree:
         root = tree.commitment
     keys = SigningKeys.create(home / "keys", origin=origin)
+    Signatory.create(home / "keys", origin=origin, now=now)
     ledger = Ledger.create(home / "ledger", origin=origin, head=home / "ledger-head", keys=keys)
     ledger.append([{"type": "key.committed", "time": minute(now), "root": root}])
     text = TEMPLATE.format(

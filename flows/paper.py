@@ -23,7 +23,7 @@ PAGES = ("html", "pdf")
 
 
 def signatory(estate: Estate) -> Signatory:
-    """Who signs this home's paper; a home without a certificate makes its own."""
+    """Who signs this home's paper; a home that is older than its paper makes its certificate now."""
     folder = estate.settings.home / "keys"
     if not (folder / CERTIFICATE).exists():
         return Signatory.create(folder, origin=estate.settings.origin, now=estate.now)

@@ -366,7 +366,10 @@ def _trust(d: Mapping[str, Any]) -> Block:
                     (("验证次数", "validations"), _count(t["validations"])),
                     (("验证读取的字节", "bytes read by validations"), _same(size(t["bytes_scanned"]))),
                     (("未能解释的痕迹", "unexplained traces"), _count(t["hits_unexplained"])),
-                    (("植入并擦除的对照人物", "canaries planted and erased"), _count(t["canaries"])),
+                    (
+                        ("植入的对照：之前找到，之后消失", "planted controls: found before, gone after"),
+                        _count(t["canaries"]),
+                    ),
                     (
                         ("复巡", "sweeps for people who came back"),
                         or_none(t["sweeps"], "{runs} 次，找到 {hits} 处", "{runs} run(s), {hits} found"),

@@ -93,12 +93,26 @@ def _demo(home: Path, *, people: int, seed: int) -> tuple[int, dict[str, Any]]: 
     from fangxin.checks.verify import main as verify
 
     code = verify([document["package"], "--trust", str(house / "keys")])
-    say(f"\ncertificate  {document['requests'][0]['certificate'].removesuffix('.json')}.html")
+    certificate = document["requests"][0]["certificate"].removesuffix(".json")
+    say(f"\ncertificate  {certificate}.pdf   (signed; .html and .json beside it)")
+    say(f"report       {_report(house, made.catalog)}   (a preview of the month)")
     say(f"package      {document['package']}")
     say(f"export       {root / 'export'}   (a new copy: delete it when you have seen it)")
     say(f"verify exit  {code}; {time.monotonic() - started:.0f} s in all")
     answered = {**document, "verify": code, "export": str(root / "export"), "resurrected": resurrected}
     return code or int(resurrected > 0), answered
+
+
+def _report(house: Path, catalog: Path) -> Path:
+    """What the public would read about this month, as far as it has come: unsigned, and no part of the ledger."""
+    from fangxin.flows.estate import open_estate
+    from fangxin.flows.report import preview_report
+    from fangxin.reports.period import Period
+
+    month, out = Period.parse(NOW[:7]), house.parent / "report"
+    out.mkdir()
+    preview_report(open_estate(house, catalog, datetime.fromisoformat(NOW).astimezone(UTC)), month, out)
+    return out / f"{month.id}.preview.pdf"
 
 
 def _make_room(root: Path) -> None:

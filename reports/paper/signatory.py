@@ -1,6 +1,6 @@
 """Who signs paper: an X.509 certificate with an EC P-256 key, the home's own or one that the operator brings.
 
-A home makes its own when it signs for the first time: a small certificate authority and one signing certificate under
+A home makes its own when it is made: a small certificate authority and one signing certificate under
 it, both in PEM below `keys/`. That says "the same home signed this", no more. An operator whose readers trust a public
 authority puts that authority's certificate and key in their place; docs/paper.md says how.
 """
@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -99,7 +100,7 @@ class Signatory:
         for one in chain:
             try:
                 below.verify_directly_issued_by(one)
-            except (ValueError, TypeError, x509.InvalidVersion, Exception) as error:
+            except (ValueError, TypeError, InvalidSignature) as error:
                 raise InputError(
                     f"{CA}: does not issue what stands before it: {type(error).__name__}",
                     hint="the certificate, then each issuer, the root last",

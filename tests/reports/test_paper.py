@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import shutil
 import subprocess
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pikepdf
@@ -17,11 +20,15 @@ from cryptography import x509
 from evidence.made_up_year import made_up_report
 from evidence.tsa import LocalTsa
 
+from fangxin.checks import verify
 from fangxin.data.errors import DoesNotHold, InputError, NotAllowed, Unavailable
+from fangxin.flows.estate import make_home, open_estate
+from fangxin.flows.report import publish_report
 from fangxin.reports.certificate import CertificateFacts, certificate, certificate_bytes
 from fangxin.reports.paper.pades import sign, sign_for_long
 from fangxin.reports.paper.pages import certificate_pdf
 from fangxin.reports.paper.signatory import CA, CA_KEY, CERTIFICATE, KEY, Signatory
+from fangxin.reports.period import Period
 from fangxin.reports.periodic_pages import report_pdf
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -209,6 +216,45 @@ def test_a_report_signed_for_the_long_term_ends_with_its_last_time_stamp(by: Sig
     assert not run(*words, "-CAfile", tsa.ca).returncode
     (tmp_path / "covered").write_bytes(covered + b" ")
     assert run(*words, "-CAfile", tsa.ca).returncode
+
+
+def test_a_home_with_a_time_stamping_authority_signs_its_reports_for_the_long_term(tmp_path: Path) -> None:
+    tsa = LocalTsa.make(tmp_path / "tsa")
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            reply = tsa.reply(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(reply)
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answers)
+    Thread(target=server.serve_forever, daemon=True).start()
+    now, home = datetime.now(UTC), tmp_path / "home"
+    make_home(home, rehearsal=True, origin="ledger.example.com/erasure/2026", now=now, capacity=1_000)
+    settings = (home / "fangxin.toml").read_text("utf-8")
+    url = f"http://127.0.0.1:{server.server_port}/"
+    (home / "fangxin.toml").write_text(settings.replace('tsa = ""', f'tsa = "{url}"'), "utf-8")
+    yesterday = (now - timedelta(days=1)).date()
+    estate = open_estate(home, now=now)
+    with pytest.raises(InputError, match=r"tsa-ca\.pem"):
+        publish_report(estate, Period(yesterday, yesterday))
+    shutil.copy(tsa.ca, home / "keys" / "tsa-ca.pem")
+    document = publish_report(estate, Period(yesterday, yesterday))
+    server.shutdown()
+
+    pdf = (home / "reports" / f"{document['period']['id']}.pdf").read_bytes()
+    assert len(signatures(pdf)) == 2
+    own = x509.load_pem_x509_certificates((home / "keys" / CA).read_bytes())
+    stamps = x509.load_pem_x509_certificates(tsa.ca.read_bytes())
+    assert len(verify.signed_pdf(pdf, own, stamps, "report.pdf")) == 2  # our own verifier, which shares no code
+    with pytest.raises(verify.Wrong):
+        verify.signed_pdf(pdf + b"\n%more\n", own, stamps, "report.pdf")
+    published = [one for _index, one in estate.ledger.entries() if one["type"] == "report.published"]
+    assert [one["pdf"] for one in published] == [hashlib.sha256(pdf).hexdigest()]
 
 
 def test_an_authority_that_gives_no_token_leaves_nothing_signed(by: Signatory) -> None:
