@@ -11,6 +11,7 @@ from html import escape
 from fangxin.reports.bands import Shown, lower, upper
 
 INK, SOFT, LINE, JADE, AMBER, RED = "#1d2733", "#5b6875", "#d9dee3", "#17695a", "#c79a45", "#c46a5f"
+_LONGEST = 13  # characters of a name that fit beside a bar, be they Chinese
 COLOURS = (JADE, AMBER, RED, SOFT)
 _FACE = "'Noto Sans CJK SC','Source Han Sans SC','PingFang SC',sans-serif"
 
@@ -39,7 +40,8 @@ def beside(label: str, series: Sequence[str], rows: Sequence[tuple[str, Sequence
     drawn = [_legend(series, left)]
     for n, (name, counts) in enumerate(rows):
         y = 28 + n * high
-        drawn.append(_text(left - 8, y + high / 2 - 1, name, anchor="end"))
+        short = name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
+        drawn.append(_text(left - 8, y + high / 2 - 1, short, anchor="end"))
         for k, one in enumerate(counts):
             full, pale = wide * lower(one) / most, wide * upper(one) / most
             drawn.append(_rect(left, y + 9 * k, max(pale, 1.2), 7, COLOURS[k % 4], 0.4 if pale > full else 1))

@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fangxin.reports import charts
-from fangxin.reports.bands import Shown
+from fangxin.reports.bands import Shown, upper
 from fangxin.reports.paper.press import LANGUAGES, press
 from fangxin.reports.periodic import report_bytes
 from fangxin.reports.render import page, size
 
 Said = dict[str, str]  # language -> text
 Block = dict[str, Any]  # what a template draws
+_DRAWN = 20  # datasets in a chart, those with the most traces; the table has all
 NOT_RECORDED = ("无记录", "not recorded")
 
 _TITLE = ("数据删除合规报告", "Data Deletion Compliance Report")
@@ -257,6 +258,7 @@ def _work(d: Mapping[str, Any]) -> Block:
         ]
         for one in work
     ]
+    most = sorted(work, key=lambda one: (-upper(one["baseline_hits"]), one["dataset"]))[:_DRAWN]
     keys = d["keys"]
     return _section(
         ("处理的数据", "Work, by dataset"),
@@ -266,7 +268,7 @@ def _work(d: Mapping[str, Any]) -> Block:
                 lambda n: charts.beside(
                     "",
                     [one[n] for one in series],
-                    [(one["dataset"], (one["baseline_hits"], one["hits_after"])) for one in work],
+                    [(one["dataset"], (one["baseline_hits"], one["hits_after"])) for one in most],
                 ),
             ),
             _table(head, "lrrrrrrr", rows),
