@@ -51,6 +51,7 @@ drill: setup
 	$(B)/python tests/evidence/mutation_drill.py
 	$(B)/python tests/evidence/browser_drill.py
 	$(B)/python tests/medium/loop_drill.py
+	$(B)/python tests/residue/random_drill.py
 
 # the pictures of our own pages in the README
 pictures: setup components

@@ -17,10 +17,11 @@ def scan(paths: Sequence[Path], identities: Sequence[str], *, home: Path, as_jso
     """Exit 1 when something was found, 2 when something could not be examined, else 0."""
     from fangxin.checks.residue.patterns import needles_for
     from fangxin.checks.residue.scan import scan as search
-    from fangxin.checks.residue.scan import walk
+    from fangxin.checks.residue.scan import stored, walk
     from fangxin.data.catalog.kinds import SPELLED, check
     from fangxin.data.errors import IdentityError, InputError
     from fangxin.data.vocabulary import Identity
+    from fangxin.flows.cli.progress import bar
     from fangxin.flows.settings import is_rehearsal
     from fangxin.flows.subjects import split_identity
 
@@ -42,7 +43,8 @@ def scan(paths: Sequence[Path], identities: Sequence[str], *, home: Path, as_jso
         raise IdentityError("expected at least one identity, found none", hint="--identity KIND=@FILE")
     files = walk(paths)
     needles = needles_for(found)
-    result = search(files, needles)
+    with bar(stored(files), quiet=as_json) as progress:
+        result = search(files, needles, progress=progress)
     document = told(result, files, needles, [one.kind for _n, one in found])
 
     def words() -> None:
