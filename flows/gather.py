@@ -17,6 +17,7 @@ from typing import Any  # Any: JSON documents
 
 from fangxin.data.errors import Incomplete, InputError
 from fangxin.flows.estate import LAWS, SCHEMAS, Estate
+from fangxin.flows.paper import certificate_files
 from fangxin.reports.challenge import Challenge
 from fangxin.reports.ledger.entries import Entry
 from fangxin.reports.package import write_package
@@ -30,25 +31,20 @@ class Issued:
     """A certificate on record: where it stands in the ledger, and its document."""
 
     index: int
-    entry: Entry
     path: Path
     document: dict[str, Any]
-
-    @property
-    def files(self) -> list[Path]:
-        """The document, its pages, and an officer's record of having accepted it."""
-        return sorted(self.path.parent.glob(f"{self.path.stem}.*"))
 
 
 def by_requests(estate: Estate, names: Sequence[str]) -> list[Issued]:
     """The certificates of requests, named by request id or certificate number; InputError for one without."""
-    known = list(_issued(estate, lambda _index, _entry: True))
-    found = []
-    for name in names:
-        mine = [one for one in known if name in (one.document["request"], one.document["number"])]
-        if not mine:
-            raise InputError("no certificate of that request is on record", hint="`fangxin erase` prints request ids")
-        found += mine
+    wanted = set(names)
+    found = [
+        one
+        for one in _issued(estate, lambda _index, _entry: True)
+        if not wanted.isdisjoint((one.document["request"], one.document["number"]))
+    ]
+    if wanted - {one.document[key] for one in found for key in ("request", "number")}:
+        raise InputError("no certificate of that request is on record", hint="`fangxin erase` prints request ids")
     return found
 
 
@@ -96,7 +92,7 @@ def write(estate: Estate, out: Path, chosen: Sequence[Issued], challenge: Challe
         ledger=ledger,
         keys=estate.signing,
         statements=sorted(home / "dsse" / f"{digest}.json" for digest in statements),
-        certificates=sorted({path for one in chosen for path in one.files}),
+        certificates=sorted({path for one in chosen for path in certificate_files(home, one.document["number"])}),
         proofs={name: ledger.receipt(index) for name, index in proofs.items()},
         laws=sorted(LAWS.glob("*.yaml")),
         schemas=sorted(SCHEMAS.glob("*.json")),
@@ -119,7 +115,9 @@ def policy(estate: Estate) -> dict[str, object]:
 
 
 def published(estate: Estate, digest: str) -> None:
-    """Log that a package was given out: its receipt travels with the next one."""
+    """Log that a package was given out: its receipt travels with the next one. Once for each."""
+    if any(entry["digest"] == digest for _index, entry in _of_types(estate, ("package.published",))):
+        return
     estate.ledger.append([{"type": "package.published", "time": estate.minute, "digest": digest}])
 
 
@@ -140,7 +138,7 @@ def _issued(estate: Estate, wanted: Callable[[int, Entry], bool]) -> Iterator[Is
             document = strict_json(path.read_bytes(), path.name)
         except Wrong as error:
             raise Incomplete(str(error), hint="bring the file back; its SHA-256 is in the ledger") from None
-        yield Issued(index, entry, path, document)
+        yield Issued(index, path, document)
     if lacking:
         raise Incomplete(
             f"{lacking} certificate(s) on record are not in the home's folder `certificates`",

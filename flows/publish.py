@@ -20,14 +20,15 @@ import fangxin
 from fangxin.data.errors import DoesNotHold
 from fangxin.data.requests import Batch, Request
 from fangxin.data.vocabulary import Mode
-from fangxin.flows import sealed
+from fangxin.flows import gather, sealed
 from fangxin.flows.batch import approved_plan, finish, is_done, opened, outcome, signed
-from fangxin.flows.estate import LAWS, SCHEMAS, Estate
+from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import ISSUED, VALIDATED, load_keys, load_sources, mark, record
 from fangxin.flows.frames import each, tuples, unpack
 from fangxin.flows.outside import closed as closed_outside
 from fangxin.flows.outside import draft, printed
-from fangxin.flows.paper import certificate_files, pages, signatory
+from fangxin.flows.outsiders import attest
+from fangxin.flows.paper import pages, signatory
 from fangxin.flows.places import places
 from fangxin.flows.plan import Plan, held_classes
 from fangxin.flows.sight import Sight, needles, searchable
@@ -55,8 +56,7 @@ from fangxin.reports.certificate import (
 )
 from fangxin.reports.ledger import statement
 from fangxin.reports.ledger.tiles import replace_file
-from fangxin.reports.package import write_package
-from fangxin.reports.paper.signatory import CA, Signatory
+from fangxin.reports.paper.signatory import Signatory
 from fangxin.reports.render import render
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def publish(batch_id: str) -> None:
     story = _story(estate, batch)
     issued = issue(estate, story)
     entries = offer(estate, story)
-    path = package(estate, story, issued)
+    path = package(estate, issued, batch)
     finish(estate, batch, "publish", issued=issued, package=str(path), entries=entries)
 
 
@@ -154,25 +154,15 @@ def offer(estate: Estate, story: Story) -> str | None:
     return str(path)
 
 
-def package(estate: Estate, story: Story, issued: Mapping[str, Mapping[str, str]]) -> Path:
-    """Write the auditor's package of the batch; the same bytes for the same ledger."""
-    home = estate.settings.home
-    proofs = {_proof_name(story): story.times["proof_index"] or "0"}
-    proofs.update({f"{one['number']}.tlog-proof": one["index"] for one in issued.values()})
-    statement_of = (estate.requests.kept(story.batch, "statement") or b"").decode()
-    certificates = [path for one in issued.values() for path in certificate_files(home, one["number"])]
-    out = home / "reports" / f"package-{story.batch.id}.zip"
-    write_package(
-        out,
-        ledger=estate.ledger,
-        keys=estate.signing,
-        statements=[home / "dsse" / f"{statement_of}.json"],
-        certificates=certificates,
-        proofs={name: estate.ledger.receipt(int(index)) for name, index in proofs.items()},
-        laws=sorted(LAWS.glob("*.yaml")),
-        schemas=sorted(SCHEMAS.glob("*.json")),
-        authority=home / "keys" / CA,
-    )
+def package(estate: Estate, issued: Mapping[str, Mapping[str, str]], batch: Batch) -> Path:
+    """Write the auditor's package of the batch under a head that outsiders were asked about."""
+    chosen = [
+        gather.Issued(int(one["index"]), Path(one["certificate"]), _read(Path(one["certificate"]).read_bytes()))
+        for one in issued.values()
+    ]
+    attest(estate)
+    out = estate.settings.home / "reports" / f"package-{batch.id}.zip"
+    gather.published(estate, gather.write(estate, out, chosen))
     return out
 
 

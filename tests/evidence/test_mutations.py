@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -205,3 +206,22 @@ def test_reports_that_leave_a_gap_or_deny_their_predecessor_are_false() -> None:
     ):
         with pytest.raises(verify.Wrong, match=said):
             verify._no_gap(wrong)
+
+
+def test_openssl_alone_accepts_the_whole_package_and_refuses_another_token(
+    full: tuple[Path, Path], tmp_path: Path
+) -> None:
+    for name, content in contents(full[0]).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+
+    def run() -> int:
+        return subprocess.run(["sh", "verify.sh", full[1]], cwd=tmp_path, capture_output=True, check=False).returncode
+
+    assert run() == 0
+    good = (tmp_path / "checkpoint.tsr").read_bytes()
+    wrong = (tmp_path / "checkpoints").glob("*.tsr")
+    (tmp_path / "checkpoint.tsr").write_bytes(next(wrong).read_bytes())
+    manifest = tmp_path / "MANIFEST.sha256"
+    manifest.write_text(manifest.read_text().replace(sha(good), sha((tmp_path / "checkpoint.tsr").read_bytes())))
+    assert run() != 0

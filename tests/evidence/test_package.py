@@ -15,6 +15,7 @@ from evidence.many_home import PEOPLE, make_many
 from evidence.small_home import NOW, ORIGIN
 from evidence.test_verify import contents, rows, zipped
 from evidence.tsa import LocalTsa
+from test_cli_answers import conforms
 
 from fangxin.checks import verify
 from fangxin.flows.cli.main import main
@@ -34,6 +35,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, dict[str, object], str]:
     code = main([*map(str, words), "--json"])
     said = capsys.readouterr()
+    if said.out:
+        name = "-".join(map(str, words[:2])) if words[0] == "ledger" else str(words[0])
+        conforms(name, json.loads(said.out))
     return code, json.loads(said.out) if said.out else {}, said.err
 
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Checks hashes and signatures of an unpacked package with sha256sum and openssl (3.0 or later) alone.
-# Usage: sh verify.sh TRUSTED_FOLDER   (log.vkey and evidence.pub.pem from outside), inside the package's folder.
+# Usage: sh verify.sh TRUSTED_FOLDER   (log.vkey, evidence.pub.pem and tsa-ca.pem from outside), inside the package.
 # It does not notice files that the manifest does not list, does not rebuild the tree and does not read what the
 # entries say: verify.py does.
 set -eu
@@ -21,8 +21,13 @@ key=${key#*+}
 head -n 3 checkpoint > "$work/body"
 [ "$(head -n 1 checkpoint)" = "$name" ] || { echo "checkpoint: of another origin" >&2; exit 1; }
 [ -z "$(sed -n 4p checkpoint)" ] || { echo "checkpoint: no blank line after the root" >&2; exit 1; }
-line=$(sed -n '5,$p' checkpoint | grep -F -- "— $name " | head -n 1)
-printf '%s' "${line##* }" | openssl base64 -d -A | tail -c 64 > "$work/sig"
+id=${vkey#*+}
+id=${id%%+*}
+sed -n '5,$p' checkpoint | grep -F -- "— $name " | while read -r _dash _name sig; do  # two where the key was rotated
+  printf '%s' "$sig" | openssl base64 -d -A > "$work/line"
+  [ "$(head -c 4 "$work/line" | od -An -tx1 | tr -d ' \n')" != "$id" ] || tail -c 64 "$work/line" > "$work/sig"
+done
+[ -f "$work/sig" ] || { echo "checkpoint: not signed by the trusted key" >&2; exit 1; }
 openssl pkeyutl -verify -pubin -inkey "$work/log.pub.pem" -rawin -in "$work/body" -sigfile "$work/sig"
 
 echo "3. the evidence key signed the manifest and every statement"
@@ -40,4 +45,10 @@ digest=$(sha256sum < MANIFEST.sha256 | cut -d " " -f 1)
 grep -qF "\"subject\":[{\"digest\":{\"sha256\":\"$digest\"},\"name\":\"MANIFEST.sha256\"}]" "$work/payload" \
   && grep -qF "\"predicateType\":\"https://${name%%/*}/package/v1\"" "$work/payload" \
   || { echo "MANIFEST.sha256: not the one that was signed" >&2; exit 1; }
+if [ -f checkpoint.tsr ]; then
+  echo "4. the time token covers the checkpoint"
+  [ -f "$trusted/tsa-ca.pem" ] || { echo "checkpoint.tsr: no tsa-ca.pem in $trusted to check it with" >&2; exit 2; }
+  openssl ts -verify -data checkpoint -in checkpoint.tsr -CAfile "$trusted/tsa-ca.pem" 2> "$work/said" \
+    || { cat "$work/said" >&2; exit 1; }
+fi
 echo "Hashes and signatures hold. For the tree, the order of entries and the figures run verify.py."
