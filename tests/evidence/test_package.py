@@ -5,22 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from evidence.many_home import PEOPLE, make_many
-from evidence.small_home import NOW, ORIGIN
+from evidence.small_home import NOW, ORIGIN, entry
 from evidence.test_verify import contents, rows, zipped
 from evidence.tsa import LocalTsa
 from test_cli_answers import conforms
 
 from fangxin.checks import verify
+from fangxin.data.errors import Unavailable
 from fangxin.flows.cli.main import main
 from fangxin.flows.estate import open_estate
 from fangxin.flows.gather import span
+from fangxin.flows.outsiders import asked as asked_of
 from fangxin.reports import controls, package
 from fangxin.reports.challenge import Challenge
 from fangxin.reports.ledger import exchange
@@ -348,3 +353,38 @@ def test_the_controls_map_names_only_checks_and_files_that_exist(many: Path, tmp
     for page in controls.pages().values():
         page.decode("utf-8")
     assert package.TEMPLATES
+
+
+def test_a_witness_reads_a_ledger_from_a_url_and_answers_over_http(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both ends as they run: the ledger's files behind a plain web server, the witness as a process of its own."""
+    home = make_many(tmp_path / "home", people=2)
+    estate = open_estate(home)
+    files = partial(SimpleHTTPRequestHandler, directory=str(home / "ledger"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), files) as site:
+        threading.Thread(target=site.serve_forever, daemon=True).start()
+        state = ("--state", str(tmp_path / "state.json"))
+        run(capsys, "witness", *state, "--name", "audit.example/w1", "--log", home / "keys/log.vkey")
+        code, said, err = run(capsys, "witness", f"http://127.0.0.1:{site.server_port}", *state)
+        assert (code, said["size"]) == (0, estate.ledger.size), err
+        assert run(capsys, "witness", f"http://127.0.0.1:{site.server_port}/tile", *state)[0] == 3
+        site.shutdown()
+    assert run(capsys, "witness", "http://127.0.0.1:9", *state)[0] == 5
+    vkey = str(said["witness"])
+    (home / "keys" / "witness.vkeys").write_text(f"{vkey}\n")
+    words = [sys.executable, "-c", "from fangxin.flows.cli.main import run; run()", "witness", *state]
+    child = subprocess.Popen([*words, "--serve", "127.0.0.1:0"], stderr=subprocess.PIPE, text=True)
+    try:
+        assert child.stderr is not None
+        (port,) = re.findall(r"127\.0\.0\.1:(\d+)/add-checkpoint", child.stderr.readline())
+        estate.ledger.append([entry("swept")])
+        line = asked_of(f"http://127.0.0.1:{port}", estate.ledger)
+        assert estate.ledger.witnessed(line) == 1
+        with pytest.raises(Unavailable, match="answered 404"):
+            asked_of(f"http://127.0.0.1:{port}/elsewhere", estate.ledger)
+    finally:
+        child.terminate()
+        child.wait()
+        assert child.stderr is not None
+        child.stderr.close()
