@@ -1,7 +1,11 @@
 """Drill: two thousand changes of a package with witness, time token, rotated key and challenge; none may pass.
 
-`python tests/evidence/mutation_drill.py [ROUNDS]`. It prints how many of each kind were refused, and then which
-changes are harmless, because they lie outside what a package says: it tries each of them and expects 0.
+`python tests/evidence/mutation_drill.py [ROUNDS]`. It prints how many of each kind were refused.
+
+Harmless, because the meaning stays the same, are for a stranger only how a package is wrapped: a folder instead of the
+zip, empty folders, times and modes of files, the zip's own name (each is tried and expected to give 0). Who holds the
+evidence key may in addition write his own words (README, programs, schemas, policy), leave out what nothing in the
+package asks for, exchange names of law files, and put signature lines of unknown keys under notes.
 """
 
 from __future__ import annotations

@@ -75,6 +75,16 @@ def signed_again(path: Path, files: Files, keys: SigningKeys) -> Path:
     return path
 
 
+def only_lines_of_strangers(before: bytes, after: bytes) -> bool:
+    """Whether a receipt or note changed in nothing but signature lines that are not the log's."""
+    dash = "\n\n— ".encode()
+    first = before.partition(dash)[2].partition(b" ")[0]
+    if not first or before.partition(dash)[0] != after.partition(dash)[0]:
+        return False
+    log = [line for line in before.split(b"\n") if line.startswith("— ".encode() + first + b" ")]
+    return all(line in after.split(b"\n") for line in log)
+
+
 def judge_insider(
     path: Path, trust: Path, folder: Path, *, rounds: int, seed: int
 ) -> tuple[Counter[str], Counter[str]]:
@@ -94,6 +104,9 @@ def judge_insider(
         else:
             where = [re.sub(r"[0-9a-f]{64}|[\w.-]+(?=\.)", "*", name.partition("/")[2]) for name in touched]
             words = all(OWN_WORDS.fullmatch(name) for name in touched)
+            if all(only_lines_of_strangers(files.get(name, b""), changed.get(name, b"")) for name in touched):
+                passed["signature lines of nobody that is known, or their order"] += 1
+                continue
             passed["his own words" if words else f"{kind} in {touched[0].partition('/')[0]}/{where[0]}"] += 1
     return refused, passed
 
