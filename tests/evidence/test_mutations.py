@@ -19,8 +19,8 @@ from fangxin.flows.estate import open_estate
 from fangxin.reports.ledger import stamp
 from fangxin.reports.ledger.keys import SigningKeys
 
-# What the holder of the evidence key may do beside his own words: leave out what nothing in the package asks for, call a
-# law's file otherwise, and put signature lines of unknown keys under a note, which everybody ignores.
+# What the holder of the evidence key may do beside his own words: leave out what nothing in the package asks for, call
+# a law's file otherwise, and put signature lines of unknown keys under a note, which everybody ignores.
 LEFT_OUT = re.compile(
     r"his own words|signature lines of nobody that is known, or their order|"
     r"(rename|swap files|copy over) in law/.*|"
