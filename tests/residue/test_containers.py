@@ -514,6 +514,27 @@ def test_other_peoples_data_gives_no_hit_in_any_container(needles: Needles, tmp_
             assert result.hits.num_rows == 0, name
 
 
+def picture(width: int, text: bytes) -> bytes:
+    """A PNG whose pixels are noise, cut into small chunks as encoders do, with a packed comment."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    pixels = zlib.compress(b"".join(b"\0" + os.urandom(width // 2) + bytes(width // 2) for _ in range(width)))
+    parts = [chunk(b"IDAT", pixels[i : i + 8192]) for i in range(0, len(pixels), 8192)]
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, width, 8, 0, 0, 0, 0))
+    comment = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(text))
+    return b"\x89PNG\r\n\x1a\n" + header + comment + b"".join(parts) + chunk(b"IEND", b"")
+
+
+def test_a_picture_is_whole_though_its_stream_is_cut_into_chunks(phone: Needles, tmp_path: Path) -> None:
+    data = picture(300, b"sent by " + PHONE.encode())
+    for whole in (data, NOISE + data + NOISE, tarred(data)):
+        result = once(whole, phone, tmp_path)
+        assert {label.split(" > ")[-1] for label in labels(result)} == {"png"}
+        assert result.not_examinable == []
+
+
 # ---------------------------------------------------------------- a person whose phone stands in one place only
 
 
@@ -806,6 +827,16 @@ def samples(folder: Path) -> dict[str, bytes]:
         for name, (_label, build) in family.items():
             made[name] = build(rows, folder / "made")
     return made
+
+
+def test_a_stream_larger_than_what_is_held_is_searched_as_it_passes(phone: Needles, tmp_path: Path) -> None:
+    inner = gzip.compress(b"x" * 5000 + PHONE.encode())
+    text = base64.b64encode(os.urandom(1 << 20)) + b"\n" + PHONE.encode() + b"\n" + inner + b"\n" * (1 << 20)
+    small = Limits(memory=1 << 19, chunk=1 << 16)
+    for pack, name in ((gzip.compress, "gzip"), (zstandard.compress, "zstd"), (lzma.compress, "xz"), (zipped, "zip")):
+        result = once(pack(text), phone, tmp_path, limits=small)
+        assert labels(result) == {name, f"{name} > gzip"}
+        assert result.not_examinable == []
 
 
 def test_nothing_is_written_and_nothing_is_opened_for_writing(phone: Needles, tmp_path: Path) -> None:

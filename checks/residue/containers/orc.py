@@ -28,6 +28,17 @@ END = b"\x82\xf4\x03\x03ORC"
 Message = dict[int, list[int | bytes]]
 
 
+def is_orc(file: Readable) -> bool:
+    """Whether a file is one from its first byte to its last."""
+    return file.at(0, 3) == b"ORC" and file.at(file.size - len(END) - 1, len(END)) == END
+
+
+def whole(walk: Walk, place: Place) -> Generator[Piece, None, Spans]:
+    """Open a file that is one, before what is packed in it is taken for something by itself."""
+    at = place.file.size - len(END) - 1
+    return (yield from opened(walk, Place(place.file, at, place.label, place.depth, place.sure)))
+
+
 def opened(walk: Walk, place: Place) -> Generator[Piece, None, Spans]:
     """Open the file whose postscript ends with the mark at the place."""
     label, file = inside(place.label, "orc"), place.file

@@ -40,15 +40,23 @@ def is_relation(file: Readable) -> bool:
 
 
 def relation(walk: Walk, place: Place) -> Generator[Piece, None, Spans]:
-    """Unpack what the pages of a relation hold packed or out of line; their plain bytes are searched as they lie."""
+    """Unpack what the pages of a relation hold packed or out of line; their plain bytes are searched as they lie.
+
+    Containers in values are opened where a value is whole, in line or joined: a chunk holds part of one only.
+    """
     label, held = inside(place.label, "postgres"), _Chunks(walk, inside(place.label, "postgres:toast"), place.depth)
     step = 128 * PAGE
     for at in range(0, place.file.size, step):
         data = place.file.at(at, step)
         yield from _compressed(walk, data, (0,), label, place.depth, at)
+        known = held.count
         yield from held.take(data)
+        if held.count == known:
+            values = walk.leaf(data, f"{label}:value", "", place.depth, at)
+            next(values)  # the stretch itself: the raw search has it
+            yield from values
     yield from held.rest()
-    return ()
+    return [(0, place.file.size)]
 
 
 # ---------------------------------------------------------------- values
@@ -125,7 +133,7 @@ class _Chunks:
     def __init__(self, walk: Walk, label: str, depth: int) -> None:
         self._walk, self._label, self._depth = walk, label, depth
         self._values: dict[int, dict[int, bytes]] = {}
-        self._size = 0
+        self._size = self.count = 0
 
     def take(self, data: bytes) -> Iterator[Piece]:
         """Collect the chunks of some pages: rows of three columns (value, number, bytes), living or dead."""
@@ -152,6 +160,7 @@ class _Chunks:
             if value and 0 <= number < 1 << 20:
                 self._values.setdefault(value, {})[number] = chunk
                 self._size += len(chunk)
+                self.count += 1
         if self._size > HELD:
             yield from self.rest()
 
@@ -200,7 +209,7 @@ def wal(walk: Walk, place: Place) -> Generator[Piece, None, Spans]:
         yield from walk.guarded(held.take_logged(data), f"{label}:toast")
         tail = data[-4 * PAGE :]  # a record that goes on, with its pages
     yield from held.rest()
-    return ()
+    return [(0, file.size)]
 
 
 def _without_headers(data: bytes, *, first: bool) -> bytes:
