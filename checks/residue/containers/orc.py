@@ -1,8 +1,8 @@
-"""ORC: every stream of every stripe unpacked, and the rows of what the encodings hide.
+"""ORC: every stream of every stripe unpacked, and the numbers that encodings hide.
 
 * `orc:stream`: one stream of a column as it was unpacked: text back to back, dictionaries whole (entries that no row
   refers to included), the statistics of row groups; `orc:footer`: the file's, the stripes' and their statistics'
-  own descriptions. `orc:column`: values as pyarrow decodes them, for numbers lie in runs.
+  own descriptions. `orc:column`: whole numbers and decimals, out of the runs they lie in.
 
 The format's postscript gives every size, so a file is also found in the middle of another, by its end.
 """
@@ -13,11 +13,10 @@ import zlib
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
 import zstandard
 
-from fangxin.checks.residue.containers.arrow import texts
-from fangxin.checks.residue.containers.piece import NotExaminable, Piece, Place, Readable, Reader, Slice, Spans, inside
+from fangxin.checks.residue.containers.orc_numbers import decimals, runs
+from fangxin.checks.residue.containers.piece import NotExaminable, Piece, Place, Readable, Slice, Spans, inside
 from fangxin.checks.residue.containers.streams import snappy_raw
 
 if TYPE_CHECKING:
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 
 # The last field of every postscript, and what stands in front of a file.
 END = b"\x82\xf4\x03\x03ORC"
+DATA = 1  # the kind of stream that holds a column's values
+WHOLE, DECIMAL = frozenset({2, 3, 4}), 14  # kinds of columns: short, int, long
 Message = dict[int, list[int | bytes]]
 
 
@@ -62,21 +63,30 @@ def opened(walk: Walk, place: Place) -> Generator[Piece, None, Spans]:
         statistics = unpacked(file.at(tail - metadata, metadata), packed, walk.limits.page)
         yield from walk.leaf(statistics, f"{label}:footer", "", place.depth)
     inner = Slice(file, start, end - start)
+    kinds = [number(message(kind), 1) for kind in described.get(4, []) if isinstance(kind, bytes)]
     for stripe in described.get(3, []):
         if isinstance(stripe, bytes):
-            layer = _stripe(walk, inner, message(stripe), packed, columns, label, place.depth)
+            layer = _stripe(walk, inner, message(stripe), packed, columns, kinds, label, place.depth)
             yield from walk.guarded(layer, label)
-    yield from walk.guarded(_rows(walk, inner, label, place.depth), label)
     return [(max(start, 0), end)]
 
 
 def _stripe(
-    walk: Walk, file: Readable, stripe: Message, packed: int, columns: list[str], label: str, depth: int
+    walk: Walk,
+    file: Readable,
+    stripe: Message,
+    packed: int,
+    columns: list[str],
+    kinds: list[int],
+    label: str,
+    depth: int,
 ) -> Iterator[Piece]:
     at, index, data, foot = (number(stripe, n) for n in (1, 2, 3, 4))
     footer = unpacked(file.at(at + index + data, foot), packed, walk.limits.page)
     yield from walk.leaf(footer, f"{label}:footer", "", depth)
-    for stream in message(footer).get(1, []):
+    described = message(footer)
+    encodings = [number(message(e), 1) for e in described.get(2, []) if isinstance(e, bytes)]
+    for stream in described.get(1, []):
         if not isinstance(stream, bytes):
             continue
         fields = message(stream)
@@ -85,17 +95,22 @@ def _stripe(
         walk.spend(len(plain))
         name = columns[column] if column < len(columns) else ""
         yield from walk.leaf(plain, f"{label}:stream", name, depth)
+        if number(fields, 1) == DATA and column < min(len(kinds), len(encodings)):
+            second = encodings[column] in (2, 3)
+            yield from walk.guarded(_numbers(walk, plain, kinds[column], name, label, second=second), label)
         at += size
 
 
-def _rows(walk: Walk, file: Readable, label: str, depth: int) -> Iterator[Piece]:
-    from pyarrow import orc
-
-    reader = orc.ORCFile(pa.PythonFile(Reader(file), mode="r"))
-    for stripe in range(reader.nstripes):
-        batch = reader.read_stripe(stripe)
-        for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            yield from texts(walk, column, f"{label}:column", name, depth)
+def _numbers(walk: Walk, plain: bytes, kind: int, name: str, label: str, *, second: bool) -> Iterator[Piece]:
+    """The values of a column of whole numbers or of decimals; others lie in their stream as they are."""
+    if kind in WHOLE:
+        values = runs(plain, second=second)
+    elif kind == DECIMAL:
+        values = decimals(plain)
+    else:
+        return
+    walk.spend(len(values))
+    yield Piece(f"{label}:column", name, values)
 
 
 def _columns(footer: Message) -> list[str]:
