@@ -3,6 +3,8 @@
 * The same document gives the same bytes: no clock, no random number, no font of this machine. Faces come from a wheel
   (Noto Sans CJK SC) and from Typst itself; the templates lie beside those of the HTML pages.
 * One Compiler for each template and process: the first page costs half a second, each further one a few hundredths.
+* Typst's threads do not follow into a forked child, which would wait for them for ever: where the parent has printed
+  already, the child prints in a process of its own.
 * A character that the face cannot draw fails the page. The error names the code point, never the text.
 * Conformance is what Typst's own checks claim; no independent validator has confirmed it (docs/limits.md).
 """
@@ -10,7 +12,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -42,8 +47,6 @@ def press(
     after the other, in one file. Raises DoesNotHold for a character that the face cannot draw, and Unavailable where
     the face is not installed.
     """
-    import typst
-
     name, body = attached
     inputs = {
         "name": name,
@@ -51,8 +54,36 @@ def press(
         "view": json.dumps(view, ensure_ascii=False),
         "languages": ",".join(languages),
     }
+    return _printed(template, inputs) if _threads_of() == os.getpid() else _elsewhere(template, inputs)
+
+
+@cache
+def _threads_of() -> int:
+    """The process in which the first page was printed: Typst's threads live there and nowhere else."""
+    return os.getpid()
+
+
+def _elsewhere(template: str, inputs: Mapping[str, str]) -> bytes:
+    """Print in a fresh process; what it raises is raised here."""
+    run = subprocess.run(
+        [sys.executable, "-m", __spec__.name],
+        input=json.dumps([template, inputs]).encode(),
+        capture_output=True,
+        check=False,
+    )
+    if run.returncode == DoesNotHold.exit_code:
+        message, _, hint = run.stderr.decode().partition("\n")
+        raise DoesNotHold(message, hint=hint)
+    if run.returncode or not run.stdout.startswith(b"%PDF"):
+        raise Unavailable(f"{template}: the process that prints it ended with {run.returncode}", hint="run it again")
+    return run.stdout
+
+
+def _printed(template: str, inputs: Mapping[str, str]) -> bytes:
+    import typst
+
     try:
-        pages = _compiler(template).compile(format="pdf", pdf_standards=_STANDARDS, sys_inputs=inputs)  # type: ignore[arg-type]  # a list of str
+        pages = _compiler(template).compile(format="pdf", pdf_standards=_STANDARDS, sys_inputs=dict(inputs))  # type: ignore[arg-type]  # a list of str
     except typst.TypstError as error:
         raise _explained(template, error.diagnostic) from None  # its text quotes the document
     assert isinstance(pages, bytes)  # noqa: S101 - one output was asked for; for mypy
@@ -85,3 +116,11 @@ def _explained(template: str, diagnostic: str) -> DoesNotHold:
     return DoesNotHold(
         f"{template}: the page cannot be made ({places or 'no place is known'})", hint="a defect of ours"
     )
+
+
+if __name__ == "__main__":
+    try:
+        sys.stdout.buffer.write(_printed(*json.load(sys.stdin)))
+    except DoesNotHold as error:
+        sys.stderr.write(f"{error.message}\n{error.hint}")
+        sys.exit(error.exit_code)

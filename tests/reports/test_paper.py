@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import shutil
+import signal
 import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -121,6 +123,25 @@ def test_a_certificate_conforms_to_what_it_says_it_conforms_to(document: dict[st
 
 def test_the_same_certificate_gives_the_same_pages(document: dict[str, Any]) -> None:
     assert certificate_pdf(document) == certificate_pdf(document)
+
+
+def test_a_forked_child_prints_the_same_pages_and_waits_for_no_thread_of_its_parent(
+    document: dict[str, Any], tmp_path: Path
+) -> None:
+    """Typst's threads stay with the process that printed first; a child that counted on them would hang."""
+    first = certificate_pdf(document)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(60)  # a hang ends as a failure
+        (tmp_path / "page.pdf").write_bytes(certificate_pdf(document))
+        try:
+            certificate_pdf({**document, "number": "FX-\U0001f600"})
+        except DoesNotHold as error:
+            (tmp_path / "said").write_text(error.message)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert (tmp_path / "page.pdf").read_bytes() == first
+    assert "U+1F600" in (tmp_path / "said").read_text()
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
