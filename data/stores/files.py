@@ -186,7 +186,11 @@ class Folder:
             parent = "/".join(f"{k}={row[k]}" if eq and row.get(k) is not None else k + eq + v for k, eq, v in parts)
         token = PLANTED + secrets.token_hex(6)
         stem = re.sub(r"\[[^]]*\]|\?", lambda m: "0" if m[0] == "?" else m[0][1], last)
-        name = (PurePosixPath(parent) / stem.replace("*", token, 1).replace("*", "")).as_posix()
+        first, _, rest = stem.partition("*")
+        if rest.endswith("*") and taken:  # `*.jsonl.*` is packed like the first of them
+            rest = rest[:-1]
+            rest += PurePosixPath(taken[0].name).name.rpartition(rest.rpartition("*")[2] or "/")[2]
+        name = (PurePosixPath(parent) / (first + token + rest.replace("*", ""))).as_posix()
         if PLANTED not in name or not _pattern(collection).fullmatch(name):
             return None
         return self.root / name

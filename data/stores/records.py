@@ -1,7 +1,8 @@
 """Records of a text file as raw bytes: where each begins and ends, and how one value of one record is exchanged.
 
 CSV as RFC 4180 has it (a header, quotes doubled inside quotes, records over several lines), JSON Lines, each plain or
-gzipped. A file is read in blocks of whole records; the ends of records are found with numpy, no loop runs over them.
+packed with gzip or zstd. A file is read in blocks of whole records; the ends of records are found with numpy, no loop
+runs over them.
 
 * Bytes of a record that nobody asked to change are never decoded and encoded again: they are copied.
 * A changed record keeps everything but the value: order of keys, spaces, quoting of other cells, escapes.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +23,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from fangxin.data.errors import StoreUnavailable
 from fangxin.data.stores.files import unusable
@@ -29,6 +32,7 @@ from fangxin.data.vocabulary import redacted
 CHUNK = 4 << 20
 LONGEST = 64 << 20  # bytes of one record; more is an unclosed quote, not a record
 BOM = b"\xef\xbb\xbf"
+PACKED = ("gz", "zst")
 SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 Offsets = npt.NDArray[np.int64]
@@ -42,7 +46,7 @@ class Form:
     """How a text file is written, told by its name."""
 
     csv: bool
-    gzipped: bool
+    packed: str = ""  # gz, zst, or "" for plain
 
 
 @dataclass(frozen=True)
@@ -75,19 +79,27 @@ class Exchange:
 def form(path: Path) -> Form | None:
     """The form a file's name promises; None if we do not know it."""
     name = path.name.lower()
-    gzipped = name.endswith(".gz")
-    kind = SUFFIXES.get(Path(name.removesuffix(".gz")).suffix)
-    return None if kind is None else Form(kind == "csv", gzipped)
+    packed = next((one for one in PACKED if name.endswith(f".{one}")), "")
+    kind = SUFFIXES.get(Path(name.removesuffix(f".{packed}")).suffix)
+    return None if kind is None else Form(kind == "csv", packed)
 
 
 def reading(path: Path, how: Form) -> IO[bytes]:
-    """Open the text of a file, inflated."""
-    return cast("IO[bytes]", gzip.open(path, "rb")) if how.gzipped else path.open("rb")
+    """Open the text of a file, unpacked; what is cut short raises OSError or EOFError when its end is read."""
+    if how.packed == "zst":  # of the readers at hand the one that does not take a cut-off frame for a whole one
+        return cast("IO[bytes]", pa.CompressedInputStream(pa.OSFile(os.fspath(path)), "zstd"))
+    return cast("IO[bytes]", gzip.open(path, "rb")) if how.packed else path.open("rb")
 
 
 def writing(out: IO[bytes], how: Form) -> IO[bytes]:
-    """A stream that writes text into an open file; gzip as one member that names neither file nor time."""
-    if not how.gzipped:
+    """A stream that writes text into an open file; gzip as one member that names neither file nor time, zstd as one
+    frame with a checksum.
+    """
+    if how.packed == "zst":
+        import zstandard
+
+        return cast("IO[bytes]", zstandard.ZstdCompressor(write_checksum=True).stream_writer(out, closefd=False))
+    if not how.packed:
         return out
     return cast("IO[bytes]", gzip.GzipFile(filename="", mode="wb", fileobj=out, mtime=0))
 

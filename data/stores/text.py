@@ -1,4 +1,4 @@
-"""The store of text files: CSV and JSON Lines, each plain or gzipped, each file one unit.
+"""The store of text files: CSV and JSON Lines, each plain or packed with gzip or zstd, each file one unit.
 
 * A position is the number of a record, header and blank lines not counted; a record may span lines.
 * Survivors are copied byte for byte; only a record in which something is replaced changes, and there only that value.
@@ -219,7 +219,7 @@ class TextStore:
         found = form(self.root / unit)
         if found is None:
             raise unusable(
-                unit, "a name ending in .csv, .jsonl or .ndjson (.gz)", "another", "narrow the glob or rename it"
+                unit, "a name ending in .csv, .jsonl or .ndjson (.gz, .zst)", "another", "narrow the glob or rename it"
             )
         return found
 
@@ -307,7 +307,7 @@ class TextStore:
         with ExitStack() as stack:
             source = stack.enter_context(reading(self.root / unit, how))
             raw = stack.enter_context(new.open("xb"))
-            out = stack.enter_context(writing(raw, how)) if how.gzipped else raw
+            out = stack.enter_context(writing(raw, how)) if how.packed else raw
             for head, block in blocks(source, how, unit):
                 if not begun:
                     out.write(head.raw)
@@ -324,7 +324,7 @@ class TextStore:
                 out.write(b"\n")
                 digest.update(b"\n")
             out.write(extra)
-            if how.gzipped:
+            if how.packed:
                 out.close()
             raw.flush()
             os.fsync(raw.fileno())
@@ -364,7 +364,7 @@ class TextStore:
         with new.open("xb") as raw:
             out = writing(raw, how)
             out.write(content)
-            if how.gzipped:
+            if how.packed:
                 out.close()
             raw.flush()
             os.fsync(raw.fileno())
@@ -481,7 +481,7 @@ class _Parser:
         for i, name in enumerate(names):
             column = flat.take(pa.array(np.arange(i, len(flat), len(names))))
             try:
-                columns[name] = column.cast(_kind(collection, name, Form(csv=False, gzipped=False)))
+                columns[name] = column.cast(_kind(collection, name, Form(csv=False)))
             except pa.ArrowException:
                 raise unusable(
                     unit, f"integers in {name!r}, as the catalog says", "something else", "mend `data_type`"

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import zstandard
 
 from fangxin.data import medium
 from fangxin.data.errors import FangxinError, StoreUnavailable, UnitChanged
@@ -121,11 +122,13 @@ class StoreContract:
         ]
 
     def every_byte(self, store: Store) -> bytes:
-        """All bytes of all files of the store, inflated where gzipped."""
+        """All bytes of all files of the store, unpacked where they are packed."""
         out = b""
         for path in store.files():
             raw = path.read_bytes()
             out += raw + (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else b"")
+            if raw[:4] == zstandard.FRAME_HEADER:
+                out += zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True).read()
         return out
 
     def snapshot(self, root: Path) -> dict[str, bytes]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import zstandard
 from contracts.store import BATCH, PEOPLE, PERSON, StoreContract, collection
 
 from fangxin.data.errors import CatalogError, StoreUnavailable
@@ -73,6 +74,22 @@ class TestGzippedJsonLinesStore(TestJsonLinesStore):
 
     def truncate(self, path: Path) -> None:
         path.write_bytes(path.read_bytes()[:-9])
+
+
+class TestTextPackedWithGzipAndWithZstd(TestJsonLinesStore):
+    """Two months of one collection, packed in two ways; one of them in two frames."""
+
+    glob = "chats-*.jsonl.*"
+    names = ("chats-05.jsonl.zst", "chats-06.jsonl.gz")
+
+    def encode(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
+        content = as_jsonl(rows)
+        if rows[0] != PEOPLE[0]:
+            return gzip.compress(content)
+        return b"".join(zstandard.ZstdCompressor().compress(part) for part in (content[:40], content[40:]))
+
+    def truncate(self, path: Path) -> None:
+        path.write_bytes(path.read_bytes()[:-3])
 
 
 class TestOneCsvFileWithoutWildcard(TestCsvStore):
