@@ -1,4 +1,4 @@
-"""Who has which rows in the LeCard estate: accounts, devices, logins, contacts, coupons, chats, trades and events.
+"""Who has which rows in the LeCard estate: accounts, memberships, contacts, coupons, chats, trades and events.
 
 Rows are computed as whole columns and never one by one. While they are made, a `Tally` counts them per account, from
 the generator's own knowledge of who owns what, so that tests can compare what the closure found with the truth.
@@ -156,7 +156,6 @@ def wallet(rng: np.random.Generator, who: People, ties: Ties, tally: Tally) -> d
         "address_id": address_id(ties.address),
         "merged_into": pa.array(merged_into, pa.int64()),
         "last_login_id": last,
-        "balance_minor": rng.integers(0, 200_000, len(who)),
         "created_at": _text(who.created_at),
     }
     identities = {
@@ -245,6 +244,31 @@ def _coupons(rng: np.random.Generator, who: People, ties: Ties, tally: Tally) ->
         "expires_at": _text(random_times(rng, np.datetime64("2026-12-01"), np.datetime64("2027-12-01"), len(owner))),
     }
     return pa.table(columns)
+
+
+# ---------------------------------------------------------------- the club (DuckDB)
+
+
+def club(rng: np.random.Generator, who: People, tally: Tally) -> dict[str, pa.Table]:
+    """The tables of club.duckdb: memberships, and wallets with the card that a balance is paid out to."""
+    everyone = np.arange(len(who))
+    for name in ("memberships", "wallets"):
+        tally.own(f"club/{name}", everyone)
+    memberships = {
+        "account_id": who.account_id,
+        "phone": who.phone,
+        "level": _pick(rng, ("普通", "银卡", "金卡", "黑卡"), len(who)),
+        "points": rng.integers(0, 50_000, len(who)).astype(np.int32),
+        "joined_on": pa.array(who.created_at.astype("datetime64[D]")),
+    }
+    wallets = {
+        "wallet_id": 60_000_000 + everyone,
+        "account_id": who.account_id,
+        "balance_minor": rng.integers(0, 200_000, len(who)),
+        "payout_card": who.bank_card,
+        "opened_at": pa.array(who.created_at + np.timedelta64(86_400_000, "ms")).cast(pa.timestamp("us", "UTC")),
+    }
+    return {"memberships": pa.table(memberships), "wallets": pa.table(wallets)}
 
 
 # ---------------------------------------------------------------- the lake (Parquet)

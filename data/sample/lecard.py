@@ -1,13 +1,15 @@
 """LeCard, a made-up prepaid card company: its stores, its catalog, and a list of the people who leave.
 
     to/stores/wallet.db                                       accounts, cards, contacts, coupons, devices (SQLite)
+    to/stores/club.duckdb                                     memberships, wallets (DuckDB)
     to/stores/lake/transactions/month=.../part-0.parquet      trades of three years, zstd
     to/stores/lake/app_events/month=.../part-*.parquet        what people did in the app, zstd
-    to/stores/support/chats-YYYY-MM.jsonl.gz                  free text, some lines escaped, some raw UTF-8
+    to/stores/support/chats-YYYY-MM.jsonl.gz or .zst          free text, some lines escaped, some raw UTF-8
     to/stores/exports/members.csv, ads/audience.csv           copies that somebody once made
     to/catalog/lecard.yml  to/leavers.csv  to/cast.json       what is held, who leaves, who is who
 
-The same seed gives the same bytes in every file (with the same versions of pyarrow and SQLite). `cast.json` holds
+The same seed gives the same bytes in every file (with the same versions of pyarrow and SQLite), but for the database of
+DuckDB, which gives itself a random name: there the same rows in the same order. `cast.json` holds
 the true number of rows of every leaver, counted by the generator while it made them.
 """
 
@@ -22,6 +24,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +44,7 @@ _WALLET = {
     "addresses": "address_id INTEGER PRIMARY KEY, street TEXT, city TEXT",
     "accounts": "account_id INTEGER PRIMARY KEY, phone TEXT NOT NULL, email TEXT, name TEXT, city TEXT,"
     " address_id INTEGER REFERENCES addresses, merged_into INTEGER REFERENCES accounts, last_login_id INTEGER,"
-    " balance_minor INTEGER, created_at TEXT",
+    " created_at TEXT",
     "identities": "account_id INTEGER PRIMARY KEY, id_number TEXT, bank_card TEXT, bound_at TEXT",
     "contacts": "contact_id INTEGER PRIMARY KEY, account_id INTEGER, contact_name TEXT, contact_phone TEXT",
     "coupons": "coupon_id INTEGER PRIMARY KEY, account_id INTEGER, kind TEXT, face_minor INTEGER, expires_at TEXT",
@@ -53,6 +56,12 @@ _INDEXES = (
     "CREATE INDEX contacts_account ON contacts (account_id)",
     "CREATE INDEX logins_account ON logins (account_id)",
 )
+
+_CLUB = {
+    "memberships": "account_id BIGINT PRIMARY KEY, phone VARCHAR, level VARCHAR, points INTEGER, joined_on DATE",
+    "wallets": "wallet_id BIGINT PRIMARY KEY, account_id BIGINT NOT NULL, balance_minor BIGINT, payout_card VARCHAR,"
+    " opened_at TIMESTAMPTZ",
+}
 
 
 @dataclass(frozen=True)
@@ -96,14 +105,16 @@ def sample(to: Path, *, people: int, seed: int) -> Sample:
         _write_parquet(stores / f"lake/transactions/month={month}/part-0.parquet", table, _SMALL_GROUP)
     for number, (month, table) in enumerate(estate.events(rng, who, ties, tally)):
         _write_events(stores / f"lake/app_events/month={month}", table, halves=number % 2 == 1)
-    for month, table in estate.chats(rng, who, ties, tally):
-        _write_chats(stores / f"support/chats-{month}.jsonl.gz", table)
+    for number, (month, table) in enumerate(estate.chats(rng, who, ties, tally)):
+        packed = "gz" if number % 2 == 0 else "zst"
+        _write_chats(stores / f"support/chats-{month}.jsonl.{packed}", table)
     _write_csv(stores / "exports/members.csv", estate.members(rng, who, tally))
     _write_csv(stores / "exports/ads/audience.csv", _audience(who, estate.audience(rng, ties, tally)))
+    leaving = _leaving(rng, ties)
+    _write_club(stores / "club.duckdb", estate.club(rng, who, tally))
 
     found = Sample(to, stores, to / "catalog/lecard.yml", to / "leavers.csv", to / "cast.json", dict(tally.rows))
     shutil.copyfile(Path(__file__).with_name("lecard.yml"), found.catalog)
-    leaving = _leaving(rng, ties)
     _write_csv(found.leavers, _seeds(who, leaving))
     found.cast.write_text(json.dumps(_who_is_who(who, ties, tally, leaving, seed), ensure_ascii=False, indent=1) + "\n")
     return found
@@ -186,6 +197,18 @@ def _write_wallet(path: Path, tables: Mapping[str, pa.Table]) -> None:
         wallet.execute("COMMIT")
 
 
+def _write_club(path: Path, tables: Mapping[str, pa.Table]) -> None:
+    import duckdb
+
+    with duckdb.connect(path) as club:
+        for name, columns in _CLUB.items():
+            club.execute(f"CREATE TABLE {name} ({columns})")
+            club.register("made", tables[name])
+            club.execute(f"INSERT INTO {name} FROM made")  # noqa: S608  # names are ours
+            club.unregister("made")
+        club.execute("CREATE INDEX wallets_account ON wallets (account_id)")
+
+
 def _write_parquet(path: Path, table: pa.Table, row_group: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path, compression="zstd", row_group_size=row_group)
@@ -202,9 +225,15 @@ def _write_events(folder: Path, table: pa.Table, *, halves: bool) -> None:
 
 
 def _write_chats(path: Path, table: pa.Table) -> None:
-    with path.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0) as packed:
-        for number, line in enumerate(table.to_pylist()):
-            packed.write(json.dumps(line, ensure_ascii=number % _ESCAPED_EVERY == 0).encode() + b"\n")
+    import zstandard
+
+    lines = [
+        json.dumps(line, ensure_ascii=number % _ESCAPED_EVERY == 0).encode() + b"\n"
+        for number, line in enumerate(table.to_pylist())
+    ]
+    gzipped = path.suffix == ".gz"
+    pack = partial(gzip.compress, compresslevel=6, mtime=0) if gzipped else zstandard.ZstdCompressor().compress
+    path.write_bytes(pack(b"".join(lines)))
 
 
 def _write_csv(path: Path, table: pa.Table) -> None:

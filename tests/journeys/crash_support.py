@@ -8,7 +8,6 @@ Modules are imported before the fork; no connection and no pool of threads is ma
 from __future__ import annotations
 
 import csv
-import gzip
 import hashlib
 import json
 import os
@@ -25,10 +24,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb  # noqa: F401  -- imported here so that children need not
-import great_expectations  # noqa: F401
+import duckdb
+import great_expectations  # noqa: F401  -- imported here so that children need not
 import pandas  # noqa: F401
 import pyarrow.parquet as pq
+from journeys.witness import unpacked
 
 from fangxin.checks import verify
 from fangxin.checks.suites import erased, exported  # noqa: F401
@@ -274,7 +274,7 @@ def outcome(arena: Arena) -> dict[str, Any]:
 
 
 def rows(stores: Path) -> dict[str, list[Any]]:
-    """Every row of every unit by sqlite3, pyarrow, csv and gzip; and every other file that lies there."""
+    """Every row of every unit by readers that are not ours; and every other file that lies there."""
     found: dict[str, list[Any]] = {}
     for path in sorted(p for p in stores.rglob("*") if p.is_file()):
         name = path.relative_to(stores).as_posix()
@@ -284,8 +284,13 @@ def rows(stores: Path) -> dict[str, list[Any]]:
                     found[f"{name}:{table}"] = [_hash(r) for r in db.execute(f"SELECT rowid, * FROM {table}")]
         elif path.suffix == ".parquet":
             found[name] = [_hash(tuple(r.values())) for r in pq.read_table(path, partitioning=None).to_pylist()]
-        elif path.suffix == ".gz":
-            found[name] = [_hash(json.loads(line)) for line in gzip.decompress(path.read_bytes()).splitlines()]
+        elif path.suffix == ".duckdb":
+            with duckdb.connect(path, read_only=True) as club:
+                for (table,) in club.execute("SELECT table_name FROM duckdb_tables()").fetchall():
+                    rows = club.execute(f"FROM {table} ORDER BY rowid").fetchall()
+                    found[f"{name}:{table}"] = [_hash(row) for row in rows]
+        elif path.suffix in (".gz", ".zst"):
+            found[name] = [_hash(json.loads(line)) for line in unpacked(path).splitlines()]
         elif path.suffix == ".csv":
             with path.open(newline="", encoding="utf-8") as lines:
                 found[name] = [_hash(r) for r in csv.reader(lines)]

@@ -25,7 +25,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-from journeys.witness import KEPT_SINCE, WALLET
+from journeys.witness import CLUB, KEPT_SINCE, WALLET
 
 FATES = ("same", "masked", "retained", "erased")
 LAKE = ("transactions", "app_events")
@@ -59,6 +59,8 @@ RULES = {
     "contacts": Rule(mention="contact_phone", masks={"contact_phone": "'''***'''", "contact_name": "'''***'''"}),
     "coupons": Rule(),
     "devices": Rule(),
+    "memberships": Rule(),
+    "wallets": Rule(),
     "logins": Rule(),
     "transactions": Rule(
         mention="memo",
@@ -195,10 +197,14 @@ def _tables(db: duckdb.DuckDBPyConnection, schema: str, stores: Path) -> None:
             columns = [c for (_n, c, *_rest) in wallet.execute(f"PRAGMA table_info({name})")]
             rows = wallet.execute(f"SELECT {', '.join(f'quote({c})' for c in columns)} FROM {name}").fetchall()
             _fill(db, f"{schema}.{name}", dict(zip(columns, zip(*rows, strict=True), strict=True)))
+    db.execute(f"ATTACH '{stores}/club.duckdb' AS club (READ_ONLY)")
+    for name in CLUB:
+        db.execute(f"CREATE TABLE {schema}.{name} AS SELECT *, 'club.duckdb' AS place FROM club.{name}")
+    db.execute("DETACH club")
     sources = {name: f"read_parquet('{stores}/lake/{name}/*/*.parquet', filename = true)" for name in LAKE}
     sources["members"] = f"read_csv('{stores}/exports/members*.csv', all_varchar = true, filename = true)"
     sources["audience"] = f"read_csv('{stores}/exports/ads/*.csv', all_varchar = true, filename = true)"
-    lines = f"read_json_objects('{stores}/support/*.jsonl.gz', format = 'newline_delimited', filename = true)"
+    lines = f"read_json_objects('{stores}/support/*.jsonl.*', format = 'newline_delimited', filename = true)"
     sources["chats"] = f"(SELECT json::VARCHAR AS line, filename FROM {lines})"
     for name, source in sources.items():
         place = f"filename[{len(str(stores)) + 2}:] AS place"

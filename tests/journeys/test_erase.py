@@ -110,8 +110,8 @@ def test_the_witness_sees_every_one_of_those_values_where_nothing_was_erased(pri
     seen = needles.below(pristine.clear)
     stores = {s.place.split("/")[0] for s in seen}
     assert {s.what for s in seen} == {"account", "device", "phone", "email", "id_number", "bank_card"}
-    assert stores == {"wallet.db", "lake", "support", "exports"}
-    assert {s.layer for s in seen} >= {"raw", "gzip", "zstd", "column"}
+    assert stores == {"wallet.db", "club.duckdb", "lake", "support", "exports"}
+    assert {s.layer for s in seen} >= {"raw", "gzip", "zstd", "column", "duckdb"}
 
 
 def test_our_own_home_holds_no_identity_after_the_certificate(gone: Gone) -> None:

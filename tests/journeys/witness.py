@@ -1,7 +1,8 @@
 """A witness who knows the LeCard files but none of our code: what stands in them, and what must stand there after.
 
-Everything is read with sqlite3, pyarrow, csv, json and gzip. `expected` works out from the rows before, the accounts
-of the leavers and the law's date what every collection must hold afterwards, row by row and value by value.
+Everything is read with sqlite3, duckdb, pyarrow, csv, json, gzip and zstandard. `expected` works out from the rows
+before, the accounts of the leavers and the law's date what every collection must hold afterwards, row by row and value
+by value.
 """
 
 from __future__ import annotations
@@ -22,16 +23,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import zstandard
 
 Row = dict[str, Any]  # Any: values of files of several kinds
 Tables = dict[str, list[Row]]
 
 WALLET = ("addresses", "accounts", "identities", "contacts", "coupons", "devices", "logins")
+CLUB = ("memberships", "wallets")
 KEPT_SINCE = datetime(2023, 11, 24, tzinfo=UTC)  # three years before the day of the erasure
-SEALED = {"wallet/identities": ("id_number", "bank_card"), "lake/transactions": ("card_no",)}
+SEALED = {
+    "wallet/identities": ("id_number", "bank_card"),
+    "lake/transactions": ("card_no",),
+    "club/wallets": ("payout_card",),
+}
 
 
 # ---------------------------------------------------------------- what stands in the files
@@ -44,6 +52,9 @@ def read(stores: Path) -> Tables:
         wallet.row_factory = sqlite3.Row
         for name in WALLET:
             found[f"wallet/{name}"] = [dict(row) for row in wallet.execute(f"SELECT * FROM {name}")]
+    with duckdb.connect(stores / "club.duckdb", read_only=True) as club:
+        for name in CLUB:
+            found[f"club/{name}"] = club.sql(f"FROM {name}").to_arrow_table().to_pylist()
     for name in ("transactions", "app_events"):
         found[f"lake/{name}"] = [
             {**row, "month": path.parent.name}
@@ -52,12 +63,19 @@ def read(stores: Path) -> Tables:
         ]
     found["support/chats"] = [
         {**json.loads(line), "file": path.name}
-        for path in sorted((stores / "support").glob("*.jsonl.gz"))
-        for line in gzip.decompress(path.read_bytes()).decode().splitlines()
+        for path in sorted((stores / "support").glob("*.jsonl.*"))
+        for line in unpacked(path).decode().splitlines()
     ]
     for name, path in (("members", "members.csv"), ("audience", "ads/audience.csv")):
         found[f"exports/{name}"] = list(csv.DictReader(io.StringIO((stores / "exports" / path).read_text("utf-8"))))
     return found
+
+
+def unpacked(path: Path) -> bytes:
+    """The text of a file, whatever it is packed with."""
+    if path.suffix == ".zst":
+        return zstandard.ZstdDecompressor().stream_reader(path.read_bytes(), read_across_frames=True).read()
+    return gzip.decompress(path.read_bytes())
 
 
 def same(first: Tables, second: Tables) -> dict[str, int]:
@@ -184,6 +202,10 @@ def layers(path: Path) -> Iterator[tuple[str, bytes]]:
         yield "gzip", gzip.decompress(body)
     for frame in _frames(body):
         yield "zstd", frame
+    if body[8:12] == b"DUCK":
+        with duckdb.connect(path, read_only=True) as db:
+            for (name,) in db.execute("SELECT table_name FROM duckdb_tables()").fetchall():
+                yield "duckdb", str(db.execute(f'FROM "{name}"').fetchall()).encode()
     if body[:4] == b"PAR1":
         names = pq.ParquetFile(io.BytesIO(body)).schema_arrow.names
         # Dictionaries as the pages hold them, also what no row refers to any more.
