@@ -64,6 +64,7 @@ def test_numbers_of_cards_and_papers_lie_under_keys_of_their_own(catalog: Catalo
     assert sensitive == {
         "wallet/identities/id_number": (Mode.CRYPTO_ERASE, "kyc"),
         "wallet/identities/bank_card": (Mode.CRYPTO_ERASE, "kyc"),
+        "club/wallets/payout_card": (Mode.CRYPTO_ERASE, "payout"),
         "lake/transactions/card_no": (Mode.CRYPTO_ERASE, "orders"),
     }
 
