@@ -200,17 +200,18 @@ def test_the_shared_address_stays_and_is_reported_with_the_number_of_others(gone
 
 def test_the_leavers_keys_are_gone_but_for_those_of_rows_that_a_law_keeps(gone: Gone) -> None:
     estate = gone.lecard.open()
-    codes = {name: estate.tree.domain_code(name) for name in ("kyc", "orders")}
+    codes = {name: estate.tree.domain_code(name) for name in ("kyc", "orders", "payout")}
     for account in gone.leaving.accounts:
         ref = ref_of(estate.catalog.person_kind or "", str(account))
-        with pytest.raises(KeyAbsent):
-            estate.tree.get(ref, codes["kyc"])
+        for name in ("kyc", "payout"):
+            with pytest.raises(KeyAbsent):
+                estate.tree.get(ref, codes[name])
         assert estate.tree.get(ref, codes["orders"])
 
 
 @pytest.mark.parametrize("address", SEALED)
 def test_what_is_left_under_keys_opens_to_what_the_generator_wrote(gone: Gone, address: str) -> None:
-    key = {"wallet/identities": "account_id", "lake/transactions": "txn_id"}[address]
+    key = {"wallet/identities": "account_id", "lake/transactions": "txn_id", "club/wallets": "wallet_id"}[address]
     clear = {row[key]: row for row in gone.clear[address]}
     rows = read(gone.lecard.stores)[address]
     for name in SEALED[address]:

@@ -309,7 +309,7 @@ def _without(tables: dict[tuple[str, str], list[dict[str, object]]], account: st
     """Empty the sensitive fields of somebody's rows; how many values that were."""
     lost = 0
     for row in (row for some in tables.values() for row in some if str(row["account_id"]) == account):
-        for name in {"id_number", "bank_card", "card_no"} & row.keys():
+        for name in {"id_number", "bank_card", "card_no", "payout_card"} & row.keys():
             lost += row[name] is not None
             row[name] = None
     return lost

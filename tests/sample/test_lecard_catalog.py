@@ -13,6 +13,7 @@ from fangxin.data.catalog.law import Laws
 from fangxin.data.catalog.lint import lint
 from fangxin.data.catalog.tree import Severity
 from fangxin.data.sample.lecard import Sample, sample
+from fangxin.data.stores.duckdb import DuckdbStore
 from fangxin.data.stores.parquet import ParquetStore
 from fangxin.data.stores.sqlite import SqliteStore
 from fangxin.data.vocabulary import Catalog, IdentityFormat, Meter, Mode, Ownership
@@ -115,7 +116,7 @@ def test_mentions_are_masked_and_hashes_are_known_as_hashes(catalog: Catalog) ->
 
 
 def test_every_declared_column_lies_in_its_store(catalog: Catalog) -> None:
-    for kind, open_store in (("sqlite", SqliteStore), ("parquet", ParquetStore)):
+    for kind, open_store in (("sqlite", SqliteStore), ("parquet", ParquetStore), ("duckdb", DuckdbStore)):
         held = tuple(c for c in catalog.collections if c.store.kind == kind)
         store = open_store(catalog.root, held[0].store.url, held, Meter())
         store.check(for_writing=True)
