@@ -354,6 +354,16 @@ def _not_journalled(dev: int) -> None:
         raise Refused("this ext4 writes all data through its journal (data=journal), where a copy stays")
 
 
+def device_of(dev: int) -> Path | None:
+    """The node of the block device that a file system lies on; None where there is none that is it."""
+    node = Path("/dev") / _block(dev).name
+    with contextlib.suppress(OSError):
+        now = node.stat()
+        if stat.S_ISBLK(now.st_mode) and now.st_rdev == dev:
+            return node
+    return None
+
+
 def _device(dev: int) -> tuple[bool | None, bool]:
     """Return (rotational or None if unknown, whether it looks like a disk of its own)."""
     block = _block(dev)

@@ -6,6 +6,8 @@ Deleting is bookkeeping: bytes die when their *old extents* are overwritten and 
   extents must not have moved. Overwriting files is partial sanitisation, never more than that.
 * Nothing is overwritten before the medium was examined: another name, another reader, shared or journalled or
   copy-on-write bytes are refused, with the reason in a sentence that is printed.
+* Where the block device may be read, the stream is looked for there too, at the old extents: that asks neither the
+  file nor the page cache.
 * Not reached, ever: spare and remapped cells, host snapshots, file names, blocks a file gave back earlier.
 """
 
@@ -13,9 +15,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -69,7 +73,8 @@ def overwrite(path: Path) -> Destruction:
                 "the file system moved the blocks while they were overwritten, so the old ones keep their bytes"
             )
         overwritten = sum(length for _, _, length in old)
-        return Destruction(now.st_dev, now.st_ino, now.st_size, overwritten, seed.hex(), old, before.fs)
+        done = Destruction(now.st_dev, now.st_ino, now.st_size, overwritten, seed.hex(), old, before.fs)
+        return replace(done, on_device=on_device(done))
     finally:
         os.close(fd)
 
@@ -86,6 +91,34 @@ def drop(path: Path, *, truncate: bool = True) -> None:
                 os.close(fd)
         path.unlink()
         sync_dir(path.parent)
+
+
+def on_device(done: Destruction, device: Path | None = None) -> int:
+    """Look for the stream of a destruction in its old extents on the block device; bytes found, 0 if not permitted.
+
+    `device` is given where it is not the device that the file lay on (an image of it). Raises Moved if there are other
+    bytes: either the blocks were not those of the file, or they have been given to another file since.
+    """
+    place = extents.device_of(done.dev) if device is None else device
+    try:
+        fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC | (os.O_DIRECT if device is None else 0)) if place else -1
+    except OSError:
+        return 0
+    if fd < 0:
+        return 0
+    try:
+        with mmap.mmap(-1, CHUNK) as page:  # what is read directly goes to whole pages
+            for logical, physical, length in done.extents:
+                for offset, chunk in _keystream(bytes.fromhex(done.seed), ((logical, physical, length),)):
+                    with memoryview(page)[: len(chunk)] as view:
+                        same = os.preadv(fd, [view], physical + offset - logical) == len(chunk) and view == chunk
+                    if not same:
+                        raise Moved("the block device holds other bytes at the old place of the file")
+        return sum(length for _, _, length in done.extents)
+    except OSError:
+        return 0  # the device does not let us read so
+    finally:
+        os.close(fd)
 
 
 def _keystream(seed: bytes, extents: Extents) -> Iterator[tuple[int, bytes]]:

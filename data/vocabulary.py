@@ -466,6 +466,7 @@ class Destruction:
     seed: str  # hex; regenerates the stream an auditor may compare old extents with
     extents: tuple[tuple[int, int, int], ...]  # (logical, physical, length), merged runs
     fs: str
+    on_device: int = 0  # bytes of the old extents read back from the block device itself; 0 where that is not permitted
 
 
 @dataclass(frozen=True)
