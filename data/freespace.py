@@ -54,8 +54,8 @@ class Filled:
 def fill(folder: Path, *, headroom: int | None = None, progress: Callable[[int], None] | None = None) -> Filled:
     """Overwrite the free blocks of the file system that a folder lies on, but for the headroom (bytes).
 
-    `progress` is told the bytes written so far in a round. NotAllowed unless root: some blocks are kept for root, and would stay
-    as they are. StoreUnavailable if the file system takes no file without a name.
+    `progress` is told the bytes written so far in a round. NotAllowed unless root: some blocks are kept for root, and
+    would stay as they are. StoreUnavailable if the file system takes no file without a name.
     """
     if os.geteuid() != 0:
         raise NotAllowed("filling free space needs root", hint="others do not get all free blocks; run it as root")

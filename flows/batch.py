@@ -68,7 +68,7 @@ def outcome(estate: Estate, batch: Batch, step: str) -> Mapping[str, Any] | None
     found = estate.ledger.find([tagged])
     if tagged not in found:
         return None
-    if note is None or found[tagged][1]["note"] != _digest(batch, step, note):
+    if note is None or found[tagged][1]["note"] != digest_of_note(batch, step, note):
         raise DoesNotHold(
             f"{step}: the ledger says that it is done, the requests store does not know its outcome",
             hint="requests.db is older than the ledger: put the newest copy back, then `fangxin resume`",
@@ -84,11 +84,11 @@ def finish(estate: Estate, batch: Batch, step: str, **note: Any) -> None:
     seconds = round(time.monotonic() - estate.since, 3)
     told = {**note, "opened": estate.meter.most(), "seconds": seconds}
     estate.requests.done(batch.id, step, at=estate.minute, note=told, anew=True)
-    digest = _digest(batch, step, estate.requests.note(batch.id, step) or {})
+    digest = digest_of_note(batch, step, estate.requests.note(batch.id, step) or {})
     record(estate, [{"type": "step.done", "tag": mark(batch, DONE[step]), "step": step, "note": digest}])
 
 
-def _digest(batch: Batch, step: str, note: Mapping[str, Any]) -> str:
+def digest_of_note(batch: Batch, step: str, note: Mapping[str, Any]) -> str:
     """Keyed, because counts are few: whoever reads the ledger could try them all."""
     text = json.dumps([step, dict(note)], sort_keys=True, separators=(",", ":"))
     return hmac.new(batch.secret, b"step" + text.encode(), hashlib.sha256).hexdigest()

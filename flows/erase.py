@@ -34,6 +34,7 @@ from fangxin.flows.estate import Estate, alone, estate_of
 from fangxin.flows.evidence import KEYS_INTENDED, confirm_vault, load_sources, mark
 from fangxin.flows.export import check_folder, export
 from fangxin.flows.frames import unpack
+from fangxin.flows.freespace import allowed, told
 from fangxin.flows.locate import find, locate
 from fangxin.flows.overwrite import overwrite
 from fangxin.flows.places import roots
@@ -65,6 +66,7 @@ def open_batch(estate: Estate, subjects: Sequence[Sequence[Identity]], *, option
     Raises InputError for an empty cohort or an identity given twice, StoreUnavailable for a store that cannot be
     written, NotAllowed where `require` cannot be met or the catalog is not ready. Nothing is touched before.
     """
+    allowed(options.get("wipe_free_space"))
     check(estate.catalog, [estate.catalog_path], estate.stores, require=options.get("require"))
     seen: dict[Identity, int] = {}
     for number, identities in enumerate(subjects, start=1):
@@ -190,7 +192,7 @@ def _summary(estate: Estate, requests: Requests, batch_id: str) -> dict[str, Any
     steps = [s.__name__ for s in STEPS if s is not close]
     seconds = {s: (requests.note(batch_id, s) or {}).get("seconds", 0.0) for s in steps}
     papers = {"package": noted.get("package"), "draft": noted.get("entries")}
-    return {"batch": batch_id, "requests": answers, **papers, "seconds": seconds}
+    return {"batch": batch_id, "requests": answers, **papers, "seconds": seconds, "free_space": told(estate, batch_id)}
 
 
 def _sentences(text: str) -> list[str]:

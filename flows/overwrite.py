@@ -29,6 +29,7 @@ from fangxin.flows.batch import (
 )
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import RELOCATED, STORES, mark, record
+from fangxin.flows.freespace import wipe
 from fangxin.flows.inventory import shed
 from fangxin.flows.plan import Plan, orders
 from fangxin.flows.relocate import Relocated, States, foreign, relocate
@@ -51,6 +52,7 @@ def overwrite(batch_id: str) -> None:
         estate.requests.keep(batch, "states", pack_states(again.states))
 
     done = carry_out(estate, batch, plan, unpack_states(estate.requests.kept(batch, "states")), changed=changed)
+    wipe(estate, batch)
     total = sum(e.bytes_overwritten for es in done.values() for e in es)
     finish(estate, batch, "overwrite", units=sum(len(e) for e in done.values()), bytes=total)
 

@@ -105,6 +105,7 @@ def erase(
     plan: Path | None,
     canaries: Sequence[Path],
     require: str | None,
+    wipe_free_space: str | None,
     yes: bool,
     now: str | None,
     as_json: bool,
@@ -124,6 +125,11 @@ def erase(
     moment = clock(settings, now)
     estate = open_estate(home, catalog, moment)
     options: dict[str, Any] = {"approved": True, "require": require}
+    if wipe_free_space is not None:
+        from fangxin.flows.freespace import allowed
+
+        allowed(wipe_free_space)
+        options["wipe_free_space"] = wipe_free_space
     if now is not None:
         options["now"] = moment.isoformat()
     if export is not None:
@@ -221,6 +227,8 @@ def tell(document: dict[str, Any], *, as_json: bool) -> int:
                 say(f"{request['request_id']}: outside the catalog, so not erased: {where}")
         if document.get("draft"):
             say(f"draft of catalog entries for them {document['draft']}")
+        for sentence in document["free_space"]:
+            say(f"free space: {sentence}")
         say(f"package {document['package']}")
 
     answer(document, as_json=as_json, words=words)

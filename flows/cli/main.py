@@ -156,6 +156,10 @@ def erase(
         list[Path] | None, Parameter(name="--canaries", negative="", help="An auditor's seal; repeatable.")
     ] = None,
     require: Annotated[str | None, Parameter(name="--require", help="overwrite: refuse media that cannot.")] = None,
+    wipe_free_space: Annotated[
+        str | None,
+        Parameter(name="--wipe-free-space", help="fill or discard: also work on what engines freed before (root)."),
+    ] = None,
     yes: Annotated[bool, Parameter(name="--yes", negative="", help="Approve the plan.")] = False,
     home: Home = None,
     now: Now = None,
@@ -174,6 +178,7 @@ def erase(
         plan=plan,
         canaries=canaries or [],
         require=require,
+        wipe_free_space=wipe_free_space,
         yes=yes,
         now=now,
         as_json=json,
