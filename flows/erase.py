@@ -34,7 +34,7 @@ from fangxin.flows.estate import Estate, alone, estate_of
 from fangxin.flows.evidence import KEYS_INTENDED, confirm_vault, load_sources, mark
 from fangxin.flows.export import check_folder, export
 from fangxin.flows.frames import unpack
-from fangxin.flows.freespace import allowed, told
+from fangxin.flows.freespace import allowed, reached
 from fangxin.flows.locate import find, locate
 from fangxin.flows.overwrite import overwrite
 from fangxin.flows.places import roots
@@ -192,7 +192,13 @@ def _summary(estate: Estate, requests: Requests, batch_id: str) -> dict[str, Any
     steps = [s.__name__ for s in STEPS if s is not close]
     seconds = {s: (requests.note(batch_id, s) or {}).get("seconds", 0.0) for s in steps}
     papers = {"package": noted.get("package"), "draft": noted.get("entries")}
-    return {"batch": batch_id, "requests": answers, **papers, "seconds": seconds, "free_space": told(estate, batch_id)}
+    return {
+        "batch": batch_id,
+        "requests": answers,
+        **papers,
+        "seconds": seconds,
+        "free_space": reached(estate, batch_id),
+    }
 
 
 def _sentences(text: str) -> list[str]:

@@ -42,7 +42,7 @@ def wipe(estate: Estate, batch: Batch) -> None:
     _log(estate, batch, FREE_DONE, f"free-space.{work}.done", told)
 
 
-def told(estate: Estate, batch_id: str) -> list[str]:
+def reached(estate: Estate, batch_id: str) -> list[str]:
     """What was reached, a sentence for each file system; empty where nobody asked."""
     return list((estate.requests.note(batch_id, _NOTE) or {}).get("told", []))
 
