@@ -13,7 +13,9 @@ from evidence.made_up_year import made_up_report
 from jsonschema import Draft202012Validator
 
 import fangxin.reports
+from bench.certificates import example
 from fangxin.reports.certificate import CertificateFacts, certificate
+from fangxin.reports.paper.pages import certificate_pdf
 
 SCHEMAS = Path(fangxin.reports.__file__).parent / "schemas"
 HASH = "ab" * 32
@@ -171,6 +173,11 @@ def test_a_wrong_answer_is_refused(name: str, wrong: Callable[[Any], None]) -> N
     document = copy.deepcopy(ANSWERS[name])
     wrong(document)
     assert not validator(name).is_valid(document)
+
+
+def test_the_certificate_that_is_drawn_for_the_readme_and_the_bench_is_one() -> None:
+    assert [error.message for error in validator("certificate").iter_errors(example())] == []
+    assert certificate_pdf(example(), languages=["en"])
 
 
 def test_certificates_are_what_their_schema_says(facts: CertificateFacts, erased: CertificateFacts) -> None:
