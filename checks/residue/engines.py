@@ -149,9 +149,15 @@ class Mailboxes:
         """Where an @ stands between two characters that one of the addresses has there."""
         found = []
         for at in range(0, len(codes), _BLOCK):  # what is made of a block stays in the cache
-            signs = np.flatnonzero(codes[at : at + _BLOCK] == ord("@")) + at
-            signs = signs[(signs > 0) & (signs < len(codes) - 1)]
-            found.append(signs[self._last[codes[signs - 1]] & self._first[codes[signs + 1]]])
+            signs = np.flatnonzero(codes[at : at + _BLOCK] == ord("@"))
+            if at:
+                signs += at
+            elif len(signs) and not signs[0]:
+                signs = signs[1:]  # nothing stands before the first byte,
+            if len(signs) and signs[-1] == len(codes) - 1:
+                signs = signs[:-1]  # and nothing behind the last
+            signs = signs[self._first[codes[signs + 1]]]
+            found.append(signs[self._last[codes[signs - 1]]])
         return np.concatenate(found)
 
 

@@ -92,10 +92,12 @@ def narrowed(body: bytes, reach: int) -> Iterator[View]:
     codes = np.frombuffer(body, np.uint8)
     signs = np.flatnonzero(codes == ord("@"))
     for name, width, first in (("utf-16-le", 2, 0), ("utf-16-be", 2, -1), ("utf-32-le", 4, 0), ("utf-32-be", 4, -3)):
-        at = signs[(signs + first >= 0) & (signs + first + width <= len(codes))]
-        for n in range(width):
-            if first + n:
-                at = at[codes[at + first + n] == 0]
+        at = signs
+        at = at[(at + first >= width) & (at + first + 2 * width <= len(codes))]  # an address has two sides
+        at = at[_ADDRESS[codes[at - width]] & _ADDRESS[codes[at + width]]]
+        for n in (n for n in range(width) if first + n):
+            for beside in (0, -width, width):
+                at = at[codes[at + first + n + beside] == 0]
         for phase in range(width):  # texts that begin at odd places are texts of their own
             if (mine := at % width == phase).any():
                 yield _narrow(codes, name, at[mine], width, first, reach)
@@ -176,6 +178,7 @@ def _among(signs: bytes) -> npt.NDArray[np.bool_]:
 
 
 _SIMPLE = _among(b'"/')
+_ADDRESS = _among(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz._%+-")
 
 
 def _hexadecimal(codes: _Bytes, at: _Ints, digits: int) -> _Ints:
