@@ -95,6 +95,12 @@ ANSWERS: dict[str, Any] = {
         "affected": {"present": 1, "retained": 0, "unknown": 0, "erased": 0, "absent": 0},
         "requests": [{"request": "r-1", "receipt": HASH, "state": "present", "certificate": "FX-1", "until": None}],
     },
+    "package": {"package": "p.zip", "manifest": HASH, "certificates": 2, "entries": 48, "lacking": []},
+    "challenge": {"challenge": "c.json", "size": 48, "entries": [41, 44], "count": 2},
+    "witness": {"witness": "w.example.org+01234567+" + "A" * 44},
+    "ledger-check": {"origin": "ledger.example.com/erasure", "size": 48, "stamped": False},
+    "ledger-cosigned": {"origin": "ledger.example.com/erasure", "size": 48, "witnesses": 1},
+    "ledger-rotate": {"entry": 48, "log": "ledger.example.com/erasure+01234567+" + "A" * 44},
     "certificate-validate": {
         "validated": [{"number": "FX-1", "certificate": HASH, "officer": "ada", "signed": "2026-11-27T09:00Z",
                        "key": HASH, "digest": HASH}],
