@@ -316,7 +316,8 @@ def _pages_without_a_footer(walk: Walk, place: Place, end: int) -> Generator[Pie
     if number:
         lost = "the footer is missing: pages were read as far as they follow each other"
         walk.note(inside(place.label, "parquet"), lost + (", and some hide their values" if hidden else ""))
-        return [(place.at, min(at, file.size))]
+        # In two parts, for these pages are not all that there is to search: what could not be unpacked is searched raw.
+        return [(place.at, place.at + 4), (place.at + 4, min(at, file.size))]
     return ()
 
 

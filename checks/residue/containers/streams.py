@@ -107,9 +107,13 @@ def _is_meant(packed: bytes) -> bool:
         machine, plain = _zlib.decompressobj(), b""
         for at in range(0, len(packed), 64):
             try:
-                plain += machine.decompress(packed[at : at + 64])
+                plain += machine.decompress(packed[at : at + 64], MIB)
             except _zlib.error:
                 packed = packed[:at]
+                break
+            if len(plain) > MIB:
+                packed = packed[: at + 64]
+                break
     used = len(packed) - len(machine.unconsumed_tail)
     return machine.eof or packed[2] & 6 == 0 or 8 * len(_zlib.compress(plain)) >= used
 
