@@ -363,3 +363,38 @@ def test_any_way_of_batching_gives_a_tree_that_extends_itself(
         merkle.check_consistency(old.size, new.size, old.root, new.root, proof)
     assert whole(ledger)
     shutil.rmtree(folder)
+
+
+def test_tiles_and_head_are_on_the_medium_before_the_checkpoint_takes_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut keeps what was flushed, in that order: so nothing may be named before what it rests on is flushed."""
+    _keys, ledger = start(tmp_path)
+    ledger.append(some(250))
+    done: list[tuple[str, str]] = []
+    fsync, rename, replace = os.fsync, Path.rename, Path.replace
+
+    def flushed(handle: int) -> None:
+        done.append(("flush", str(Path(f"/proc/self/fd/{handle}").readlink())))
+        fsync(handle)
+
+    def named(path: Path, target: Path, real: Callable[[Path, Path], Path]) -> Path:
+        done.append(("name", str(target)))
+        return real(path, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(Path, "rename", lambda path, target: named(path, target, rename))
+    monkeypatch.setattr(Path, "replace", lambda path, target: named(path, target, replace))
+    ledger.append(some(20, 250))
+    monkeypatch.undo()
+    head, checkpoint = (
+        done.index(("name", str(path))) for path in (tmp_path / "second/head", ledger.folder / "checkpoint")
+    )
+    tiles_named = [at for at, (what, path) in enumerate(done) if what == "name" and "/tile/" in path]
+    assert len(tiles_named) == 5  # a full and a partial tile, a full and a partial bundle, one tile above
+    for at in tiles_named:
+        path = Path(done[at][1])
+        temporary = ("flush", str(path.with_name(f".{path.name}.new")))
+        assert done.index(temporary) < at < done.index(("flush", str(path.parent)), at) < head
+    folder = ("flush", str(tmp_path / "second"))
+    assert head < done.index(folder, head) < checkpoint < done.index(("flush", str(ledger.folder)), checkpoint)
