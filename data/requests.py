@@ -199,6 +199,12 @@ class Requests:
             ).fetchall()
         return tuple((r[0], r[1], r[2]) for r in rows)
 
+    def finished(self) -> tuple[str, ...]:
+        """Batches that are closed or abandoned, oldest first."""
+        with self._read() as db:
+            rows = db.execute("SELECT id FROM batch WHERE state != 'open' ORDER BY created, id").fetchall()
+        return tuple(r[0] for r in rows)
+
     # ------------------------------------------------------------ sealed parts and steps
 
     def keep(self, batch: Batch, name: str, body: bytes) -> None:

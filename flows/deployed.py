@@ -14,6 +14,7 @@ from prefect import Flow, flow
 from fangxin.flows import erase as journey
 from fangxin.flows.batch import Step
 from fangxin.flows.estate import alone, open_estate
+from fangxin.flows.exports import end_exports
 from fangxin.flows.runner import StepFailed, discreet, run, step
 from fangxin.flows.server import wake
 from fangxin.flows.settings import home_from
@@ -34,6 +35,7 @@ def due() -> None:
     home = home_from(None)
     failed = set()
     with alone(home):
+        end_exports(open_estate(home, home))  # whose batches are closed: no catalog is needed
         for batch_id in journey.due(open_estate(home)):
             try:
                 _erase(batch_id)

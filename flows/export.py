@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ def export(batch_id: str) -> None:
         from fangxin.checks.suites.exported import judge_export
 
         estate.meter.step = "export"
+        expires = estate.now.date() + timedelta(days=estate.settings.export_days)  # flows/exports.py
         to = Path(batch.options["export"])
         requests = [r for r in estate.requests.requests(batch.id) if not r.canary]
         table = hand_over(estate, read_plan(estate, batch, "people").fates, requests, to)
@@ -55,6 +57,7 @@ def export(batch_id: str) -> None:
                 "manifest": hashes[one.id],
                 "rows": int(mine["rows_exported"].sum()),
                 "files": int(mine["files"].sum()),
+                "expires": expires.isoformat(),
             }
     finish(estate, batch, "export", exported=told)
 

@@ -242,7 +242,7 @@ def _facts(estate: Estate, story: Story, one: Request, number: str, proof: Ledge
         retained=_retained(estate, fates),
         shared=_shared(story.shared[story.shared["subject"] == one.number]),
         mentions=_mentions(fates),
-        copies=_copies(estate),
+        copies=(*_copies(estate), *_handed_over(estate, told)),
         export=ExportFacts(told["manifest"], told["rows"], told["files"]) if told else None,
         scan=_scan(story, one, by_record),
         outside=_outside(story.outside[story.outside["subject"] == one.number]),
@@ -384,6 +384,13 @@ def _copies(estate: Estate) -> tuple[DeclaredCopy, ...]:
             day = (estate.now + timedelta(days=int(days[1]))).date().isoformat() if days else ""
             found[copy.name] = DeclaredCopy(copy.name, copy.kind, copy.keep or "", copy.method or "", day)
     return tuple(found[n] for n in sorted(found))
+
+
+def _handed_over(estate: Estate, told: Mapping[str, Any] | None) -> tuple[DeclaredCopy, ...]:  # Any: JSON
+    """The export itself: a copy of ours until its day."""
+    if not told:
+        return ()
+    return (DeclaredCopy("export", "export", f"{estate.settings.export_days}d", "overwrite", told["expires"]),)
 
 
 def _processors(estate: Estate) -> tuple[Processor, ...]:

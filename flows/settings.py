@@ -52,6 +52,9 @@ lanes = true
 witnesses = []
 quorum = 0
 tsa = ""
+# How many days an export lies where the operator had it written; then its files are destroyed.
+export_days = 30
+
 # Files and folders outside the catalog's root that every look walks as well: people who stand there are reported.
 watch = []
 
@@ -79,6 +82,7 @@ class Settings:
     quorum: int = 0
     tsa: str = ""
     watch: tuple[Path, ...] = ()
+    export_days: int = 30
 
     @property
     def tmp(self) -> Path:
@@ -101,7 +105,7 @@ def load(home: Path) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid TOML: {error}", hint="compare with what `fangxin init` writes") from None
     expected = {"rehearsal": bool, "origin": str, "facts": list, "ledger_head": str, "capacity": int, "signer": str}
-    expected |= {"roots": list, "stated": list, "backup_sets": list, "lanes": bool, "watch": list}
+    expected |= {"roots": list, "stated": list, "backup_sets": list, "lanes": bool, "watch": list, "export_days": int}
     expected |= {"witnesses": list, "quorum": int, "tsa": str}
     for key, value in raw.items():
         if key not in expected:
@@ -123,8 +127,15 @@ def load(home: Path) -> Settings:
         witnesses=_texts(path, "witnesses", raw),
         quorum=raw.get("quorum", 0),
         tsa=raw.get("tsa", ""),
+        export_days=_days(path, raw.get("export_days", 30)),
         watch=tuple((home / one).resolve() for one in _texts(path, "watch", raw)),
     )
+
+
+def _days(path: Path, given: int) -> int:
+    if given < 1:
+        raise InputError(f"{path}: export_days: expected at least 1, found {given}")
+    return given
 
 
 def _texts(path: Path, key: str, raw: Mapping[str, Any]) -> tuple[str, ...]:

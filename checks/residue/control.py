@@ -53,7 +53,9 @@ class Control:
 
     def cells(self) -> Mapping[str, bytes]:
         """The body of every control file, by what it shows."""
-        plain = self.number.encode() + _PAD + self.address.encode()
+        plain = (
+            self.number.encode() + _PAD + self.address.encode() + _PAD
+        ) * 40  # so that no packer stores it as it is
         forms = {name: _PAD + write(self.number, self.address) + _PAD for name, write in _FORMS.items()}
         return forms | {name: write(plain, self.number) for name, write in _CONTAINERS.items()}
 

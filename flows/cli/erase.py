@@ -157,6 +157,7 @@ def erase(
     from fangxin.flows.officers import approve
 
     with alone(home):
+        ended(estate)
         batch = approve(estate, read_approvals(approvals)) if approvals else open_batch(estate, people, options=options)
         from fangxin.flows.deployed import run_erase
 
@@ -253,6 +254,7 @@ def resume(home: Path, batch: str | None, *, as_json: bool) -> int:
     from fangxin.flows.server import end_orphans
 
     end_orphans(home)
+    gone = ended(open_estate(home, home))  # closed batches need no catalog
     waiting = [batch] if batch else list(open_estate(home).requests.unfinished())
     done: list[dict[str, Any]] = []
     stopped: list[dict[str, Any]] = []
@@ -263,7 +265,7 @@ def resume(home: Path, batch: str | None, *, as_json: bool) -> int:
         except FangxinError as error:
             errors.append(error)
         except (Exception, KeyboardInterrupt):
-            answer({"batches": done + stopped}, as_json=as_json, words=lambda: None)
+            answer({"batches": done + stopped, "exports_ended": gone}, as_json=as_json, words=lambda: None)
             raise
 
     def words() -> None:
@@ -273,12 +275,29 @@ def resume(home: Path, batch: str | None, *, as_json: bool) -> int:
             tell(document, as_json=False)
 
     if done or stopped or not errors:
-        answer({"batches": done + stopped}, as_json=as_json, words=words)
+        answer({"batches": done + stopped, "exports_ended": gone}, as_json=as_json, words=words)
     for failure in errors:
         warn("\n".join(told(failure)))
     if errors:
         return max(failure.exit_code for failure in errors)
     return came_to(done)
+
+
+def ended(estate: Any) -> int:  # Any: an Estate
+    """Destroy exports whose day has come, and say so; how many files that were."""
+    from fangxin.flows.estate import alone
+    from fangxin.flows.exports import due_exports, end_exports
+
+    if not due_exports(estate):
+        return 0
+    files = 0
+    with alone(estate.settings.home):
+        done = end_exports(estate)
+    for one in done:
+        left = f", {one.logical} of them deleted logically: the medium refused" if one.logical else ""
+        warn(f"the export of {one.batch} has come to its end: {one.files} files destroyed{left}")
+        files += one.files
+    return files
 
 
 def standing(home: Path) -> str:

@@ -48,7 +48,7 @@ ERASE = {
 
 ANSWERS: dict[str, Any] = {
     "erase": ERASE,
-    "resume": {"batches": [ERASE]},
+    "resume": {"batches": [ERASE], "exports_ended": 0},
     "locate": {
         "subjects": [
             {

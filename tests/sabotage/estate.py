@@ -179,8 +179,8 @@ def _in_wal(path: Path, people: range) -> None:
 
 
 def _parquet(path: Path, people: range) -> None:
-    column = pa.array([name(n) for n in people]).dictionary_encode()
-    table = pa.table({"phone": [phone(n) for n in people], "name": column})
+    column = pa.array([phone(n) for n in people]).dictionary_encode()
+    table = pa.table({"phone": column, "name": [name(n) for n in people]})
     noted = {b"largest": phone(LEAVER).encode()}
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **noted})
     pq.write_table(table, path, compression="zstd", row_group_size=PEOPLE // 2)
