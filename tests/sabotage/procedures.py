@@ -6,7 +6,7 @@
 * UNSEEN: what no reading of files can notice. Listed apart, each with the test that shows it on a device.
 
 Catchers: `scan` hits in bytes, `rows` rows located again, `inventory` inodes, `keys` a key or an old vault that opens,
-`control` the scanner's own control.
+`outside` a place that no collection names, `control` the scanner's own control.
 """
 
 from __future__ import annotations
@@ -122,9 +122,9 @@ BY_HAND: dict[Callable[[Estate, Estate], None], str] = {
     an_inherited_statistic: "scan",
     an_old_partition: "rows",
     a_gzip_member: "scan",
-    a_replica: "inventory",
+    a_replica: "outside",
     a_partition_of_neighbours: "inventory",
-    a_spill: "scan",
+    a_spill: "inventory",
     a_log_line: "scan",
     a_result_of_prefect: "scan",
     a_vault_put_back: "keys",

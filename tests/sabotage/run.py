@@ -83,7 +83,6 @@ def noticed(mine: Estate, batch: str) -> set[str]:
     """Validate, and say what of it found something wrong: by what was read, not by what a store recorded."""
     try:
         erase.run_step(erase.validate, batch)
-        return set()
     except RollbackSuspected:
         return {"keys"}
     except DoesNotHold as error:
@@ -100,6 +99,7 @@ def noticed(mine: Estate, batch: str) -> set[str]:
         for name, found in (
             ("scan", (table["hits_after"] > 0).any()),
             ("rows", (table["rows_residual"] > 0).any()),
+            ("outside", len(unpack(requests.kept(requests.batch(batch), "outside") or b"")[0])),
             ("inventory", any(one["leftovers"] for one in closed.values())),
         )
         if found
