@@ -197,7 +197,7 @@ BLIND: dict[str, Callable[[], object]] = {
 }  # fmt: skip
 
 UNSEEN = {
-    "old file: overwrite": "unlinked with its bytes: only the device shows it (tests/sabotage/device_drill.py, root)",
-    "fsync": "written, and lost with the power: tests/journeys/crash_drill.py kills, a power cut was not tried",
+    "old file: overwrite": "unlinked with its bytes: the device alone shows it (tests/medium/loop_drill.py, root)",
+    "fsync": "written, and lost with the power: tests/journeys/crash_drill.py kills; a power cut was not tried",
     "read-back": "what was written is compared by the step itself; a device that lies to it lies to us",
 }
