@@ -108,20 +108,24 @@ class Requests:
         catalog: str,
         options: Mapping[str, Any],
         now: str,
+        known: Sequence[tuple[bytes, str]] = (),
     ) -> tuple[str, list[str]]:
         """Take in a cohort; return the batch's id and the receipt codes (shown once, only hashes are kept).
 
-        The canary is the last subject. Keys of all requests are durable before anything is written under them.
+        `known`: secret and receipt code of each subject, where a closing drew them before. The canary is the last
+        subject. Keys of all requests are durable before anything is written under them.
         """
         batch_id, batch_ref, batch_secret = opaque("b"), secrets.token_bytes(16), secrets.token_bytes(32)
         refs = [secrets.token_bytes(16) for _ in range(len(subjects) + 1)]
         self.tree.ensure([batch_ref, *refs], REQUEST_DOMAIN)
         receipts, rows = [], []
         for number, (ref, identities) in enumerate(zip(refs, [*subjects, canary], strict=True)):
-            request_id, receipt = opaque("r"), receipt_code()
+            request_id = opaque("r")
+            told = known[number] if number < len(known) else (secrets.token_bytes(32), receipt_code())
+            secret, receipt = told
             receipts.append(receipt)
             payload = {
-                "secret": secrets.token_hex(32),
+                "secret": secret.hex(),
                 "receipt": receipt,
                 "identities": [[i.kind, i.value] for i in identities],
             }

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Step = Callable[[str], None]
 PLANNED = "planned"  # the note that holds what officers sign
+BEGUN = "begun"  # the note that every closing of the batch passed its point of no return
 
 
 def opened(batch_id: str) -> tuple[Estate, Batch]:
@@ -97,6 +98,11 @@ def digest_of_note(batch: Batch, step: str, note: Mapping[str, Any]) -> str:
 def is_approved(batch: Batch) -> bool:
     """Whether somebody said yes to the plan of this batch."""
     return batch.options.get("approved") is True
+
+
+def begun(estate: Estate, batch: Batch) -> bool:
+    """Whether the closings that a batch carries out are beyond their point of no return; true where it has none."""
+    return not batch.options.get("closures") or estate.requests.note(batch.id, BEGUN) is not None
 
 
 def signed(estate: Estate, batch: Batch) -> tuple[Grant, tuple[Approval, ...]] | None:

@@ -15,7 +15,7 @@ from fangxin.data.keys.grant import Grant
 from fangxin.data.keys.receipt import Receipt
 from fangxin.data.requests import REQUEST_DOMAIN, Batch
 from fangxin.data.steps import due
-from fangxin.flows.batch import approved_plan, finish, is_done, opened, signed
+from fangxin.flows.batch import approved_plan, begun, finish, is_done, opened, signed
 from fangxin.flows.canary import persona
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import CLOSE_INTENDED, CLOSED, KEYS_DESTROYED, KEYS_INTENDED, mark, record
@@ -29,6 +29,8 @@ def destroy_keys(batch_id: str) -> None:
     estate, batch = opened(batch_id)
     if is_done(estate, batch, "destroy_keys"):
         return
+    if not begun(estate, batch):
+        raise NotAllowed("people of this batch may still change their minds", hint="`fangxin run-due` carries it out")
     plan = approved_plan(estate, batch)
     copy_before(estate, batch)
     event = destroy(estate, batch, plan)

@@ -27,7 +27,7 @@ from fangxin.data.requests import Requests
 from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows import canary as canaries
 from fangxin.flows.baseline import baseline
-from fangxin.flows.batch import Step, grounds, is_approved, opened
+from fangxin.flows.batch import Step, begun, grounds, is_approved, opened
 from fangxin.flows.close import close
 from fangxin.flows.destroy_keys import destroy_keys, forget
 from fangxin.flows.estate import Estate, alone, estate_of
@@ -60,8 +60,16 @@ STEPS: tuple[Step, ...] = (
 _BEFORE_DESTRUCTION = (locate, plant, baseline, export)
 
 
-def open_batch(estate: Estate, subjects: Sequence[Sequence[Identity]], *, options: Mapping[str, Any]) -> str:
+def open_batch(
+    estate: Estate,
+    subjects: Sequence[Sequence[Identity]],
+    *,
+    options: Mapping[str, Any],
+    known: Sequence[tuple[bytes, str]] = (),
+) -> str:
     """Take in a cohort after every check that needs no change; return the batch id.
+
+    `known`: secret and receipt code of each subject, where a closing drew them before.
 
     Raises InputError for an empty cohort or an identity given twice, StoreUnavailable for a store that cannot be
     written, NotAllowed where `require` cannot be met or the catalog is not ready. Nothing is touched before.
@@ -95,6 +103,7 @@ def open_batch(estate: Estate, subjects: Sequence[Sequence[Identity]], *, option
         catalog=estate.catalog.digest,
         options={**options, **grounds(estate), "catalog": str(estate.catalog_path)},
         now=estate.minute,
+        known=known,
     )
     return batch_id
 
@@ -123,8 +132,12 @@ def run_step(step: Step, batch_id: str) -> None:
 
 
 def due(estate: Estate) -> tuple[str, ...]:
-    """The open batches whose plan is approved, oldest first; the others wait for their officer."""
-    return tuple(b for b in estate.requests.unfinished() if is_approved(estate.requests.batch(b)))
+    """The open batches whose plan is approved, oldest first; the others wait for their officer, or for run-due."""
+    return tuple(
+        b
+        for b in estate.requests.unfinished()
+        if is_approved(estate.requests.batch(b)) and begun(estate, estate.requests.batch(b))
+    )
 
 
 def abandon(batch_id: str) -> None:

@@ -92,6 +92,7 @@ class Change:
     timers: Sequence[Timer] = ()
     messages: Sequence[Message] = ()
     postings: Sequence[tuple[str, str, str, int]] = ()  # entry, account, currency, minor units
+    sealed: bytes | None = field(default=None, repr=False)  # what is sealed from now on; None: as it was
     forget: bool = False  # empty what is sealed, and the account's digest
 
 
@@ -163,6 +164,8 @@ class Closures:
             "facts": _json(change.facts),
             "live": int(change.live),
         }
+        if change.sealed is not None:
+            values["sealed"] = change.sealed
         if change.forget:
             values |= {"sealed": None, "account": None}
         try:

@@ -28,8 +28,10 @@ certificate_app = App(name="certificate", help="Certificates of erasure that wer
 report_app = App(name="report", help="What happened in a period, and who is affected by an incident.")
 app.command(certificate_app)
 app.command(report_app)
+request_app = App(name="request", help="The closing of an account: one verb a move.")
 app.command(catalog_app)
 app.command(keys_app)
+app.command(request_app)
 canary_app = App(name="canary", help="An auditor's sealed canaries: made-up people, opened when a run is validated.")
 app.command(canary_app)
 
@@ -529,6 +531,249 @@ def approve(
     from fangxin.flows.cli.officers import approve as work
 
     return work(plan, officer, key, out, home=_home(home), now=now, as_json=json)
+
+
+@request_app.command(name="open")
+def request_open(
+    *,
+    catalog: CatalogPath = None,
+    identity: Identities = None,
+    verified: Annotated[str, Parameter(name="--verified", help="How they were verified: a code such as session.")],
+    risk: Annotated[list[str] | None, Parameter(name="--risk", negative="", help="Why it is high; repeatable.")] = None,
+    owner: Annotated[str | None, Parameter(name="--owner", help="The officer whose own account it is.")] = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Take in a request to close an account; receipt code and restore code are shown this once."""
+    from fangxin.flows.cli.closing import open_request as work
+
+    return work(
+        _home(home), catalog, identity or [], level=verified, risk=risk or [], owner=owner, now=now, as_json=json
+    )
+
+
+@request_app.command(name="plan")
+def request_plan(
+    closure: str,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(name="--out", help="Write what officers sign.")] = None,
+    choose: Annotated[
+        list[str] | None, Parameter(name="--choose", negative="", help="ITEM=FATE, the person's choice; repeatable.")
+    ] = None,
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Find the person, list what they hold, and show what would happen; nothing in any store is changed."""
+    from fangxin.flows.cli.closing import plan as work
+
+    return work(_home(home), catalog, closure, out, choose or [], now=now, as_json=json)
+
+
+@request_app.command(name="approve")
+def request_approve(
+    closure: str,
+    /,
+    *,
+    approval: Annotated[list[Path], Parameter(name="--approval", negative="", help="An officer's signature.")],
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Approve a plan by officers' signatures: one, or two for high risk."""
+    from fangxin.flows.cli.closing import approve as work
+
+    return work(_home(home), catalog, closure, approval, now, json)
+
+
+@request_app.command(name="reject")
+def request_reject(
+    closure: str,
+    /,
+    *,
+    officer: Annotated[str, Parameter(name="--officer", help="Who decides.")],
+    reason: Annotated[str, Parameter(name="--reason", help="A code; the person sees it.")],
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Refuse a request, with a reason."""
+    from fangxin.flows import closing
+    from fangxin.flows.cli.closing import move as work
+
+    return work(_home(home), catalog, now, lambda desk: closing.reject(desk, closure, officer, reason), as_json=json)
+
+
+@request_app.command(name="cancel")
+def request_cancel(
+    closure: str, /, *, catalog: CatalogPath = None, home: Home = None, now: Now = None, json: Json = False
+) -> int:
+    """Withdraw a request before it is approved, for its holder."""
+    from fangxin.flows import closing
+    from fangxin.flows.cli.closing import move as work
+
+    return work(_home(home), catalog, now, lambda desk: closing.cancel(desk, closure), as_json=json)
+
+
+@request_app.command(name="seal")
+def request_seal(
+    closure: str, /, *, catalog: CatalogPath = None, home: Home = None, now: Now = None, json: Json = False
+) -> int:
+    """Seal an approved closing at once; run-due does so at the next 00:05."""
+    from fangxin.flows.cli.closing import seal as work
+
+    return work(_home(home), catalog, closure, now, json)
+
+
+@request_app.command(name="restore")
+def request_restore(
+    closure: str,
+    /,
+    *,
+    code: Annotated[str | None, Parameter(name="--code", help="The restore code, or @FILE.")] = None,
+    answers: Annotated[
+        list[Path] | None, Parameter(name="--answer", negative="", help="An officer's answers; two of them.")
+    ] = None,
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Bring a sealed account back, bit for bit: by the restore code, or by two officers."""
+    from fangxin.flows.cli.closing import restore as work
+
+    return work(_home(home), catalog, closure, code, answers or [], now, json)
+
+
+@request_app.command(name="cases")
+def request_cases(
+    closure: str,
+    /,
+    *,
+    out: Annotated[Path, Parameter(name="--out", help="A folder.")],
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Write the seal records of a closing, for two officers to answer."""
+    from fangxin.flows.cli.closing import cases as work
+
+    return work(_home(home), catalog, closure, out, now, json)
+
+
+@request_app.command(name="waive")
+def request_waive(
+    closure: str,
+    /,
+    *,
+    code: Annotated[str, Parameter(name="--code", help="The restore code, or @FILE.")],
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """End the days to change one's mind 24 hours from now, for the holder; low risk only."""
+    from fangxin.flows.cli.closing import waive as work
+
+    return work(_home(home), catalog, closure, code, now, json)
+
+
+@request_app.command(name="hold")
+def request_hold(
+    closure: str,
+    /,
+    *,
+    reason: Annotated[str, Parameter(name="--reason", help="A code: the basis.")],
+    lift: Annotated[bool, Parameter(name="--lift", negative="", help="Lift the hold.")] = False,
+    out: Annotated[Path | None, Parameter(name="--out", help="Write what two officers sign.")] = None,
+    approval: Annotated[list[Path] | None, Parameter(name="--approval", negative="")] = None,
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Keep all of it from being erased, by two officers' signatures; or lift that."""
+    from fangxin.flows.cli.closing import hold as work
+
+    return work(_home(home), catalog, closure, reason, out, approval or [], lift=lift, now=now, as_json=json)
+
+
+@request_app.command(name="status")
+def request_status(
+    closure: str | None = None,
+    /,
+    *,
+    receipt: Annotated[str | None, Parameter(name="--receipt", help="The receipt code, or @FILE.")] = None,
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Show how a closing stands: by its id, or by its receipt code, also after the erasure."""
+    from fangxin.flows.cli.closing import status as work
+
+    return work(_home(home), catalog, closure, receipt, now, json)
+
+
+@request_app.command(name="list")
+def request_list(*, catalog: CatalogPath = None, home: Home = None, now: Now = None, json: Json = False) -> int:
+    """Every closing, and what is due next."""
+    from fangxin.flows.cli.closing import listing as work
+
+    return work(_home(home), catalog, now, json)
+
+
+@app.command(name="run-due")
+def run_due(*, catalog: CatalogPath = None, home: Home = None, now: Now = None, json: Json = False) -> int:
+    """Do everything that is due now: reviews, seals, ends of regret, erasures; twice changes nothing."""
+    from fangxin.flows.cli.closing import run_due as work
+
+    return work(_home(home), catalog, now, json)
+
+
+@report_app.command(name="sla")
+def report_sla(*, catalog: CatalogPath = None, home: Home = None, now: Now = None, json: Json = False) -> int:
+    """Every promise about closings: what runs, what was kept, what was broken."""
+    from fangxin.flows.cli.closing import sla as work
+
+    return work(_home(home), catalog, now, json)
+
+
+@keys_app.command
+def answerer(name: str, /, *, out: Path, home: Home = None, json: Json = False) -> int:
+    """Make the key with which an officer answers for sealed people: NAME.key stays there, NAME.pub is enrolled."""
+    from fangxin.flows.cli.closing import answerer as work
+
+    _home(home)
+    return work(name, out, as_json=json)
+
+
+@keys_app.command
+def answerers(
+    *,
+    add: Annotated[list[Path] | None, Parameter(name="--add", negative="", help="NAME.pub; repeatable.")] = None,
+    home: Home = None,
+    json: Json = False,
+) -> int:
+    """Who can answer for a sealed person; two are needed before anything can be sealed."""
+    from fangxin.flows.cli.closing import answerers as work
+
+    return work(_home(home), add or [], as_json=json)
+
+
+@keys_app.command(name="answer")
+def answer_records(folder: Path, /, *, key: Path, out: Path, home: Home = None, json: Json = False) -> int:
+    """Answer seal records as an officer, on the officer's own machine; good for these records only."""
+    from fangxin.flows.cli.closing import answer_records as work
+
+    _home(home)
+    return work(folder, key, out, as_json=json)
 
 
 def _home(given: Path | None) -> Path:

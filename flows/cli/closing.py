@@ -1,0 +1,421 @@
+"""Commands of the closing of an account: request ..., run-due, report sla, and the officers' answering keys."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fangxin.data.errors import InputError, NotAllowed, told
+from fangxin.flows.cli.console import answer, say, table, warn
+
+if TYPE_CHECKING:
+    from fangxin.data.closures.store import Closure
+    from fangxin.flows.desk import Desk
+
+Document = dict[str, Any]  # Any: JSON
+
+
+@contextmanager
+def _desk(home: Path, catalog: Path | None, now: str | None, *, alone: bool = True) -> Iterator[Desk]:
+    """The desk of a home, which is held for this command where it changes something."""
+    from contextlib import nullcontext
+
+    from fangxin.flows import estate as estates
+    from fangxin.flows.desk import at_desk
+    from fangxin.flows.settings import clock, load
+
+    opened = estates.open_estate(home, catalog, clock(load(home), now))
+    with estates.alone(home) if alone else nullcontext(), at_desk(opened) as desk:
+        yield desk
+
+
+def open_request(
+    home: Path,
+    catalog: Path | None,
+    identities: Sequence[str],
+    *,
+    level: str,
+    risk: Sequence[str],
+    owner: str | None,
+    now: str | None,
+    as_json: bool,
+) -> int:
+    """Take in a request; its two codes are shown this once."""
+    from fangxin.flows.closing import open_closure
+    from fangxin.flows.settings import is_rehearsal
+    from fangxin.flows.subjects import read_identities
+
+    with _desk(home, catalog, now) as desk:
+        people, plain = read_identities(identities, desk.estate.catalog)
+        if plain and not is_rehearsal(home):
+            warn("an identity on the command line stays in the shell's history: use --identity KIND=@FILE")
+        made = open_closure(desk, people, level=level, risk=risk, owner=owner)
+        document = {
+            "closure": made.id,
+            "new": bool(made.receipt),
+            "receipt_code": made.receipt or None,
+            "restore_code": made.restore or None,
+        }
+
+    def words() -> None:
+        if not made.receipt:
+            say(f"{made.id}: a closing of this account is live; its codes were shown when it was opened")
+            return
+        say(f"{made.id} is opened.")
+        say(f"receipt code  {made.receipt}  opens the status, for ever")
+        say(f"restore code  {made.restore}  brings the account back while it is sealed")
+        say("Both are shown this once. Signing in restores nothing.")
+
+    answer(document, as_json=as_json, words=words)
+    return 0
+
+
+def plan(
+    home: Path, catalog: Path | None, closure: str, out: Path | None, ticks: Sequence[str], *, now: str | None,
+    as_json: bool,
+) -> int:  # fmt: skip
+    """Make the plan if there is none, show it, and write what officers sign."""
+    from fangxin.flows.closing import current, make_plan, paper, status
+
+    with _desk(home, catalog, now) as desk:
+        one = current(desk, closure)
+        if one.state == "preflight":
+            one = make_plan(desk, closure, _choices(ticks))
+        elif ticks:
+            raise NotAllowed("the plan of this closing stands", hint="cancel it and open it anew to choose otherwise")
+        if out is not None:
+            if out.exists():
+                raise InputError(f"{out}: is there already", hint="name a new file for what officers sign")
+            out.write_text(paper(desk, closure, "close").canonical(), "utf-8")
+        document = status(desk, one)
+    _tell(document, as_json=as_json)
+    return 0
+
+
+def _choices(ticks: Sequence[str]) -> list[Any]:  # Any: Choice
+    from fangxin.flows.settlement import Choice
+
+    found = []
+    for one in ticks:
+        item, _, fate = one.partition("=")
+        if not item or not fate:
+            raise InputError("--choose: expected ITEM=FATE", hint="`fangxin request plan` lists the items")
+        found.append(Choice(item, fate, tick=fate == "lapse"))
+    return found
+
+
+def move(home: Path, catalog: Path | None, now: str | None, work: Callable[[Desk], Closure], *, as_json: bool) -> int:
+    """Make one move and show how the closing stands."""
+    from fangxin.flows.closing import status
+
+    with _desk(home, catalog, now) as desk:
+        document = status(desk, work(desk))
+    _tell(document, as_json=as_json)
+    return 0
+
+
+def approve(
+    home: Path, catalog: Path | None, closure: str, files: Sequence[Path], now: str | None, as_json: bool
+) -> int:
+    """Take officers' signatures."""
+    from fangxin.flows import closing
+    from fangxin.flows.cli.erase import read_approvals
+
+    given = read_approvals(files)
+    return move(home, catalog, now, lambda desk: closing.approve(desk, closure, given), as_json=as_json)
+
+
+def hold(
+    home: Path, catalog: Path | None, closure: str, reason: str, out: Path | None, files: Sequence[Path], *, lift: bool,
+    now: str | None, as_json: bool,
+) -> int:  # fmt: skip
+    """Write what two officers sign, or carry out what they signed."""
+    from fangxin.flows import closing
+    from fangxin.flows.cli.erase import read_approvals
+
+    if not files:
+        if out is None or out.exists():
+            raise InputError("--out: expected a new file for what two officers sign", hint="then --approval twice")
+        with _desk(home, catalog, now) as desk:
+            grant = closing.paper(desk, closure, "lift" if lift else "hold", reason)
+        out.write_text(grant.canonical(), "utf-8")
+        raise NotAllowed(f"{out}: have it signed by two officers", hint="then --approval FILE --approval FILE")
+    given = read_approvals(files)
+    return move(home, catalog, now, lambda desk: closing.hold(desk, closure, given, reason, lift=lift), as_json=as_json)
+
+
+def seal(home: Path, catalog: Path | None, closure: str, now: str | None, as_json: bool) -> int:
+    """Seal an approved closing at once, not at the next hour of sealing."""
+    from fangxin.flows import closing
+
+    return move(
+        home, catalog, now, lambda desk: closing.seal(desk, [closing.current(desk, closure)])[0], as_json=as_json
+    )
+
+
+def restore(
+    home: Path, catalog: Path | None, closure: str, code: str | None, answers: Sequence[Path], now: str | None,
+    as_json: bool,
+) -> int:  # fmt: skip
+    """Bring an account back, by the code or by two officers' answers."""
+    from fangxin.flows import closing
+
+    if (code is None) == (not answers):
+        raise InputError("expected either --code or two --answer", hint="--code @FILE, or --answer FILE twice")
+    given: dict[bytes, list[bytes]] = {}
+    for file in answers:
+        for case, said in _answers(file).items():
+            given.setdefault(case, []).append(said)
+    word = None if code is None else _code(code)
+    return move(
+        home, catalog, now, lambda desk: closing.restore(desk, closure, code=word, answers=given), as_json=as_json
+    )
+
+
+def waive(home: Path, catalog: Path | None, closure: str, code: str, now: str | None, as_json: bool) -> int:
+    """End the days to change one's mind a day from now."""
+    from fangxin.flows import closing
+
+    word = _code(code)
+    return move(home, catalog, now, lambda desk: closing.waive(desk, closure, word), as_json=as_json)
+
+
+def status(
+    home: Path, catalog: Path | None, closure: str | None, receipt: str | None, now: str | None, as_json: bool
+) -> int:
+    """How a closing stands, by its id or by its receipt code."""
+    from fangxin.flows import closing
+
+    if (closure is None) == (receipt is None):
+        raise InputError("expected either a closure's id or --receipt")
+    with _desk(home, catalog, now, alone=False) as desk:
+        found = closing.by_receipt(desk, _code(receipt)) if receipt else desk.closures.get(closure or "")
+        document = closing.status(desk, found)
+    _tell(document, as_json=as_json)
+    return 0
+
+
+def listing(home: Path, catalog: Path | None, now: str | None, as_json: bool) -> int:
+    """Every closing: id, state, and what it waits for."""
+    from fangxin.flows.desk import request_of
+    from fangxin.flows.lifecycle import State
+
+    with _desk(home, catalog, now, alone=False) as desk:
+        rows = []
+        for name in desk.closures.in_state(*(s.value for s in State)):
+            one = desk.closures.get(name)
+            request = request_of(one)
+            running = [c for c in desk.clocks(one).values() if c.met is None]
+            due = min(running, key=lambda c: c.deadline, default=None)
+            rows.append(
+                {
+                    "closure": name,
+                    "state": one.state,
+                    "public": request.public.value,
+                    "live": one.live,
+                    "next_deadline": due.deadline.strftime("%Y-%m-%dT%H:%M:%SZ") if due else None,
+                }
+            )
+    answer(
+        {"closures": rows},
+        as_json=as_json,
+        words=lambda: table(
+            ("closure", "state", "what the person sees", "next deadline"),
+            [(r["closure"], r["state"], r["public"], r["next_deadline"] or "") for r in rows],
+        ),
+    )
+    return 0
+
+
+def run_due(home: Path, catalog: Path | None, now: str | None, as_json: bool) -> int:
+    """Do everything that is due; exit 2 where something waits, else the code of what failed."""
+    from fangxin.flows import ending
+
+    with _desk(home, catalog, now) as desk:
+        options = {"now": desk.estate.now.isoformat()} if now is not None else {}
+        done = ending.run_due(desk, options=options)
+    document: Document = {
+        "reviewed": done.reviewed,
+        "sealed": done.sealed,
+        "regret_ended": done.ended,
+        "erased": done.erased,
+        "batches": done.batches,
+        "messages": done.messages,
+        "waiting": [{"closure": name, "why": why} for name, why in sorted(done.waiting.items())],
+    }
+
+    def words() -> None:
+        for what in ("reviewed", "sealed", "regret_ended", "erased", "batches"):
+            say(f"{what.replace('_', ' ')}: {', '.join(document[what]) or 'none'}")
+        for one in document["waiting"]:
+            say(f"{one['closure']} waits: {one['why']}")
+
+    answer(document, as_json=as_json, words=words)
+    for error in done.errors:
+        warn("\n".join(told(error)))
+    if done.errors:
+        return max(error.exit_code for error in done.errors)
+    return 2 if done.waiting else 0
+
+
+def sla(home: Path, catalog: Path | None, now: str | None, as_json: bool) -> int:
+    """Every promise: how many clocks run, were met, were broken; broken ones stay for ever."""
+    from fangxin.flows.lifecycle import State
+
+    with _desk(home, catalog, now, alone=False) as desk:
+        found: dict[str, dict[str, int]] = {}
+        breaches = []
+        for name in desk.closures.in_state(*(s.value for s in State)):
+            for one in desk.clocks(desk.closures.get(name)).values():
+                counts = found.setdefault(one.name, {"running": 0, "met": 0, "breached": 0, "provisional": 0})
+                over = one.name != "regret" and one.breached(desk.now)  # regret is a right, not a deadline of ours
+                counts["breached" if over else "running" if one.met is None else "met"] += 1
+                counts["provisional"] += one.provisional
+                if over:
+                    deadline = one.deadline.strftime("%Y-%m-%dT%H:%M:%SZ")
+                    breaches.append({"closure": name, "promise": one.name, "deadline": deadline})
+        document: Document = {
+            "promise": {"name": desk.promise.name, "version": desk.promise.version, "digest": desk.promise.digest},
+            "clocks": [{"name": name, **counts} for name, counts in sorted(found.items())],
+            "breaches": breaches,
+        }
+
+    def words() -> None:
+        rows = [(c["name"], c["running"], c["met"], c["breached"], c["provisional"]) for c in document["clocks"]]
+        table(("promise", "running", "met", "breached", "provisional"), rows)
+
+    answer(document, as_json=as_json, words=words)
+    return 1 if breaches else 0
+
+
+# ---------------------------------------------------------------- answering keys
+
+
+def answerer(name: str, folder: Path, *, as_json: bool) -> int:
+    """Make an officer's X25519 key: NAME.key (mode 0600) and NAME.pub."""
+    from fangxin.data.keys.seal import officer_key
+
+    if not name.isidentifier():
+        raise InputError("an officer's name: expected letters, digits and underscores", hint="a role such as dpo_1")
+    folder.mkdir(parents=True, exist_ok=True)
+    secret, public = folder / f"{name}.key", folder / f"{name}.pub"
+    if secret.exists() or public.exists():
+        raise InputError(f"{secret}: is there already", hint="a key is never written over; use another folder")
+    private, shown = officer_key()
+    with os.fdopen(os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write(private.hex() + "\n")
+    public.write_text(shown.hex() + "\n", "utf-8")
+    document = {"officer": name, "key": str(secret), "public": str(public)}
+    answer(document, as_json=as_json, words=lambda: say(f"{secret} stays with the officer; enrol {public}"))
+    return 0
+
+
+def answerers(home: Path, add: Sequence[Path], *, as_json: bool) -> int:
+    """Show who can answer for a sealed person; add others. What is sealed already keeps its officers."""
+    from fangxin.flows.estate import alone
+    from fangxin.flows.sealing import answerers as known
+    from fangxin.flows.sealing import public_of
+    from fangxin.flows.settings import load
+
+    load(home)
+    with alone(home):
+        folder = home / "keys" / "answerers"
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in add:
+            key = public_of(file)
+            if (folder / file.name).exists():
+                raise InputError(f"{file.stem}: is enrolled already", hint="another name, or remove the old file")
+            if key in known(home).values():
+                raise InputError("two officers have the same key", hint="each answers with a key of their own")
+            (folder / f"{file.stem}.pub").write_text(key.hex() + "\n", "ascii")
+        names = sorted(known(home))
+    answer({"answerers": names}, as_json=as_json, words=lambda: say("answerers: " + (", ".join(names) or "none")))
+    return 0
+
+
+def cases(home: Path, catalog: Path | None, closure: str, out: Path, now: str | None, as_json: bool) -> int:
+    """Write the seal records of a closing, for officers to answer; a record tells nobody's name."""
+    from fangxin.flows.closing import current
+    from fangxin.flows.sealing import seals_of
+
+    with _desk(home, catalog, now) as desk:
+        secret = desk.opened(current(desk, closure))
+        seals = seals_of(desk.estate)
+        out.mkdir(parents=True, exist_ok=True)
+        for case, _ref, _codes in secret.cases:
+            (out / f"{case.hex()}.seal").write_bytes(seals.body(case))
+    document = {"closure": closure, "records": len(secret.cases), "folder": str(out)}
+    answer(document, as_json=as_json, words=lambda: say(f"{len(secret.cases)} records in {out}: `fangxin keys answer`"))
+    return 0
+
+
+def answer_records(folder: Path, key: Path, out: Path, *, as_json: bool) -> int:
+    """An officer's answers to the records in a folder, on the officer's own machine; good for these records only."""
+    import json
+
+    from fangxin.data.keys import seal
+
+    try:
+        private = bytes.fromhex(key.read_text("ascii").strip())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{key}: not an answering key: {type(error).__name__}", hint="NAME.key") from None
+    found = {path.stem: seal.answer(private, path.read_bytes()).hex() for path in sorted(folder.glob("*.seal"))}
+    if not found:
+        raise InputError(f"{folder}: no seal records", hint="`fangxin request cases` writes them")
+    out.write_text(json.dumps({"answers": found}, indent=2) + "\n", "utf-8")
+    answer({"answers": len(found), "file": str(out)}, as_json=as_json, words=lambda: say(f"answered: {out}"))
+    return 0
+
+
+def _answers(file: Path) -> dict[bytes, bytes]:
+    import json
+
+    try:
+        raw = json.loads(file.read_text("utf-8"))["answers"]
+        found = {bytes.fromhex(case): bytes.fromhex(said) for case, said in raw.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file}: not an officer's answers: {type(error).__name__}") from None
+    if any(len(said) != 36 for said in found.values()):
+        raise InputError(f"{file}: an answer has 36 bytes", hint="give the file that `fangxin keys answer` wrote")
+    return found
+
+
+def _code(given: str) -> str:
+    """A code from the command line, or from a file after @."""
+    if not given.startswith("@"):
+        return given
+    try:
+        return Path(given[1:]).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{given[1:]}: cannot be read: {type(error).__name__}") from None
+
+
+def _tell(document: Document, *, as_json: bool) -> None:
+    def words() -> None:
+        say(f"{document['closure']}: {document['public']} ({document['state']})")
+        if document["plan_digest"]:
+            say(f"plan {document['plan_digest']}; {'high' if document['high_risk'] else 'low'} risk; "
+                f"approved by {document['approvals']}")  # fmt: skip
+        if document["restore_until"]:
+            say(f"may be restored until {document['restore_until']}")
+        rows = [(c["name"], c["deadline"], c["met"] or "", "broken" if c["breached"] else "")
+                for c in document["clocks"]]  # fmt: skip
+        if rows:
+            table(("promise", "deadline", "kept", ""), rows)
+        if document["items"]:
+            table(("item", "kind", "what becomes of it", "amount", "paid"),
+                  [(i["id"], i["kind"], i["fate"], i["amount"],
+                    f"{i['minor']} {i['currency']}" if i["minor"] else "") for i in document["items"]])  # fmt: skip
+        if document["collections"]:
+            table(("collection", "rows", "sealed", "the rest"),
+                  [(c["collection"], " ".join(f"{k}:{v}" for k, v in sorted(c["fates"].items())),
+                    ",".join(c["sealed"]) or "-", c["otherwise"]) for c in document["collections"]])  # fmt: skip
+        for one in document["owed"]:
+            say(f"owed: {one['minor']} minor units {one['currency']} ({one['where']})")
+        if document["certificate"]:
+            say(f"certificate {document['certificate']}")
+
+    answer(document, as_json=as_json, words=words)

@@ -1,0 +1,537 @@
+"""The closing of an account, move by move: from the request to the end of the days to change one's mind.
+
+    open       who they are is verified; a receipt code and a restore code are shown, once
+    plan       what they hold, where they are found, what the law keeps: a digest that officers approve
+    approve    by officers' signatures; low risk by itself at the end of the second working day
+    seal       at the next 00:05: keys leave the vault, and any two of three shares bring them back
+    restore    by the restore code, or two officers; never by a login
+    (erase)    once the days are over: flows/ending.py
+
+Every function reads, decides by the table (`lifecycle.py`) and writes one move (`desk.py`); what acts on the vault acts
+between an intent and its move, and is found again after a crash. Nothing here hands an identity to anybody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from fangxin.data.closures.store import AlreadyLive, Change, Closure, Message, Told
+from fangxin.data.errors import InputError, NotAllowed
+from fangxin.data.keys.approval import Approval
+from fangxin.data.keys.domains import INDEX
+from fangxin.data.keys.envelope import ref_of
+from fangxin.data.keys.grant import Grant, refs_digest
+from fangxin.data.keys.seal import Case, new_code, public_of
+from fangxin.data.requests import REQUEST_DOMAIN, opaque, receipt_code
+from fangxin.data.vocabulary import Cohort, Identity, Subject
+from fangxin.flows import sealing
+from fangxin.flows.desk import (
+    HELD,
+    REFUSED,
+    RESTORED,
+    SEALED,
+    SETTLED,
+    SIGNED,
+    WITHDRAWN,
+    Desk,
+    Secret,
+    clock,
+    machine,
+    renamed,
+    request_of,
+)
+from fangxin.flows.evidence import OPENED, VERIFIED, confirm_vault, load_sources
+from fangxin.flows.frames import each, tuples
+from fangxin.flows.holdings import held
+from fangxin.flows.lifecycle import Actor, Event, Hold, Request, State, advance
+from fangxin.flows.locate import find
+from fangxin.flows.plan import Plan, decide, domains, drops
+from fangxin.flows.publish import software
+from fangxin.flows.settlement import Choice, blocked, posted, settle
+from fangxin.reports.ledger.entries import commitment
+from fangxin.reports.ledger.entries import tag as tag_of
+
+VALUABLE = 500_000  # minor units: above it two officers approve
+SIGN_WITHIN = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A closing that was taken in; the codes are shown once and are empty for one that was there before."""
+
+    id: str
+    receipt: str = field(repr=False, default="")
+    restore: str = field(repr=False, default="")
+
+
+# ---------------------------------------------------------------- taking in
+
+
+def open_closure(
+    desk: Desk, identities: Sequence[Identity], *, level: str, risk: Sequence[str] = (), owner: str | None = None
+) -> Opened:
+    """Take in a request of somebody whose identities were verified; a live one of the same account is answered with.
+
+    `level` and `risk` are codes; `owner` is the officer whose own account it is. InputError where nobody is found.
+    """
+    estate, now = desk.estate, desk.now
+    if not identities:
+        raise InputError("no identity is given", hint="--identity KIND=@FILE, each of them verified")
+    confirm_vault(estate)
+    load_sources(estate, software().sha256)
+    found = find(estate, Cohort((Subject("0", tuple(identities)),)))
+    _walked(found.halts)
+    accounts = sorted(v for _s, v in tuples(_people(desk, found.facts.to_pandas()), "subject", "value"))
+    if not accounts:
+        raise InputError("nobody has these identities", hint="check them; who was erased before is not found again")
+    closure_id, ref, receipt = opaque("c"), secrets.token_bytes(16), receipt_code()
+    code, public = new_code()
+    estate.tree.ensure([ref], REQUEST_DOMAIN)
+    secret = Secret(secrets.token_bytes(32), receipt, public, tuple((i.kind, i.value) for i in identities))
+    request = advance(Request(closure_id, owner_officer=owner), Event("submit", Actor.HOLDER), now)
+    entry = {
+        "type": "request.opened",
+        "tag": tag_of(secret.secret, OPENED),
+        "commitment": commitment(secret.secret, secret.identities),
+        "law": ",".join(sorted(n.removesuffix(".yaml") for n in estate.laws.digests)),
+        "promise": f"{desk.promise.name}-{desk.promise.version}",
+        "catalog": estate.catalog.digest,
+    }
+    facts = {"machine": machine(request), "risk": sorted(risk), "level": level}
+    try:
+        closure = desk.closures.open(
+            closure_id,
+            receipt=hashlib.sha256(receipt.replace("-", "").encode()).hexdigest(),
+            account=_token(desk, accounts[0]),
+            ref=ref,
+            digests=desk.digests(),
+            change=Change(request.state.value, facts, Told("holder", "submit", {"entries": [entry]})),
+            now=now,
+            sealed=desk.sealed(ref, secret),
+        )
+    except AlreadyLive as live:
+        return Opened(live.closure)
+    desk.told(closure)
+    verified(desk, closure)
+    return Opened(closure_id, receipt, code)
+
+
+def verified(desk: Desk, closure: Closure) -> Closure:
+    """Note that the identities were verified: the clock of the review starts."""
+    entry = {"type": "request.verified", "level": closure.facts["level"]}
+    started = clock(desk, "review", closure.opened)
+    return desk.take(closure, Event("verify"), desk.now, entries=[(VERIFIED, entry)], clocks=[started])
+
+
+def make_plan(desk: Desk, closure_id: str, choices: Sequence[Choice] = ()) -> Closure:
+    """Find the person, list what they hold and decide every item; the digest of it all is what officers approve.
+
+    Nothing in any store is changed. Raises what locating, deciding and settling raise: an item of an unknown kind, a
+    loss that was not ticked, rows about which a person must look.
+    """
+    closure = current(desk, closure_id)
+    secret = desk.opened(closure)
+    estate = desk.estate
+    found = find(estate, Cohort((Subject("0", tuple(Identity(k, v) for k, v in secret.identities)),)))
+    _walked(found.halts)
+    plan = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date())
+    if not len(plan.fates):
+        raise InputError("nobody has these identities any more", hint="the request may be withdrawn")
+    items = held(estate, plan.fates, desk.sources, name=closure.id, zone=desk.promise.zone)
+    waits = blocked(items, desk.rules)
+    if waits:
+        raise NotAllowed(
+            f"{len(waits)} items have to be ended first", hint="data/clearance says who ends them, and how"
+        )
+    decided = settle(items, choices, desk.rules, closed=estate.now)
+    worth = sum(one.money.minor for one in decided if one.money is not None)
+    risk = sorted({*closure.facts["risk"], *(["value"] if worth > VALUABLE else [])})
+    told = {
+        "rows": fates_of(plan),
+        "items": [
+            {
+                "id": d.entitlement,
+                "kind": d.kind,
+                "fate": d.fate,
+                "amount": d.amount,
+                "minor": d.money.minor if d.money else None,
+                "currency": d.money.currency if d.money else None,
+                "lost": d.lost,
+                "digest": d.digest,
+            }
+            for d in decided
+        ],
+        "sealed": {address: list(names) for address, names in sealing.protection(estate).items()},
+        "risk": risk,
+        **desk.digests(),
+    }
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    codes = {name: estate.tree.domain_code(name) for name in domains(estate.catalog)}
+    cases = [
+        (secrets.token_bytes(16), ref, tuple(sorted(some)))
+        for ref, some in sorted(drops(estate.catalog, plan, codes).items())
+        if some
+    ]
+    own = desk.estate.catalog.person_kind
+    known = {(k, v) for k, v in tuples(plan.facts, "kind", "value") if k == own or not k.startswith("ref:")}
+    facts = tuple(sorted(known | set(secret.identities)))
+    event = Event("plan", plan=digest, high_risk=bool(risk))
+    entries = [
+        (SETTLED + n, {"type": "settled", "kind": d.kind, "disposition": d.fate, "digest": d.digest})
+        for n, d in enumerate(decided)
+    ]
+    entered = desk.take(
+        closure,
+        event,
+        desk.now,
+        entries=entries,
+        body={"plan": digest},
+        facts={"plan": {**told, "digest": digest}},
+        sealed=desk.sealed(closure.ref, replace(secret, facts=facts, cases=tuple(cases))),
+        postings=[
+            (f"owed-{closure.id}-{n // 2}", one.account, one.currency, one.minor)
+            for n, one in enumerate(posted(decided))
+        ],
+    )
+    return entered if not worth else desk.take(entered, Event("settle"), desk.now)
+
+
+# ---------------------------------------------------------------- deciding
+
+
+def paper(desk: Desk, closure_id: str, action: str, reason: str = "") -> Grant:
+    """What officers sign for a closing: `close` names its plan, `hold` and `lift` their reason. The same each time."""
+    closure = desk.closures.get(closure_id)
+    subject = request_of(closure).plan if action == "close" else hashlib.sha256(reason.encode()).hexdigest()
+    if subject is None:
+        raise NotAllowed("there is no plan yet", hint=f"fangxin request plan {closure_id}")
+    return Grant(
+        vault=desk.estate.tree.vault_id.hex(),
+        action=action,
+        domains=None,
+        count=1,
+        refs_sha256=refs_digest([closure.ref]),
+        generation=0,
+        catalog=subject,
+        not_before=closure.opened.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        expires=(closure.opened + SIGN_WITHIN).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        nonce=closure.id,
+    )
+
+
+def approve(desk: Desk, closure_id: str, approvals: Sequence[Approval]) -> Closure:
+    """Take officers' signatures under the plan; with as many as the risk asks for, the closing is approved.
+
+    NotAllowed for a signature that does not hold, an officer who signed before, or the owner of the account.
+    """
+    closure = current(desk, closure_id)
+    grant = paper(desk, closure_id, "close")
+    known = [Approval.parse(text) for text in closure.facts.get("approvals", ())]
+    names = _signed(desk, grant, [*known, *approvals])
+    again = {one.officer for one in known} & {one.officer for one in approvals}
+    if again or len({one.officer for one in approvals}) != len(approvals):
+        raise NotAllowed("an officer signs a plan once", hint="another officer signs")
+    for one in approvals:
+        texts = [*closure.facts.get("approvals", ()), one.text()]
+        event = Event("sign", Actor.OFFICER, officers=(one.officer,), plan=grant.catalog)
+        closure = desk.take(closure, event, desk.now, by=one.officer, facts={"approvals": texts})
+    request = request_of(closure)
+    return approved(desk, closure, names) if request.approved and request.state is State.REVIEW else closure
+
+
+def approved(desk: Desk, closure: Closure, names: Sequence[str]) -> Closure:
+    """The plan is approved: the review's clock is met, that of the seal starts."""
+    request = request_of(closure)
+    digest = hashlib.sha256(json.dumps([request.plan, sorted(names)]).encode()).hexdigest()
+    entry = {"type": "approved", "plan": request.plan or "", "approvals": digest}
+    return desk.take(
+        closure,
+        Event("approve"),
+        desk.now,
+        entries=[(SIGNED, entry)],
+        met=["review"],
+        clocks=[clock(desk, "start", desk.now)],
+        messages=payouts(desk, closure),
+    )
+
+
+def reviewed(desk: Desk, closure: Closure) -> Closure:
+    """Low risk approves itself at the end of the second working day, so that absent officers break no promise."""
+    waiting = desk.take(closure, Event("approve_automatically"), desk.now)
+    return approved(desk, waiting, ["timer"])
+
+
+def reject(desk: Desk, closure_id: str, officer: str, reason: str) -> Closure:
+    """Refuse a request, with a reason of our list; the person may appeal."""
+    closure = current(desk, closure_id)
+    event = Event("reject", Actor.OFFICER, officers=(officer,), reason=reason)
+    entry = {"type": "request.refused", "reason": reason}
+    owed = _given_back(desk, closure)
+    return desk.take(
+        closure, event, desk.now, by=officer, entries=[(REFUSED, entry)], body={"reason": reason}, met=["review"],
+        postings=owed,
+    )  # fmt: skip
+
+
+def cancel(desk: Desk, closure_id: str) -> Closure:
+    """The person withdraws before the seal."""
+    closure = current(desk, closure_id)
+    return desk.take(
+        closure,
+        Event("cancel", Actor.HOLDER),
+        desk.now,
+        entries=[(WITHDRAWN, {"type": "request.withdrawn"})],
+        postings=_given_back(desk, closure),
+    )
+
+
+# ---------------------------------------------------------------- sealing and restoring
+
+
+def seal(desk: Desk, closures: Sequence[Closure]) -> list[Closure]:
+    """Seal these closings together; their days to change their minds begin.
+
+    The vault's own record of a seal decides: one that was made before a crash is only noted. NotAllowed, and nothing is
+    sealed, while two officers cannot answer.
+    """
+    estate, now = desk.estate, desk.now
+    asked = {c.id: (c, desk.opened(c)) for c in closures}
+    ends = now + desk.promise.regret
+    made = [
+        Case(name, ref, codes, secret.restore, ends)
+        for _closure, secret in asked.values()
+        for name, ref, codes in secret.cases
+    ]
+    for one in closures:
+        advance(request_of(one), Event("seal"), now)
+    sealing.seal(estate, made, now=now)
+    sealing.commit_root(estate)
+    found = []
+    for closure, secret in asked.values():
+        until = sealing.until(estate, [ref for _case, ref, _codes in secret.cases]) or ends
+        at = until - desk.promise.regret
+        entry: dict[str, int | str] = {"type": "sealed", "until": until.strftime("%Y-%m-%dT%H:%MZ")}
+        clocks = [clock(desk, name, at) for name in ("regret", "done")]
+        found.append(desk.take(closure, Event("seal"), at, entries=[(SEALED, entry)], met=["start"], clocks=clocks))
+    return found
+
+
+def restore(
+    desk: Desk, closure_id: str, *, code: str | None = None, answers: Mapping[bytes, Sequence[bytes]] | None = None
+) -> Closure:
+    """Bring an account back: by the restore code, or by two officers who answered. A login alone is no proof.
+
+    The intent is noted first: a restore that was interrupted after the keys were back is finished by run-due.
+    """
+    closure = current(desk, closure_id)
+    secret, given = desk.opened(closure), answers or {}
+    if code is not None and not hmac.compare_digest(public_of(code), secret.restore):
+        raise NotAllowed("the restore code is not the one of this closing")
+    names = sorted({_name_of(desk, one[:4]) for some in given.values() for one in some})
+    if code is not None:
+        event = Event("restore", Actor.HOLDER, proof="code")
+    else:
+        event = Event("restore", Actor.AGENT, proof="officers", officers=tuple(names))
+    advance(request_of(closure), event, desk.now)
+    if code is None and not secret.cases and request_of(closure).state is not State.SEALING:
+        raise NotAllowed("nothing of this person lies under keys: only the restore code brings it back")
+    noted = {"actor": event.actor.value, "proof": event.proof, "officers": list(event.officers), "at": _iso(desk.now)}
+    intent = renamed(request_of(closure))
+    closure = desk.write(
+        closure, intent, "restore.intended", desk.now, by=event.actor.value, facts={"restoring": noted}
+    )
+    sealing.restore(desk.estate, secret.cases, code=code, answers=given, now=desk.now)
+    return restored(desk, closure)
+
+
+def restored(desk: Desk, closure: Closure) -> Closure:
+    """Note a restore whose keys are back, as of the moment of its intent."""
+    noted = closure.facts["restoring"]
+    event = Event("restore", Actor(noted["actor"]), proof=noted["proof"], officers=tuple(noted["officers"]))
+    return desk.take(
+        closure,
+        event,
+        datetime.fromisoformat(noted["at"]),
+        entries=[(RESTORED, {"type": "restored"})],
+        met=["start", "regret", "done"],
+        postings=_given_back(desk, closure),
+    )
+
+
+def waive(desk: Desk, closure_id: str, code: str) -> Closure:
+    """The person, who shows the restore code, ends the days to change their mind a day from now. Low risk only."""
+    closure = current(desk, closure_id)
+    if not hmac.compare_digest(public_of(code), desk.opened(closure).restore):
+        raise NotAllowed("the restore code is not the one of this closing")
+    return desk.take(closure, Event("waive", Actor.HOLDER), desk.now)
+
+
+def hold(desk: Desk, closure_id: str, approvals: Sequence[Approval], reason: str, *, lift: bool = False) -> Closure:
+    """Keep all of it from being erased, or no longer, signed by two officers. Too late once keys are destroyed.
+
+    NotAllowed past the point of no return; the attempt is put on record there.
+    """
+    closure = current(desk, closure_id)
+    names = _signed(desk, paper(desk, closure_id, "lift" if lift else "hold", reason), approvals)
+    event = Event("lift_hold" if lift else "hold", Actor.OFFICER, tuple(names), hold=Hold.ALL, reason=reason)
+    entry = {"type": "exception", "code": f"{'lifted' if lift else 'hold'}/{reason}"[:64], "role": "officer"}
+    request = request_of(closure)
+    place = HELD + closure.version
+    if request.state in (State.DESTROYING, State.OVERWRITING, State.VALIDATING, State.STALLED):
+        late = {**entry, "code": "hold_too_late"}
+        desk.write(closure, renamed(request), "hold_too_late", desk.now, by="officer", entries=[(place, late)])
+        raise NotAllowed(
+            "the hold comes too late: keys are destroyed, and there is no way back", hint="it is on record"
+        )
+    return desk.take(closure, event, desk.now, by=",".join(names), entries=[(place, entry)])
+
+
+# ---------------------------------------------------------------- reading
+
+
+def current(desk: Desk, closure_id: str) -> Closure:
+    """A closing, with what a crash may have left to be told or noted."""
+    closure = desk.closures.get(closure_id)
+    desk.told(closure)
+    if closure.state == State.SUBMITTED.value:
+        closure = verified(desk, closure)
+    return closure
+
+
+def by_receipt(desk: Desk, code: str) -> Closure:
+    """The closing of a receipt code; InputError, in the same words, for a code that is nobody's."""
+    plain = code.upper().replace("-", "").replace(" ", "").translate(str.maketrans("OIL", "011"))
+    return desk.closures.by_receipt(hashlib.sha256(plain.encode()).hexdigest())
+
+
+def status(desk: Desk, closure: Closure) -> dict[str, Any]:
+    """How a closing stands, for its holder: states, dates and sums, nobody's name. Any: JSON."""
+    request, now = request_of(closure), desk.now
+    plan = closure.facts.get("plan") or {}
+    books = desk.closures.books(closure.id)
+    return {
+        "closure": closure.id,
+        "state": request.state.value,
+        "public": request.public.value,
+        "version": closure.version,
+        "opened": _iso(closure.opened),
+        "plan_digest": request.plan,
+        "high_risk": request.high_risk,
+        "approvals": len(request.approvals) + request.automatic,
+        "restore_until": _iso(request.regret_ends) if request.regret_ends else None,
+        "hold": request.hold.value,
+        "settlement": request.settlement.value,
+        "clocks": [
+            {
+                "name": one.name,
+                "started": _iso(one.started),
+                "deadline": _iso(one.deadline),
+                "provisional": one.provisional,
+                "met": _iso(one.met) if one.met else None,
+                "breached": one.breached(now),
+            }
+            for one in desk.clocks(closure).values()
+        ],
+        "items": [{k: v for k, v in one.items() if k != "digest"} for one in plan.get("items", ())],
+        "owed": [
+            {"currency": currency, "minor": minor, "where": account}
+            for currency, accounts in sorted(books.items())
+            for account, minor in sorted(accounts.items())
+            if account != "wallet" and minor
+        ],
+        "collections": [
+            {
+                "collection": address,
+                "fates": fates,
+                "sealed": plan["sealed"].get(address, []),
+                "otherwise": "frozen, not sealed",
+            }
+            for address, fates in sorted(plan.get("rows", {}).items())
+        ],
+        "certificate": closure.facts.get("certificate"),
+        "refused": next(
+            (e["body"].get("reason") for e in desk.closures.events(closure.id) if e["type"] == "reject"), None
+        ),
+    }
+
+
+def fates_of(plan: Plan) -> dict[str, dict[str, int]]:
+    """How many rows of each collection end how: what a plan shows and binds."""
+    rows = plan.fates.drop_duplicates(["collection", "unit", "position"])
+    found: dict[str, dict[str, int]] = {}
+    for address, fate, part in each(rows, "collection", "fate"):
+        found.setdefault(address, {})[fate] = len(part)
+    return found
+
+
+# ---------------------------------------------------------------- inside
+
+
+def payouts(desk: Desk, closure: Closure) -> list[Message]:
+    """Outbox rows for what is owed, once it is approved; each acts once at the far side."""
+    found = []
+    for one in closure.facts["plan"]["items"]:
+        if one["minor"]:
+            key = hashlib.sha256(f"{closure.id}|{one['id']}|{one['fate']}".encode()).hexdigest()
+            body = {"item": one["id"], "fate": one["fate"], "minor": one["minor"], "currency": one["currency"]}
+            found.append(Message(key, "payout", body, desk.now))
+    return found
+
+
+def _given_back(desk: Desk, closure: Closure) -> list[tuple[str, str, str, int]]:
+    """What was owed and not paid goes back to the wallet: the closing did not happen."""
+    owed = {c: a.get("owed", 0) for c, a in desk.closures.books(closure.id).items()}
+    return [
+        (f"back-{closure.id}-{currency}", account, currency, minor)
+        for currency, sum_ in owed.items()
+        if sum_
+        for account, minor in (("owed", -sum_), ("wallet", sum_))
+    ]
+
+
+def _signed(desk: Desk, grant: Grant, approvals: Sequence[Approval]) -> tuple[str, ...]:
+    """The officers whose signatures under this paper hold; NotAllowed for one that is for something else."""
+    if any(one.grant != grant.canonical() for one in approvals):
+        raise NotAllowed("a signature is for another paper", hint="have the one signed that stands now")
+    names = desk.estate.tree.guard.approvers(grant, approvals, now=desk.now)
+    if not names:
+        raise NotAllowed("no officer has signed", hint="`fangxin keys approve` signs what `fangxin request plan` wrote")
+    return names
+
+
+def _name_of(desk: Desk, fingerprint: bytes) -> str:
+    """The officer of a fingerprint; two answers of one officer are one."""
+    for name, key in sealing.answerers(desk.estate.settings.home).items():
+        if hashlib.sha256(b"fangxin/seal/officer" + key).digest()[:4] == fingerprint:
+            return name
+    return fingerprint.hex()
+
+
+def _token(desk: Desk, account: str) -> str:
+    """A keyed digest of an account, so that it has one live closing; the key never leaves the vault."""
+    ref = ref_of("fangxin", "accounts")
+    desk.estate.tree.ensure([ref], INDEX)
+    return hmac.new(desk.estate.tree.get(ref, INDEX), account.encode(), hashlib.sha256).hexdigest()
+
+
+def _people(desk: Desk, facts: Any) -> Any:  # Any: data frames
+    return facts[facts["kind"] == (desk.estate.catalog.person_kind or "")]
+
+
+def _walked(halts: Sequence[Any]) -> None:  # Any: Halt
+    if halts:
+        raise NotAllowed(
+            f"the walk halted at {halts[0].collection} ({halts[0].guard}): a person has to look",
+            hint="name every account, or set guards in the catalog",
+        )
+
+
+def _iso(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

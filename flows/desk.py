@@ -1,0 +1,296 @@
+"""The desk: a home's closings with everything that a decision about one needs, and the one way to move one.
+
+A move is decided by the table (`lifecycle.py`), written as one compare-and-swap with its event, clocks, timers, money
+and outbox rows (`data/closures/store.py`), and only then told to the ledger. What the ledger is to be told stands in
+the event: after a crash `told` adds what is missing, by its tag, once.
+
+What is personal of a closing (identities, receipt code, where its seals are) is one sealed value under the closing's
+own key in the vault; that key dies with the certificate.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import fangxin.data
+from fangxin.data.catalog.calendar import Calendar
+from fangxin.data.catalog.clearance import Clearance
+from fangxin.data.closures.outbox import Outbox
+from fangxin.data.closures.store import Change, Closure, Closures, Message, Timer, Told, instant, stamp
+from fangxin.data.errors import NotAllowed
+from fangxin.data.keys.envelope import open_blob, seal_blob
+from fangxin.data.keys.faults import KeyAbsent
+from fangxin.data.requests import REQUEST_DOMAIN
+from fangxin.flows.clocks import Clock, Promise, Suspended, promised
+from fangxin.flows.estate import Estate
+from fangxin.flows.evidence import record
+from fangxin.flows.holdings import Sources
+from fangxin.flows.lifecycle import FINAL, Event, Export, Hold, Keys, Profile, Request, Settlement, State, step
+from fangxin.reports.ledger.entries import tag
+
+_DATA = Path(fangxin.data.__file__ or "").parent
+_LABEL = b"fangxin/closures/1"
+STALE = timedelta(days=15)  # what waits for an officer is looked at by then, at the latest
+# Places of a closing's own entries, beside those of its request in a batch (flows/evidence.py).
+SIGNED, SEALED, RESTORED, ENDED, REFUSED, WITHDRAWN = 8, 9, 10, 11, 12, 13
+SETTLED, HELD = 2**33, 2**34
+
+
+@dataclass(frozen=True)
+class Secret:
+    """What is sealed of a closing. Identities and facts are (kind, value); cases are (name, ref, key domains)."""
+
+    secret: bytes = field(repr=False)
+    receipt: str = field(repr=False)
+    restore: bytes = field(repr=False)  # the public key made from the restore code
+    identities: tuple[tuple[str, str], ...] = field(repr=False)
+    facts: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # everything the person was found by
+    cases: tuple[tuple[bytes, bytes, tuple[int, ...]], ...] = field(default=(), repr=False)
+
+    def text(self) -> bytes:
+        """As it is sealed."""
+        cases = [[case.hex(), ref.hex(), codes] for case, ref, codes in self.cases]
+        raw = {"secret": self.secret.hex(), "receipt": self.receipt, "restore": self.restore.hex(), "cases": cases}
+        return json.dumps({**raw, "identities": self.identities, "facts": self.facts}).encode()
+
+    @classmethod
+    def parse(cls, text: bytes) -> Secret:
+        """Read back what `text` wrote."""
+        raw = json.loads(text)
+        cases = tuple((bytes.fromhex(c), bytes.fromhex(r), tuple(d)) for c, r, d in raw["cases"])
+        pairs = {name: tuple((k, v) for k, v in raw[name]) for name in ("identities", "facts")}
+        return cls(bytes.fromhex(raw["secret"]), raw["receipt"], bytes.fromhex(raw["restore"]), cases=cases, **pairs)
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The closings of an estate, under one promise, calendar, set of rules and mapping of what is held."""
+
+    estate: Estate
+    promise: Promise
+    calendar: Calendar
+    rules: Clearance
+    sources: Sources
+
+    @cached_property
+    def closures(self) -> Closures:
+        """The store of closings."""
+        return Closures(f"sqlite:///{self.estate.settings.home / 'closures.db'}")
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """What has to happen at others'."""
+        return Outbox(self.closures.engine)
+
+    @property
+    def now(self) -> datetime:
+        """The time of this run, to the second: seals and clocks count in seconds."""
+        return self.estate.now.replace(microsecond=0)
+
+    def digests(self) -> dict[str, str]:
+        """What a plan rests on besides the rows."""
+        return {
+            "catalog": self.estate.catalog.digest,
+            "promise": self.promise.digest,
+            "clearance": self.rules.digest,
+            "holdings": self.sources.digest,
+        }
+
+    def opened(self, closure: Closure) -> Secret:
+        """What is sealed of a closing; NotAllowed once it is forgotten."""
+        if closure.sealed is None:
+            raise NotAllowed(f"closure {closure.id} is over: what was known of the person is forgotten")
+        try:
+            key = self.estate.tree.get(closure.ref, REQUEST_DOMAIN)
+        except KeyAbsent:
+            raise NotAllowed(f"closure {closure.id} is over: its key is destroyed") from None
+        return Secret.parse(open_blob(key, closure.sealed, _LABEL + closure.ref))
+
+    def sealed(self, ref: bytes, secret: Secret) -> bytes:
+        """What is kept of a closing, under its own key."""
+        return seal_blob(self.estate.tree.get(ref, REQUEST_DOMAIN), secret.text(), _LABEL + ref)
+
+    # ------------------------------------------------------------ moving
+
+    def take(self, closure: Closure, event: Event, now: datetime, *, by: str = "", **more: Any) -> Closure:
+        """Make a move of the table at an instant; MoveRefused, and nothing changes, where the table says no.
+
+        `more` are the fields of a Change, and: `entries` for the ledger (place, entry), `body` of the event, `facts`
+        to be added, `clocks` to be written, `met` names of clocks that are kept now. Any: all of these.
+        """
+        request, move = step(request_of(closure), event, now)
+        return self.write(closure, request, move.event, now, by=by or event.actor.value, **more)
+
+    def write(
+        self,
+        closure: Closure,
+        request: Request,
+        name: str,
+        now: datetime,
+        *,
+        by: str,
+        entries: Sequence[tuple[int, Mapping[str, int | str]]] = (),
+        body: Mapping[str, Any] | None = None,
+        facts: Mapping[str, Any] | None = None,
+        clocks: Sequence[Clock] = (),
+        met: Sequence[str] = (),
+        messages: Sequence[Message] = (),
+        postings: Sequence[tuple[str, str, str, int]] = (),
+        sealed: bytes | None = None,
+        secret: bytes | None = None,
+        forget: bool = False,
+    ) -> Closure:
+        """Write a closing as it is now over the version that was read, then tell the ledger."""
+        running = {**self.clocks(closure), **{one.name: one for one in clocks}}
+        running |= {name: running[name].done(now) for name in met if name in running}
+        told = {**(body or {}), "entries": self._tagged(closure, entries, secret)}
+        change = Change(
+            state=request.state.value,
+            facts={**closure.facts, **(facts or {}), "machine": machine(request)},
+            told=Told(by, name, told),
+            live=request.state not in FINAL and not forget,
+            clocks={n: _row(c, now) for n, c in running.items() if n in met or n in {one.name for one in clocks}},
+            timers=self.timers(request, running, now),
+            messages=messages,
+            postings=postings,
+            sealed=sealed,
+            forget=forget,
+        )
+        moved = self.closures.move(closure.id, closure.version, change, now)
+        self.told(moved)
+        return moved
+
+    def told(self, closure: Closure) -> None:
+        """Tell the ledger what it does not know yet of a closing."""
+        due = [entry for event in self.closures.events(closure.id) for entry in event["body"].get("entries", ())]
+        if due:
+            record(self.estate, due)
+
+    def clocks(self, closure: Closure) -> dict[str, Clock]:
+        """The clocks of a closing by name."""
+        return {name: _clock(name, row) for name, row in self.closures.clocks(closure.id).items()}
+
+    def timers(self, request: Request, clocks: Mapping[str, Clock], now: datetime) -> list[Timer]:
+        """When run-due looks at a closing again, and why it waits; every wait has a latest date."""
+        entered = request.entered or now
+        if request.state is State.REVIEW and "review" in clocks:
+            latest = clocks["review"].deadline
+            early = self.calendar.deadline(clocks["review"].started, 2).moment
+            due = latest if request.high_risk else min(early, latest)
+            return [Timer("review", due, "two_officers" if request.high_risk else "review", latest)]
+        if request.state is State.SEALING:
+            latest = entered + timedelta(hours=self.promise.spans["start"].amount)
+            return [Timer("seal", self.promise.seal_from(entered), "next_seal", latest)]
+        if request.state is State.COOLING and request.regret_ends is not None:
+            due = min(request.regret_ends, request.waived_from or request.regret_ends)
+            return [Timer("regret", due, "regret", request.regret_ends)]
+        if request.state is State.READY:
+            return [Timer("erase", now, "hold" if request.hold is Hold.ALL else "erase", now + STALE)]
+        return []
+
+    def _tagged(
+        self, closure: Closure, entries: Sequence[tuple[int, Mapping[str, int | str]]], secret: bytes | None
+    ) -> list[dict[str, int | str]]:
+        if not entries:
+            return []
+        key = secret or self.opened(closure).secret
+        return [{**entry, "tag": tag(key, place)} for place, entry in entries]
+
+
+@contextmanager
+def at_desk(estate: Estate) -> Iterator[Desk]:
+    """A desk with LeCard's promise, calendar and rules; a home's own files of the same names come first.
+
+    `home/promise.toml`, `home/clearance.yaml` and `home/holdings.toml` take the place of those that ship.
+    """
+    home = estate.settings.home
+
+    def one(name: str, shipped: Path) -> Path:
+        return home / name if (home / name).is_file() else shipped
+
+    desk = Desk(
+        estate,
+        Promise.load(one("promise.toml", _DATA / "promises" / "lecard.toml")),
+        Calendar.load(_DATA / "calendars", "cn"),
+        Clearance.load(one("clearance.yaml", _DATA / "clearance" / "lecard.yaml")),
+        Sources.load(one("holdings.toml", _DATA / "holdings" / "lecard.toml")),
+    )
+    try:
+        yield desk
+    finally:
+        desk.closures.engine.dispose()
+
+
+# ---------------------------------------------------------------- values and rows
+
+_TIMES = ("entered", "regret_ends", "waived_from")
+_ENUMS: Mapping[str, type[StrEnum]] = {
+    "state": State,
+    "profile": Profile,
+    "keys": Keys,
+    "settlement": Settlement,
+    "export": Export,
+    "hold": Hold,
+}
+
+
+def machine(request: Request) -> dict[str, Any]:
+    """A request of the table as JSON; its id and version are the row's."""
+    raw = asdict(request)
+    for name in ("id", "version"):
+        del raw[name]
+    raw |= {name: raw[name].isoformat() if raw[name] else None for name in _TIMES}
+    return {**raw, "approvals": sorted(raw["approvals"])}
+
+
+def request_of(closure: Closure) -> Request:
+    """The request of the table as it is stored."""
+    raw: dict[str, Any] = dict(closure.facts["machine"])
+    raw |= {name: datetime.fromisoformat(raw[name]) if raw[name] else None for name in _TIMES}
+    raw |= {name: kind(raw[name]) for name, kind in _ENUMS.items()}
+    return Request(id=closure.id, version=closure.version, **{**raw, "approvals": frozenset(raw["approvals"])})
+
+
+def clock(desk: Desk, name: str, started: datetime) -> Clock:
+    """A clock of the promise, from its starting event."""
+    return promised(name, desk.promise, started, desk.calendar)
+
+
+def _row(one: Clock, now: datetime) -> dict[str, Any]:
+    told = {
+        "zone": one.zone,
+        "source": one.source,
+        "calendar": one.calendar,
+        "provisional": one.provisional,
+        "draft": one.draft,
+        "suspended": [[s.reason, stamp(s.since), stamp(s.until) if s.until else None] for s in one.suspended],
+    }
+    met = stamp(one.met) if one.met else None
+    return {
+        "started": stamp(one.started),
+        "deadline": stamp(one.deadline),
+        "met": met,
+        "alarmed": one.alarm(now) or 0,
+        "told": told,
+    }
+
+
+def _clock(name: str, row: Mapping[str, Any]) -> Clock:
+    told = row["told"]
+    spans = tuple(Suspended(r, instant(s), instant(u) if u else None) for r, s, u in told["suspended"])
+    met = instant(row["met"]) if row["met"] is not None else None
+    rest = {k: told[k] for k in ("zone", "source", "calendar", "provisional", "draft")}
+    return Clock(name, instant(row["started"]), instant(row["deadline"]), met=met, suspended=spans, **rest)
+
+
+def renamed(request: Request, **fields: Any) -> Request:  # Any: fields of a Request
+    """A request with other fields and the next version: what is noted without a move of the table."""
+    return replace(request, version=request.version + 1, **fields)

@@ -1,0 +1,143 @@
+"""Holdings: what an account still holds, read from the catalogued stores by a mapping; nothing unknown passes.
+
+A source says which collection holds items, of which kind of the clearance rules, and in which columns amount and end
+stand. Only rows that were located as the person's own count. A word in the kind's column that the mapping does not
+list, an amount that is no whole number, or a collection that the catalog does not have stops the plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from fangxin.data.errors import InputError
+from fangxin.flows.estate import Estate
+from fangxin.flows.frames import each
+from fangxin.flows.settlement import Entitlement
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_NEEDED = frozenset({"collection", "amount", "currency"})
+_KNOWN = _NEEDED | {"kind", "column", "kinds", "expires", "transferable", "cash_rate", "source"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One collection whose rows are items. Either `kind`, or `column` and `kinds` for what stands in it."""
+
+    collection: str
+    amount: str
+    currency: str
+    kind: str = ""
+    column: str = ""
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    expires: str = ""
+    transferable: bool | None = None
+    cash_rate: Fraction | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Sources:
+    """All sources of an operator, and the file's SHA-256."""
+
+    sources: tuple[Source, ...]
+    digest: str
+
+    @classmethod
+    def load(cls, path: Path) -> Sources:
+        """Read a file of sources strictly; InputError names the source and the key."""
+        body = path.read_bytes()
+        try:
+            found: dict[str, Any] = tomllib.loads(body.decode("utf-8"))  # Any: TOML
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not TOML in UTF-8: {error}") from None
+        if set(found) != {"source"} or not isinstance(found["source"], list):
+            raise InputError(f"{path}: expected a list of [[source]]", hint="see data/holdings/lecard.toml")
+        return cls(tuple(map(_source, found["source"])), hashlib.sha256(body).hexdigest())
+
+
+def _source(raw: Mapping[str, Any]) -> Source:  # Any: TOML
+    name = str(raw.get("collection", "?"))
+    for key in sorted((_NEEDED - raw.keys()) | (raw.keys() - _KNOWN)):
+        raise InputError(f"source {name}: {'unknown' if key in raw else 'missing'} key {key}")
+    if ("kind" in raw) == ("column" in raw and "kinds" in raw):
+        raise InputError(f"source {name}: expected either kind, or column with kinds")
+    try:
+        rate = Fraction(raw["cash_rate"]) if "cash_rate" in raw else None
+    except (ValueError, ZeroDivisionError, TypeError):
+        raise InputError(f'source {name}: cash_rate: expected a fraction such as "1/10"') from None
+    return Source(**{**raw, "cash_rate": rate})
+
+
+def held(estate: Estate, fates: pd.DataFrame, sources: Sources, *, name: str, zone: str) -> tuple[Entitlement, ...]:
+    """Every item in the located rows that are the person's own, in the order of the rows; items of no worth are none.
+
+    `name` starts the items' opaque ids; a date without a zone is read in `zone`. What has expired is held no more.
+    """
+    own = fates[fates["edge"].isin(["owns", "joint"])].drop_duplicates(["collection", "unit", "position"])
+    known = {c.address for c in estate.catalog.collections}
+    found: list[Entitlement] = []
+    for one in sources.sources:
+        if one.collection not in known:
+            raise InputError(f"source {one.collection}: the catalog has no such collection", hint="correct the mapping")
+        rows = own[own["collection"] == one.collection]
+        wanted = {unit: np.unique(part["position"].to_numpy(np.int64)) for unit, part in each(rows, "unit")}
+        if wanted:
+            for item in _items(estate, one, wanted, zone):
+                digest = hashlib.sha256(f"{name}|{one.collection}|{len(found)}".encode()).hexdigest()[:16]
+                found.append(Entitlement(f"i-{digest}", **item))
+    return tuple(found)
+
+
+def _items(estate: Estate, one: Source, wanted: Mapping[str, Any], zone: str) -> Iterator[dict[str, Any]]:
+    """The items of one source as the fields of an entitlement. Any: positions (numpy), JSON values."""
+    names = [n for n in (one.amount, one.column, one.expires) if n]
+    for _address, rows in estate.store_of(one.collection).take({one.collection: wanted}):
+        missing = [n for n in names if n not in rows.columns.schema.names]
+        if missing:
+            raise InputError(f"source {one.collection}: no column {missing[0]}", hint="correct the mapping")
+        for row in rows.columns.select(names).to_pylist():  # one person's items: a handful
+            amount = row[one.amount]
+            if amount is None or amount == 0:
+                continue
+            if type(amount) is not int:
+                raise InputError(f"source {one.collection}: {one.amount} holds something else than whole minor units")
+            kind = one.kind or one.kinds.get(str(row[one.column]), "")
+            if not kind:
+                raise InputError(
+                    f"source {one.collection}: an item of a kind that the mapping does not know",
+                    hint="add it to the mapping; nothing is lost because nobody thought of it",
+                )
+            end = _end(one, row.get(one.expires), zone) if one.expires else None
+            if end is not None and end <= estate.now:
+                continue
+            yield {
+                "kind": kind,
+                "amount": amount,
+                "currency": one.currency,
+                "expires": end,
+                "transferable": one.transferable,
+                "cash_rate": one.cash_rate,
+                "source": one.source,
+            }
+
+
+def _end(one: Source, given: Any, zone: str) -> datetime | None:  # Any: what stands in a column
+    if given is None:
+        return None
+    try:
+        moment = given if isinstance(given, datetime) else datetime.fromisoformat(str(given))
+    except ValueError:
+        raise InputError(f"source {one.collection}: {one.expires} holds something else than a time") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))
