@@ -3,7 +3,7 @@
 * `AhoCorasick` (ahocorasick_rs): a full DFA while its table stays small, a compact automaton above. It holds its own
   copy of nothing but the states, reads buffers in place, and gives up the interpreter's lock while it searches.
 * `Hyperscan` (the extra `fast`): better on bytes that look random, as long as the needles are few.
-* `Mailboxes`: addresses in any case, by what stands around each @.
+* `Mailboxes`: addresses in any case, by what stands around each @; `WithAddresses` finds a few of them on the way.
 
 Each answers with a table of (number of the needle, start, end), nested and overlapping occurrences included.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from enum import StrEnum
+from itertools import product
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +24,7 @@ from fangxin.data.errors import InputError
 
 Table = npt.NDArray[np.int64]
 DFA = 192 << 10  # bytes of all needles up to which a full DFA is the fastest: its table has then some 100 MB
+ADDRESSES = 64  # so many are found on the way of an automaton; more have a pass of their own
 FEW = 300  # needles up to which hyperscan is the better one, where it is installed
 
 
@@ -106,6 +108,35 @@ def _hyperscan() -> Any:  # Any: an optional module without types
             "the engine hyperscan was asked for and is not installed", hint="pip install 'fangxin[fast]'"
         ) from None
     return hyperscan
+
+
+class WithAddresses:
+    """An automaton that finds a few addresses in any case on the way: by what stands around their @, in every case."""
+
+    def __init__(self, needles: Mapping[int, bytes], addresses: Mapping[int, bytes], engine: Engine) -> None:
+        self._base = max([*needles, *addresses], default=-1) + 1
+        cores: dict[bytes, list[tuple[int, int, bytes]]] = {}  # some bytes in one case -> address, their place in it
+        for number, text in addresses.items():
+            begin = max(0, text.rindex(b"@") - 3)
+            letters = ({code, bytes([code]).upper()[0]} for code in text[begin : begin + 5])
+            for core in product(*letters):
+                cores.setdefault(bytes(core), []).append((number, begin, text))
+        self._owners = list(cores.values())
+        self._find = finder({**needles, **{self._base + n: core for n, core in enumerate(cores)}}, engine)
+
+    def __call__(self, body: bytes) -> Table:
+        """Every occurrence."""
+        table = self._find(body)
+        core = table[:, 0] >= self._base
+        if not core.any():
+            return table
+        rows = [
+            (number, start - begin, start - begin + len(text))
+            for which, start, _end in table[core].tolist()
+            for number, begin, text in self._owners[which - self._base]
+            if start >= begin and body[start - begin : start - begin + len(text)].lower() == text
+        ]
+        return np.concatenate([table[~core], np.array(rows, dtype=np.int64).reshape(-1, 3)])
 
 
 class Mailboxes:

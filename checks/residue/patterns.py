@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fangxin.checks.residue.columns import Columns, Value
-from fangxin.checks.residue.engines import Engine, Finder, Mailboxes, finder
+from fangxin.checks.residue.engines import ADDRESSES, Engine, Finder, Mailboxes, WithAddresses, finder
 from fangxin.checks.residue.forms import (
     SEXTET,
     SHORTEST,
@@ -100,6 +100,7 @@ class Needles:
         self.omitted: Mapping[str, int] = dict(sorted(omitted.items()))
         self.longest = max((max(len(f.data), len(f.whole)) for f in self._forms), default=0)
         self._longest_text = max((len(f.data) for f in self._forms if f.text), default=0)
+        self._addresses: Finder
         self._finders = self._crowd() if breadth is Breadth.CORE else self._few(engine)
         self._widest_mailbox = max((len(f.data) for f in self._forms if f.folded), default=0)
         self._in_sqlite = finder(self._patterns(lambda f: f.sqlite_only))
@@ -109,8 +110,11 @@ class Needles:
         self._context = np.array([f.context for f in self._forms], dtype=np.int64)
 
     def _few(self, engine: Engine) -> list[Finder]:
-        mailboxes = Mailboxes(self._patterns(lambda f: f.folded))
-        return [mailboxes, finder(self._patterns(lambda f: not f.sqlite_only and not f.folded), engine)]
+        folded, exact = self._patterns(lambda f: f.folded), self._patterns(lambda f: not f.sqlite_only and not f.folded)
+        self._addresses = Mailboxes(folded)
+        if len(folded) <= ADDRESSES:
+            return [WithAddresses(exact, folded, engine)]
+        return [self._addresses, finder(exact, engine)]
 
     def _crowd(self) -> list[Finder]:
         """Tokens and numbers by hash; what has no such shape (Chinese text) by an automaton."""
@@ -122,7 +126,8 @@ class Needles:
         tokens = {i: data for i, data in rest.items() if shape(data)}
         folded = frozenset(i for i in tokens if self._forms[i].folded or self._forms[i].random)
         others = {i: data for i, data in rest.items() if i not in tokens}
-        return [Tokens(tokens, folded), Numbers(little), Numbers(big), finder(others)]
+        self._addresses = Tokens(tokens, folded)
+        return [self._addresses, Numbers(little), Numbers(big), finder(others)]
 
     def _patterns(self, wanted: Callable[[Form], bool]) -> dict[int, bytes]:
         return {i: f.data[:ENOUGH] if f.random else f.data for i, f in enumerate(self._forms) if wanted(f)}
@@ -188,7 +193,7 @@ class Needles:
         for view in views(body, self._longest_text + ASIDE) if self._longest_text else ():
             found.append(self._seen_in(view, self._matches(view.text), plain, offset))
         for view in narrowed(body, self._widest_mailbox + 1) if self._widest_mailbox else ():
-            found.append(self._seen_in(view, self._finders[0](view.text), plain, offset))
+            found.append(self._seen_in(view, self._addresses(view.text), plain, offset))
         return _together(found)
 
     def _seen_in(self, view: View, table: _Ints, plain: Hits, offset: int) -> Hits:

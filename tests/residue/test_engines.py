@@ -18,7 +18,7 @@ from residue.test_forms import PEOPLE
 
 from fangxin.checks.residue import engines
 from fangxin.checks.residue.carve import Limits
-from fangxin.checks.residue.engines import AhoCorasick, Engine, Hyperscan, Mailboxes
+from fangxin.checks.residue.engines import AhoCorasick, Engine, Hyperscan, Mailboxes, WithAddresses
 from fangxin.checks.residue.patterns import Breadth, Needles, needles_for
 from fangxin.checks.residue.scan import HITS, scan, stored
 from fangxin.data.catalog.kinds import canonical
@@ -53,6 +53,8 @@ def test_addresses_in_any_case_are_those_of_a_plain_loop(parts: list[bytes]) -> 
     low = body.lower()
     plain = {(n, i, i + len(d)) for n, d in wanted.items() for i in range(len(low)) if low.startswith(d, i)}
     assert {tuple(row) for row in Mailboxes(wanted)(body).tolist()} == plain
+    both = WithAddresses({9: b"x"}, wanted, Engine.AHOCORASICK)(body).tolist()
+    assert {tuple(row) for row in both} == plain | {(9, i, i + 1) for i in range(len(body)) if body[i : i + 1] == b"x"}
 
 
 def test_hyperscan_gives_the_same_hits_as_the_default_engine() -> None:
