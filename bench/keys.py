@@ -110,7 +110,7 @@ def least(tree: KeyTree, many: int) -> None:
     nodes, body = (2 * (first + np.sort(chance))).tolist(), AESGCM(bytes(32)).encrypt(bytes(12), bytes(3300), bytes(32))
     with watch() as it, tree._file.snapshot():
         for start in range(0, pages, 512):
-            for _ in tree._file.bodies(nodes[start : start + 512]):
+            for _ in tree._file.rows(nodes[start : start + 512]):
                 AESGCM(bytes(32)).decrypt(bytes(12), body, bytes(32))
         for ref in range(many):
             hashlib.blake2b(ref.to_bytes(16, "little"), key=bytes(32), digest_size=16).digest()

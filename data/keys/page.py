@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,6 +34,7 @@ WIDEST = 128
 MOST_ENTRIES = 0xFFFF
 _HEADS = np.dtype([("kind", "u1"), ("level", "u1"), ("count", "<u2"), ("zero", "<u4")])
 AAD = struct.Struct("<4sBBBB16sQ")
+_GAP = ENTRY - HEAD.size  # so that the entries behind a head are whole rows of a sheet
 
 
 class PageWrong(Exception):
@@ -157,22 +158,44 @@ def open_page(key: bytes, body: bytes, *, tree_id: bytes, page: int, level: int,
         raise PageWrong from None
 
 
-def open_pages(
-    keys: Sequence[bytes], nodes: Sequence[int], bodies: Mapping[int, bytes], *, tree_id: bytes, level: int
-) -> list[bytes]:
-    """The plaintexts of many bodies of one level, by row; it ends before the first that is missing or does not open."""
-    place, begin = AAD.pack, bytes((VERSION, SUITE))
-    plains: list[bytes] = []
+def open_leaves(
+    sheet: bytearray,
+    keys: Sequence[bytes],
+    nodes: Sequence[int],
+    rows: Iterator[tuple[int, bytes]],
+    *,
+    tree_id: bytes,
+    level: int,
+) -> list[int]:
+    """Decrypt many buckets onto a sheet of rows of 45 bytes; what each takes, 1 + its entries with their padding.
+
+    Each begins with a row of which only the last 8 bytes count: its head. `rows` may hold others between those asked
+    for; it ends before the first that is missing, does not open, or has no bucket's length.
+    """
+    place, begin, view, room = AAD.pack, bytes((VERSION, SUITE)), memoryview(sheet), len(sheet)
+    took: list[int] = []
+    start = _GAP
     try:
         for key, node in zip(keys, nodes, strict=True):
-            body = bodies[node]
-            if body[:2] != begin:
-                break
+            at = -1
+            while at < node:
+                at, body = next(rows)
+            entries, odd = divmod(len(body) - OVERHEAD - HEAD.size, ENTRY)
+            if at != node or odd or body[:2] != begin:
+                return took
+            end = start + len(body) - OVERHEAD
+            if end > room:
+                view.release()
+                room = 2 * end
+                sheet.extend(bytes(room - len(sheet)))
+                view = memoryview(sheet)
             where = place(b"FXP1", SUITE, level, node & 1, 0, tree_id, node >> 1)
-            plains.append(AESGCM(key).decrypt(body[2:14], body[14:], where))
-    except (KeyError, InvalidTag, ValueError, TypeError):  # no row, wrong tag, too short, or no bytes at all
-        return plains
-    return plains
+            AESGCM(key).decrypt_into(body[2:14], body[14:], where, view[start:end])
+            took.append(1 + entries)
+            start = end + _GAP
+    except (StopIteration, InvalidTag, ValueError, TypeError):  # no row, wrong tag, too short, or no bytes at all
+        return took
+    return took
 
 
 def seal_pages(
@@ -203,10 +226,9 @@ def count_of(plain: bytes, *, level: int) -> int:
     return int(count)
 
 
-def counts_of(plains: Sequence[bytes], *, level: int) -> npt.NDArray[np.int64]:
-    """How many entries each of many buckets has; -1 where a plaintext is no bucket of this level."""
-    heads = np.frombuffer(b"".join([plain[: HEAD.size].ljust(HEAD.size, b"\0") for plain in plains]), _HEADS)
-    room = np.fromiter(map(len, plains), np.int64, len(plains)) - HEAD.size
-    counts = heads["count"].astype(np.int64)
-    good = (heads["kind"] == LEAF) & (heads["level"] == level) & (heads["zero"] == 0)
-    return np.where(good & (room % ENTRY == 0) & (counts * ENTRY <= room), counts, -1)
+def counts_of(heads: npt.NDArray[np.uint8], room: npt.NDArray[np.int64], *, level: int) -> npt.NDArray[np.int64]:
+    """How many entries each of many buckets has, from heads (N, 8) and room for entries; -1 where one is no bucket."""
+    head = np.ascontiguousarray(heads).view(_HEADS)[:, 0]
+    counts = head["count"].astype(np.int64)
+    good = (head["kind"] == LEAF) & (head["level"] == level) & (head["zero"] == 0)
+    return np.where(good & (counts <= room), counts, -1)

@@ -132,16 +132,17 @@ class VaultFile:
         finally:
             db.execute("RELEASE part")
 
-    def bodies(self, nodes: Sequence[int]) -> dict[int, bytes]:
-        """The bodies in some rows (ascending ids), as far as they are there."""
+    def rows(self, nodes: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """Id and body of some rows (both ascending), as far as they are there; perhaps of others between them."""
         db = self._db()
         if len(nodes) <= FEW:
-            rows = (db.execute("SELECT id, body FROM node WHERE id = ?", (node,)).fetchone() for node in nodes)
-            return dict(row for row in rows if row)
+            found = (db.execute("SELECT id, body FROM node WHERE id = ?", (node,)).fetchone() for node in nodes)
+            return (row for row in found if row)
         if nodes[-1] - nodes[0] < DENSE * len(nodes):
-            return dict(db.execute("SELECT id, body FROM node WHERE id BETWEEN ? AND ?", (nodes[0], nodes[-1])))
-        some = json.dumps(nodes)
-        return dict(db.execute("SELECT id, body FROM node WHERE id IN (SELECT value FROM json_each(?))", (some,)))
+            return db.execute("SELECT id, body FROM node WHERE id BETWEEN ? AND ?", (nodes[0], nodes[-1]))
+        # The left side of a cross join is always the outer loop, so the rows come in the order asked for.
+        asked = "SELECT node.id, body FROM json_each(?) AS asked CROSS JOIN node ON node.id = asked.value"
+        return db.execute(asked, (json.dumps(nodes),))
 
     def put(self, nodes: Iterable[tuple[int, bytes]]) -> None:
         """Write bodies; inside a transaction."""

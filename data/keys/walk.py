@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -21,7 +21,7 @@ from fangxin.data.errors import Unavailable, VaultDamaged
 from fangxin.data.keys import page as pages
 from fangxin.data.keys.faults import Grown, StaleRoot
 from fangxin.data.keys.lease import Lease
-from fangxin.data.keys.leaves import AT_ONCE, Leaves, Numbers, Order, Rows, order_of, sorted_names
+from fangxin.data.keys.leaves import AT_ONCE, Leaves, Numbers, Order, Rows, Sheet, order_of, sorted_names
 from fangxin.data.keys.material import Keys
 from fangxin.data.keys.page import Inner, PageWrong, Shape
 from fangxin.data.keys.roots import shares
@@ -44,7 +44,7 @@ class State:
 
 
 class Walk:
-    """Finds and opens the pages of one tree; `bodies` stands in for the file when a copy is examined."""
+    """Finds and opens the pages of one tree."""
 
     def __init__(
         self,
@@ -54,7 +54,6 @@ class Walk:
         *,
         shape: Shape,
         tree_id: bytes,
-        bodies: Callable[[Sequence[int]], Mapping[int, bytes]] | None = None,
         lease: Lease | None = None,
     ) -> None:
         self.file = file
@@ -62,7 +61,6 @@ class Walk:
         self.holders = tuple(holders)
         self.shape = shape
         self.tree_id = tree_id
-        self._bodies = bodies or file.bodies
         self._lease = lease
         self._cached: State | None = None
 
@@ -120,9 +118,10 @@ class Walk:
             self._search(state, refs, domain, keys)
         else:
             names = self.names(state, refs, (domain,))
-            for some, order, leaves in self.by_bucket(state, names):
-                at, found = leaves.place(names[some], order)
-                keys.raw[some[found]] = leaves.rows[at[found], pages.TAGGED :]
+            for some, _, sheet in self._sheets(state, names):
+                mine = names[some]
+                at, found = sheet.find(mine, self.shape.buckets_of(mine))
+                keys.raw[some[found]] = sheet.rows[at[found], pages.TAGGED :]
                 keys.found[some[found]] = True
         if not keys.found.all() and self.anchor.living() != state.living:
             raise StaleRoot
@@ -149,15 +148,20 @@ class Walk:
 
     def by_bucket(self, state: State, names: Rows) -> Iterator[tuple[Numbers, Order, Leaves]]:
         """Their buckets in the clear, some at a time, with the places of the names in them, sorted, and their order."""
+        for some, order, sheet in self._sheets(state, names):
+            yield some, order, sheet.leaves(self.shape.buckets)
+
+    def _sheets(self, state: State, names: Rows) -> Iterator[tuple[Numbers, Order, Sheet]]:
         buckets = self.shape.buckets_of(names)
         order = order_of(buckets, names, self.shape.buckets)
         by = sorted_names(names, order)
         buckets, order = buckets[by], order[by]
         first = np.flatnonzero(np.diff(buckets, prepend=-1))  # where each bucket begins
+        memory = bytearray()
         for start in range(0, len(first), AT_ONCE):
             begins = first[start : start + AT_ONCE]
             end = first[start + AT_ONCE] if start + AT_ONCE < len(first) else len(by)
-            yield by[begins[0] : end], order[begins[0] : end], self.leaves(state, buckets[begins])
+            yield by[begins[0] : end], order[begins[0] : end], self._sheet(state, buckets[begins], memory)
 
     def all_leaves(self, state: State) -> Iterator[Leaves]:
         """Every bucket of the tree, some at a time."""
@@ -166,16 +170,22 @@ class Walk:
 
     def leaves(self, state: State, buckets: Numbers) -> Leaves:
         """Some buckets in the clear."""
-        depth = self.shape.depth
-        wanted = buckets.tolist()
-        plains = self._open_many(state, depth, wanted)
-        counts = pages.counts_of(plains, level=depth)
+        return self._sheet(state, buckets, bytearray()).leaves(self.shape.buckets)
+
+    def _sheet(self, state: State, buckets: Numbers, memory: bytearray) -> Sheet:
+        depth, wanted = self.shape.depth, buckets.tolist()
+        keys, nodes = self.children(state, depth, wanted)
+        rows = self.file.rows(nodes)
+        took = pages.open_leaves(memory, keys, nodes, rows, tree_id=self.tree_id, level=depth)
+        if len(took) < len(nodes):
+            raise self._closed(state, nodes[len(took)])
+        sizes = np.array(took, np.int64)
+        first = np.cumsum(sizes) - sizes + 1
+        sheet = np.frombuffer(memory, np.uint8, pages.ENTRY * int(sizes.sum())).reshape(-1, pages.ENTRY)
+        counts = pages.counts_of(sheet[first - 1, -pages.HEAD.size :], sizes - 1, level=depth)
         if (wrong := np.flatnonzero(counts < 0)).size:
-            raise self._wrong(state, self.shape.page(depth, wanted[int(wrong[0])]), "is no bucket")
-        start, ends = pages.HEAD.size, (pages.HEAD.size + counts * pages.ENTRY).tolist()
-        parts = [plain[start:end] for plain, end in zip(plains, ends, strict=True)]
-        rows = np.frombuffer(b"".join(parts), np.uint8).reshape(-1, pages.ENTRY)
-        return Leaves(buckets, counts, rows, self.shape.buckets)
+            raise self._wrong(state, nodes[int(wrong[0])] >> 1, "is no bucket")
+        return Sheet(buckets, first, counts, sheet)
 
     def entries(self, state: State, bucket: int) -> list[bytes]:
         """One bucket's entries."""
@@ -225,7 +235,13 @@ class Walk:
 
     def open(self, state: State, level: int, index: int) -> bytes:
         """The plaintext of a living page. StaleRoot if overtaken, VaultDamaged if not."""
-        return self._open_many(state, level, (index,))[0]
+        key, half = self.child(state, level, index)
+        number = self.shape.page(level, index)
+        try:
+            _, body = next(self.file.rows((2 * number + half,)))
+            return pages.open_page(key, body, tree_id=self.tree_id, page=number, level=level, half=half)
+        except (StopIteration, PageWrong):
+            raise self._closed(state, 2 * number + half) from None
 
     def children(self, state: State, level: int, indices: Iterable[int]) -> tuple[list[bytes], list[int]]:
         """Keys and rows of many pages of a level (ascending), as `child` and `node` give them one by one."""
@@ -242,13 +258,8 @@ class Walk:
             nodes.append(2 * (first + index) + inner.halves[index - start])
         return keys, nodes
 
-    def _open_many(self, state: State, level: int, indices: Sequence[int]) -> list[bytes]:
-        keys, nodes = self.children(state, level, indices)
-        plains = pages.open_pages(keys, nodes, self._bodies(nodes), tree_id=self.tree_id, level=level)
-        if len(plains) < len(nodes):
-            node = nodes[len(plains)]
-            raise self._wrong(state, node >> 1, "does not open" if self._bodies([node]) else "is missing")
-        return plains
+    def _closed(self, state: State, node: int) -> Exception:
+        return self._wrong(state, node >> 1, "does not open" if any(self.file.rows((node,))) else "is missing")
 
     def _wrong(self, state: State, number: int, what: str) -> Exception:
         if self.anchor.living() != state.living:

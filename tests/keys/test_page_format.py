@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import struct
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -47,8 +48,31 @@ def test_a_bucket_is_sorted_entries_padded_to_eight() -> None:
     for one in wrong:
         with pytest.raises(PageWrong):
             pages.entries_of(one, level=2)
-    assert pages.counts_of([plain, *wrong, plain], level=2).tolist() == [9, -1, -1, -1, -1, -1, 9]
-    assert pages.counts_of([plain], level=1).tolist() == [-1]
+
+
+def test_many_buckets_are_opened_at_once_up_to_the_first_that_is_not_one() -> None:
+    entries = [bytes((i,)) * 12 + b"\x01" + bytes((100 + i,)) * 32 for i in range(9)]
+    plain = pages.encode_leaf(entries, level=2)
+    keys, nodes = [bytes((i,)) * 32 for i in range(4)], [8, 11, 12, 16]
+
+    def opened(third: bytes, *, level: int = 2, missing: int = -1) -> tuple[list[int], list[int], list[bytes]]:
+        sealed = pages.seal_pages(keys, nodes, [plain, plain, third, plain], tree_id=TREE, level=level)
+        stored = sorted([*(row for row in sealed if row[0] != missing), (9, b"the half that does not live"), (17, b"")])
+        sheet = bytearray()
+        took = pages.open_leaves(sheet, keys, nodes, iter(stored), tree_id=TREE, level=2)
+        every = np.frombuffer(sheet, np.uint8, 45 * sum(took)).reshape(-1, 45)
+        sizes = np.array(took, np.int64)
+        first = np.cumsum(sizes) - sizes
+        counts = pages.counts_of(every[first, -8:], sizes - 1, level=2)
+        return took, counts.tolist(), [row.tobytes() for row in every[first[-1] + 1 :][:9]] if took else []
+
+    assert opened(plain) == ([17] * 4, [9] * 4, entries)
+    assert opened(plain, missing=12)[0] == [17, 17]  # a missing row
+    assert opened(plain[:-1])[0] == [17, 17]  # no bucket's length
+    assert opened(b"")[0] == [17, 17]
+    assert opened(plain, level=1)[0] == []  # sealed for another level
+    for wrong in (b"\x49" + plain[1:], plain[:2] + b"\xff" + plain[3:], plain[:4] + b"\1" + plain[5:]):
+        assert opened(wrong)[1] == [9, 9, -1, 9]
 
 
 def test_an_inner_page_is_keys_then_living_halves_and_the_top_has_the_hash_key() -> None:
