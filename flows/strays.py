@@ -78,9 +78,15 @@ def unread(catalog: Catalog, seen: Sight) -> tuple[str, ...]:
         sorted(
             f"{place}: {reason}"
             for place, reason in seen.not_examinable
-            if not live(place, reason) and not keep.issuperset(seen.claims.get(place, NOBODYS))
+            if not live(place, reason) and _in_scope(place, seen, keep)
         )
     )
+
+
+def _in_scope(place: str, seen: Sight, keep: set[str]) -> bool:
+    """Whether a place lies in a store's folders or our home, and not in declared collections alone."""
+    owners = seen.claims.get(place, NOBODYS)
+    return not keep.issuperset(owners) if owners else not place.startswith(("outside/", "watched-"))
 
 
 def discreetly(places: Sequence[str], wanted: Needles) -> str:
