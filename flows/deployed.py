@@ -45,6 +45,20 @@ def due() -> None:
         raise StepFailed(", ".join(sorted(failed)))
 
 
+@flow(name="run-due", persist_result=False, validate_parameters=False)
+@discreet
+def run_due() -> None:
+    """Everything that is due of the closings: what the night and an alarm clock at the end of regret run."""
+    from fangxin.flows import ending
+    from fangxin.flows.desk import at_desk
+
+    home = home_from(None)
+    with alone(home), at_desk(open_estate(home)) as desk:
+        done = ending.run_due(desk)
+    if done.errors:
+        raise done.errors[0]
+
+
 def _single(one: Step) -> Flow[[str], None]:
     """The flow of one step alone, with the home for itself; what a step demands, it demands itself."""
 

@@ -40,7 +40,7 @@ _DATA = Path(fangxin.data.__file__ or "").parent
 _LABEL = b"fangxin/closures/1"
 STALE = timedelta(days=15)  # what waits for an officer is looked at by then, at the latest
 # Places of a closing's own entries, beside those of its request in a batch (flows/evidence.py).
-SIGNED, SEALED, RESTORED, ENDED, REFUSED, WITHDRAWN = 8, 9, 10, 11, 12, 13
+SIGNED, SEALED, RESTORED, ENDED, REFUSED, WITHDRAWN, STALLED = 8, 9, 10, 11, 12, 13, 14
 SETTLED, HELD = 2**33, 2**34
 
 

@@ -27,11 +27,12 @@ from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows import erase, sealing
 from fangxin.flows.batch import BEGUN, begun
 from fangxin.flows.closing import current, fates_of, restored, reviewed, seal
-from fangxin.flows.desk import ENDED, Desk, Secret, renamed, request_of
+from fangxin.flows.desk import ENDED, STALLED, Desk, Secret, renamed, request_of
 from fangxin.flows.destroy_keys import destroy_keys
 from fangxin.flows.lifecycle import Event, Hold, Keys, Settlement, State
 from fangxin.flows.locate import find
 from fangxin.flows.plan import decide
+from fangxin.reports.certificate import PARTIAL
 
 _ERASED = ("erased", "erased_with_retention")
 
@@ -276,12 +277,23 @@ def _finish(desk: Desk, batch_id: str, done: Done) -> None:
     batch = estate.requests.batch(batch_id)
     requests = [r for r in estate.requests.requests(batch_id) if not r.canary]
     for closure, request in zip(_closures(desk, batch), requests, strict=True):
+        if request.outcome == PARTIAL:
+            _partial(desk, closure, request.certificate)
+            done.waiting[closure.id] = "its certificate is partial: the person stands where no collection looks"
+            continue
         if request.outcome not in _ERASED:
             done.waiting[closure.id] = "its erasure did not come to its end: `fangxin run-due` goes on"
             continue
         _ended(desk, closure, request.outcome == "erased_with_retention", request.certificate)
         done.erased.append(closure.id)
     done.batches.append(batch_id)
+
+
+def _partial(desk: Desk, closure: Closure, certificate: str | None) -> None:
+    """An officer looks: what was known of the person is kept until then."""
+    if request_of(closure).state is State.OVERWRITING:
+        entry = (STALLED, {"type": "exception", "code": "partial", "role": "system"})
+        desk.take(closure, Event("stall"), desk.now, entries=[entry], facts={"certificate": certificate})
 
 
 def _ended(desk: Desk, closure: Closure, kept: bool, certificate: str | None) -> None:

@@ -404,7 +404,8 @@ def test_a_failing_step_leaves_a_code_with_prefect_and_no_person(
 def test_command_worker_and_tests_give_prefect_the_same_environment(
     tmp_path: Path, prefect: Prefect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (nightly,) = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))["deployments"]
+    nightly, closings = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))["deployments"]
+    assert closings["work_pool"] == nightly["work_pool"]
     worker = nightly["work_pool"]["job_variables"]["env"]
     assert worker.pop("FANGXIN_HOME") == "{{ $FANGXIN_HOME }}"
     assert worker.pop("PREFECT_HOME") == "{{ $FANGXIN_HOME }}/prefect"
@@ -430,7 +431,9 @@ def test_prefect_reads_the_environment_that_we_write(prefect: Prefect) -> None:
 
 
 def test_the_night_is_one_run_at_two_in_shanghai() -> None:
-    (nightly,) = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))["deployments"]
+    nightly, closings = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))["deployments"]
+    assert (closings["entrypoint"], closings["concurrency_limit"]) == ("fangxin.flows.deployed:run_due", 1)
+    assert closings["schedules"] == [{"cron": "10 0,12 * * *", "timezone": "Asia/Shanghai"}]
     assert nightly["schedules"] == [{"cron": "0 2 * * *", "timezone": "Asia/Shanghai"}]
     assert nightly["concurrency_limit"] == 1
     assert nightly["entrypoint"] == "fangxin.flows.deployed:due"

@@ -101,6 +101,11 @@ class Shop:
         self.said = err.getvalue()
         return code, json.loads(out.getvalue() or "{}")
 
+    def plain(self, *argv: str) -> int:
+        """A command that knows no catalog and no time."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            return main([*argv, "--home", str(self.home), "--json"])
+
     def ask(self, *argv: str) -> dict[str, Any]:  # Any: JSON
         code, document = self.run(*argv)
         assert code == 0, (argv, code, self.said)

@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from process.shop import Shop, make
+from keys.vaults import in_child, raw
+from process.shop import NOW, Shop, make
 from test_cli_answers import conforms
+
+from fangxin.checks import verify
+from fangxin.data.closures.store import Closures
+from fangxin.data.keys.envelope import ref_of
+from fangxin.data.keys.tree import KeyTree
+from fangxin.flows import erase, sealing
+from fangxin.flows.estate import open_estate
+
+TONIGHT = datetime(2026, 11, 24, 16, 5, tzinfo=UTC)  # 00:05 in Shanghai
+OVER = TONIGHT + timedelta(days=7)
 
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     return make(tmp_path_factory.mktemp("closing"))
+
+
+@pytest.fixture(scope="module")
+def waiting(pristine: Shop, tmp_path_factory: pytest.TempPathFactory) -> tuple[Shop, dict[str, str]]:
+    """A copy in which one person's account was sealed tonight."""
+    found = pristine.copy(tmp_path_factory.mktemp("sealed") / "shop")
+    opened = found.ask("request", "open", "--identity", found.phone(5), "--verified", "session")
+    conforms("request-open", opened)
+    closure = opened["closure"]
+    plan = found.ask("request", "plan", closure, "--out", found.file("plan.json"))
+    conforms("request", plan)
+    found.sign("plan.json", "dpo_1")
+    assert found.ask("request", "approve", closure, "--approval", found.file("dpo_1.json"))["state"] == "sealing"
+    found.now = TONIGHT - timedelta(seconds=1)
+    assert found.ask("run-due")["sealed"] == []
+    found.now = TONIGHT
+    done = found.ask("run-due")
+    conforms("run-due", done)
+    assert done["sealed"] == [closure]
+    return found, opened
 
 
 @pytest.fixture
@@ -22,22 +55,196 @@ def shop(pristine: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sho
     return found
 
 
-def test_one_account_through_all_of_it(shop: Shop) -> None:
-    opened = shop.ask("request", "open", "--identity", shop.phone(5), "--verified", "session")
-    conforms("request-open", opened)
-    closure = opened["closure"]
-    plan = shop.ask("request", "plan", closure, "--out", str(shop.root / "plan.json"))
-    conforms("request", plan)
-    assert plan["state"] == "review"
-    shop.sign("plan.json", "dpo_1")
-    assert shop.ask("request", "approve", closure, "--approval", shop.file("dpo_1.json"))["state"] == "sealing"
-    shop.now = datetime(2026, 11, 24, 16, 5, tzinfo=UTC)
-    assert shop.ask("run-due")["sealed"] == [closure]
-    shop.now += timedelta(days=7)
+@pytest.fixture
+def sealed(
+    waiting: tuple[Shop, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Shop, dict[str, str]]:
+    found = waiting[0].copy(tmp_path / "shop")
+    found.now = waiting[0].now
+    monkeypatch.setenv("FANGXIN_HOME", str(found.home))
+    return found, waiting[1]
+
+
+def keys(shop: Shop) -> dict[bytes, bytes]:
+    """Every key of a person's card that the vault holds."""
+    with open_estate(shop.home, shop.root / "catalog", shop.now).tree as tree:
+        refs = [ref_of("ref:wallet/accounts.id", str(n)) for n in range(1, 31)]
+        return raw(tree, refs, tree.domain_code("kyc"))
+
+
+def test_one_account_through_all_of_it(sealed: tuple[Shop, dict[str, str]]) -> None:
+    """Erased in the minute regret ends; money in escrow; the receipt opens the status; nothing of them is left."""
+    shop, opened = sealed
+    others = {name: [r for r in rows if 5 not in r] for name, rows in shop.rows().items()}
+    shop.now = OVER
     done = shop.ask("run-due")
     conforms("run-due", done)
-    assert done["erased"] == [closure]
+    assert done["erased"] == [opened["closure"]]
+    assert shop.rows() == others
     status = shop.ask("request", "status", "--receipt", opened["receipt_code"])
     conforms("request", status)
-    assert status["state"] == "closed"
-    assert status["certificate"]
+    assert (status["state"], status["public"]) == ("closed", "finished")
+    assert Path(status["certificate"]).is_file()
+    assert status["owed"] == [{"currency": "CNY", "minor": 3650 + 100, "where": "escrow"}]
+    assert {c["name"] for c in status["clocks"] if c["met"]} == {"review", "start", "regret", "done"}
+    listed = shop.ask("request", "list")
+    conforms("request-list", listed)
+    report = shop.ask("report", "sla")
+    conforms("report-sla", report)
+    assert report["breaches"] == []
+    package = shop.home / "reports" / f"package-{done['batches'][0]}.zip"
+    assert verify.exit_code(verify.verify(package, trust=shop.home / "keys")) == 0
+    for path in (p for folder in (shop.home, shop.wallet.parent) for p in folder.rglob("*") if p.is_file()):
+        body = path.read_bytes()
+        assert b"13900000005" not in body, path
+        assert b"622202123456780005" not in body, path
+    again = shop.ask("run-due")
+    assert (again["erased"], again["waiting"]) == ([], [])
+
+
+def test_the_restore_code_brings_back_every_bit_one_second_before_the_end(sealed: tuple[Shop, dict[str, str]]) -> None:
+    shop, opened = sealed
+    assert ref_of("ref:wallet/accounts.id", "5") not in keys(shop)
+    (shop.root / "code").write_text(opened["restore_code"])
+    shop.now = OVER - timedelta(seconds=1)
+    status = shop.ask("request", "restore", opened["closure"], "--code", f"@{shop.root / 'code'}")
+    assert status["state"] == "restored"
+    assert status["owed"] == []
+    assert ref_of("ref:wallet/accounts.id", "5") in keys(shop)
+    shop.now = OVER + timedelta(days=1)
+    assert shop.ask("run-due")["erased"] == []
+
+
+def test_at_seven_days_to_the_second_nothing_brings_it_back(sealed: tuple[Shop, dict[str, str]]) -> None:
+    shop, opened = sealed
+    shop.now = OVER
+    code, document = shop.run("request", "restore", opened["closure"], "--code", opened["restore_code"])
+    assert (code, document) == (4, {})
+    assert "over" in shop.said
+
+
+def test_neither_a_receipt_nor_one_officer_restores_and_two_officers_do(
+    sealed: tuple[Shop, dict[str, str]], pristine: Shop
+) -> None:
+    shop, opened = sealed
+    closure, before = opened["closure"], keys(pristine)
+    assert shop.run("request", "restore", closure)[0] == 3
+    assert shop.run("request", "restore", closure, "--code", opened["receipt_code"])[0] == 4
+    shop.ask("request", "cases", closure, "--out", shop.file("cases"))
+    for name in ("ans_1", "ans_2"):
+        key = shop.file(f"answering/{name}.key")
+        argv = ["keys", "answer", shop.file("cases"), "--key", key, "--out", shop.file(f"{name}.json")]
+        assert shop.plain(*argv) == 0
+    assert shop.run("request", "restore", closure, "--answer", shop.file("ans_1.json"))[0] == 4
+    both = ["--answer", shop.file("ans_1.json"), "--answer", shop.file("ans_2.json")]
+    assert shop.ask("request", "restore", closure, *both)["state"] == "restored"
+    assert keys(shop) == before
+
+
+def test_a_second_request_shows_the_first_and_what_is_refused_changes_nothing(shop: Shop) -> None:
+    argv = ["request", "open", "--identity", shop.phone(7), "--verified", "session"]
+    first = shop.ask(*argv, "--risk", "new_device", "--owner", "dpo_2")
+    second = shop.ask(*argv)
+    assert (second["closure"], second["new"], second["receipt_code"]) == (first["closure"], False, None)
+    assert shop.run("request", "open", "--identity", shop.phone(99), "--verified", "session")[0] == 3
+    closure = first["closure"]
+    shop.ask("request", "plan", closure, "--out", shop.file("plan.json"))
+    shop.sign("plan.json", "dpo_1", "dpo_2")
+    assert shop.run("request", "approve", closure, "--approval", shop.file("dpo_2.json"))[0] == 4  # the owner
+    one = ["request", "approve", closure, "--approval", shop.file("dpo_1.json")]
+    assert shop.ask(*one)["state"] == "review"
+    assert shop.run(*one)[0] == 4  # the same officer twice
+    assert shop.run("request", "seal", closure)[0] == 4
+    shop.now += timedelta(days=9)
+    assert shop.run("run-due")[0] == 2  # high risk never approves itself
+    assert shop.ask("request", "reject", closure, "--officer", "dpo_1", "--reason", "takeover")["refused"] == "takeover"
+
+
+def test_absent_officers_break_no_promise_and_a_missed_night_is_caught_up(shop: Shop) -> None:
+    opened = shop.ask("request", "open", "--identity", shop.phone(8), "--verified", "session")
+    shop.ask("request", "plan", opened["closure"])
+    shop.now = datetime(2026, 11, 26, 15, 59, 59, tzinfo=UTC)
+    assert shop.ask("run-due")["reviewed"] == []
+    shop.now += timedelta(seconds=1)  # the end of the second working day
+    assert shop.ask("run-due")["reviewed"] == [opened["closure"]]
+    shop.now += timedelta(days=3)
+    assert shop.ask("run-due")["sealed"] == [opened["closure"]]
+    assert shop.run("report", "sla")[0] == 1  # the seal came late: that stays on record
+
+
+def test_a_hold_stops_the_end_and_is_too_late_beyond_the_point_of_no_return(
+    sealed: tuple[Shop, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, opened = sealed
+    closure = opened["closure"]
+    ask = ["request", "hold", closure, "--reason", "court"]
+    assert shop.run(*ask, "--out", shop.file("hold.json"))[0] == 4
+    shop.sign("hold.json", "dpo_1", "dpo_2")
+    both = ["--approval", shop.file("dpo_1.json"), "--approval", shop.file("dpo_2.json")]
+    assert shop.run(*ask, *both)[0] == 4  # an hour between the signatures and the act
+    shop.now += timedelta(hours=1)
+    assert shop.ask(*ask, *both)["hold"] == "all"
+    shop.now = OVER
+    code, done = shop.run("run-due")
+    assert (code, done["erased"]) == (2, [])
+    assert shop.run(*ask, "--lift", "--out", shop.file("lift.json"))[0] == 4
+    shop.sign("lift.json", "dpo_1", "dpo_2")
+    shop.now += timedelta(hours=1)
+    shop.ask(*ask, "--lift", *both)
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(erase, "run_step", _after_begin(fails))
+        assert shop.run("run-due")[0] == 70
+    assert shop.ask("request", "status", closure)["state"] == "overwriting"
+    shop.sign("hold.json", "dpo_1", "dpo_2")
+    shop.now += timedelta(hours=1)
+    assert shop.run(*ask, *both)[0] == 4
+    assert "too late" in shop.said
+    assert shop.ask("run-due")["erased"] == [closure]
+
+
+def _after_begin(fails: Callable[..., None]) -> Callable[[Callable[[str], None], str], None]:
+    real = erase.run_step
+
+    def run_step(step: Callable[[str], None], batch: str) -> None:
+        fails() if step is erase.destroy_keys else real(step, batch)
+
+    return run_step
+
+
+@pytest.mark.parametrize("place", ["move", "end", "journey"])
+def test_killed_in_the_night_the_next_run_goes_on(
+    sealed: tuple[Shop, dict[str, str]], place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL inside a child: after a move before the ledger knows, after the seals ended, in the erasing."""
+    shop, opened = sealed
+    shop.now = OVER
+
+    def kill(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), 9)
+
+    def work() -> None:
+        if place == "move":
+            real = Closures.move
+
+            def move(self: Closures, *args: object) -> object:
+                found = real(self, *args)  # type: ignore[arg-type]  # as it was called
+                if found.state == "destroying":
+                    kill()
+                return found
+
+            monkeypatch.setattr(Closures, "move", move)
+        elif place == "end":
+            monkeypatch.setattr(sealing, "settle", kill)
+        else:
+            monkeypatch.setattr(KeyTree, "destroy", kill)
+        shop.run("run-due")
+
+    child = in_child(work)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    assert shop.ask("run-due")["erased"] == [opened["closure"]]
+    assert shop.ask("request", "status", "--receipt", opened["receipt_code"])["state"] == "closed"
+    assert shop.now - NOW > timedelta(days=7)

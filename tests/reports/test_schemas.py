@@ -100,6 +100,82 @@ ANSWERS: dict[str, Any] = {
     "witness": {"witness": "w.example.org+01234567+" + "A" * 44},
     "ledger-check": {"origin": "ledger.example.com/erasure", "size": 48, "stamped": False},
     "ledger-cosigned": {"origin": "ledger.example.com/erasure", "size": 48, "witnesses": 1},
+    "request-open": {
+        "closure": "c-abcdefghijklmnop",
+        "new": True,
+        "receipt_code": "04HMA-SW9NF-6YY09-38NKR-KAYDR",
+        "restore_code": None,
+    },
+    "request": {
+        "closure": "c-abcdefghijklmnop",
+        "state": "cooling",
+        "public": "sealed",
+        "version": 7,
+        "opened": "2026-11-24T01:00:00Z",
+        "plan_digest": "0" * 64,
+        "high_risk": False,
+        "approvals": 1,
+        "restore_until": "2026-12-01T16:05:00Z",
+        "hold": "none",
+        "settlement": "pending",
+        "clocks": [
+            {
+                "name": "done",
+                "started": "2026-11-24T16:05:00Z",
+                "deadline": "2026-12-04T16:00:00Z",
+                "provisional": False,
+                "met": None,
+                "breached": False,
+            }
+        ],
+        "items": [
+            {
+                "id": "i-1",
+                "kind": "balance",
+                "fate": "payout",
+                "amount": 3650,
+                "minor": 3650,
+                "currency": "CNY",
+                "lost": 0,
+            }
+        ],
+        "owed": [{"currency": "CNY", "minor": 3650, "where": "owed"}],
+        "collections": [
+            {
+                "collection": "wallet/accounts",
+                "fates": {"drop": 1},
+                "sealed": ["card"],
+                "otherwise": "frozen, not sealed",
+            }
+        ],
+        "certificate": None,
+        "refused": None,
+    },
+    "request-list": {
+        "closures": [
+            {
+                "closure": "c-abcdefghijklmnop",
+                "state": "review",
+                "public": "in review",
+                "live": True,
+                "next_deadline": "2026-11-27T16:00:00Z",
+            }
+        ]
+    },
+    "run-due": {
+        "reviewed": [],
+        "sealed": ["c-abcdefghijklmnop"],
+        "regret_ended": [],
+        "erased": [],
+        "batches": [],
+        "messages": 0,
+        "waiting": [{"closure": "c-abcdefghijklmnop", "why": "a legal hold keeps all of it"}],
+    },
+    "report-sla": {
+        "promise": {"name": "lecard", "version": 1, "digest": "0" * 64},
+        "clocks": [{"name": "review", "running": 1, "met": 0, "breached": 0, "provisional": 0}],
+        "breaches": [],
+    },
     "ledger-rotate": {"entry": 48, "log": "ledger.example.com/erasure+01234567+" + "A" * 44},
     "certificate-validate": {
         "validated": [{"number": "FX-1", "certificate": HASH, "officer": "ada", "signed": "2026-11-27T09:00Z",
