@@ -166,8 +166,10 @@ def open_leaves(
     *,
     tree_id: bytes,
     level: int,
-) -> list[int]:
-    """Decrypt many buckets onto a sheet of rows of 45 bytes; what each takes, 1 + its entries with their padding.
+) -> tuple[bytearray, list[int]]:
+    """Decrypt many buckets onto a sheet of rows of 45 bytes, a longer one where this is too short: `(sheet, took)`.
+
+    took: the rows of each, 1 + its entries with their padding.
 
     Each begins with a row of which only the last 8 bytes count: its head. `rows` may hold others between those asked
     for; it ends before the first that is missing, does not open, or has no bucket's length.
@@ -182,20 +184,21 @@ def open_leaves(
                 at, body = next(rows)
             entries, odd = divmod(len(body) - OVERHEAD - HEAD.size, ENTRY)
             if at != node or odd or body[:2] != begin:
-                return took
+                return sheet, took
             end = start + len(body) - OVERHEAD
             if end > room:
-                view.release()
                 room = 2 * end
-                sheet.extend(bytes(room - len(sheet)))
-                view = memoryview(sheet)
+                sheet = bytearray(room)  # a new one: whoever still looks at the old one keeps it from growing
+                longer = memoryview(sheet)
+                longer[: len(view)] = view
+                view = longer
             where = place(b"FXP1", SUITE, level, node & 1, 0, tree_id, node >> 1)
             AESGCM(key).decrypt_into(body[2:14], body[14:], where, view[start:end])
             took.append(1 + entries)
             start = end + _GAP
     except (StopIteration, InvalidTag, ValueError, TypeError):  # no row, wrong tag, too short, or no bytes at all
-        return took
-    return took
+        return sheet, took
+    return sheet, took
 
 
 def seal_pages(

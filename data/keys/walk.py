@@ -161,7 +161,8 @@ class Walk:
         for start in range(0, len(first), AT_ONCE):
             begins = first[start : start + AT_ONCE]
             end = first[start + AT_ONCE] if start + AT_ONCE < len(first) else len(by)
-            yield by[begins[0] : end], order[begins[0] : end], self._sheet(state, buckets[begins], memory)
+            sheet, memory = self._sheet(state, buckets[begins], memory)
+            yield by[begins[0] : end], order[begins[0] : end], sheet
 
     def all_leaves(self, state: State) -> Iterator[Leaves]:
         """Every bucket of the tree, some at a time."""
@@ -170,13 +171,14 @@ class Walk:
 
     def leaves(self, state: State, buckets: Numbers) -> Leaves:
         """Some buckets in the clear."""
-        return self._sheet(state, buckets, bytearray()).leaves(self.shape.buckets)
+        return self._sheet(state, buckets, bytearray())[0].leaves(self.shape.buckets)
 
-    def _sheet(self, state: State, buckets: Numbers, memory: bytearray) -> Sheet:
+    def _sheet(self, state: State, buckets: Numbers, memory: bytearray) -> tuple[Sheet, bytearray]:
+        # On this memory if it is long enough, else on the longer one that is returned.
         depth, wanted = self.shape.depth, buckets.tolist()
         keys, nodes = self.children(state, depth, wanted)
         rows = self.file.rows(nodes)
-        took = pages.open_leaves(memory, keys, nodes, rows, tree_id=self.tree_id, level=depth)
+        memory, took = pages.open_leaves(memory, keys, nodes, rows, tree_id=self.tree_id, level=depth)
         if len(took) < len(nodes):
             raise self._closed(state, nodes[len(took)])
         sizes = np.array(took, np.int64)
@@ -185,7 +187,7 @@ class Walk:
         counts = pages.counts_of(sheet[first - 1, -pages.HEAD.size :], sizes - 1, level=depth)
         if (wrong := np.flatnonzero(counts < 0)).size:
             raise self._wrong(state, nodes[int(wrong[0])] >> 1, "is no bucket")
-        return Sheet(buckets, first, counts, sheet)
+        return Sheet(buckets, first, counts, sheet), memory
 
     def entries(self, state: State, bucket: int) -> list[bytes]:
         """One bucket's entries."""

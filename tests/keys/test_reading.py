@@ -20,6 +20,21 @@ from fangxin.data.keys.roots.protocol import RootDamaged
 from fangxin.data.keys.tree import KeyTree
 
 
+def test_many_keys_are_found_over_many_lots_of_buckets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Two buckets at a time: the memory they are opened into is used again, and has to grow while the last lot is held.
+    people = refs(3000)
+    with KeyTree.create(tmp_path / "vault", capacity=3000, guard=LIFTED) as tree:
+        tree.create_keys(people, (1, 2))
+        expected = raw(tree, people)
+        monkeypatch.setattr("fangxin.data.keys.walk.AT_ONCE", 2)
+        with tree.get_many(people[::-1] + refs(50, start=5000), 1) as keys:
+            assert keys.found.tolist() == [True] * 3000 + [False] * 50
+            assert [bytes(keys.view(n)) for n in range(3000)] == [expected[ref] for ref in people[::-1]]
+        with tree.get_many(people, 2) as others:
+            assert others.found.all()
+            assert not {bytes(others.view(n)) for n in range(3000)} & set(expected.values())
+
+
 def test_readers_never_get_a_wrong_key(tmp_path: Path) -> None:
     folder = tmp_path / "vault"
     tree = KeyTree.create(folder, capacity=FLAT, guard=LIFTED)
