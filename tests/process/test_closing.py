@@ -248,3 +248,17 @@ def test_killed_in_the_night_the_next_run_goes_on(
     assert shop.ask("run-due")["erased"] == [opened["closure"]]
     assert shop.ask("request", "status", "--receipt", opened["receipt_code"])["state"] == "closed"
     assert shop.now - NOW > timedelta(days=7)
+
+
+def test_the_night_of_prefect_does_what_the_command_does(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.flows import load_flow_from_entrypoint
+
+    from fangxin.flows import deployed
+
+    opened = shop.ask("request", "open", "--identity", shop.phone(9), "--verified", "session")
+    shop.ask("request", "plan", opened["closure"])
+    later = open_estate(shop.home, shop.root / "catalog", NOW + timedelta(days=3))
+    monkeypatch.setattr(deployed, "open_estate", lambda _home: later)
+    assert load_flow_from_entrypoint("fangxin.flows.deployed:run_due").name == "run-due"
+    deployed.run_due.fn()
+    assert shop.ask("request", "status", opened["closure"])["state"] == "sealing"
