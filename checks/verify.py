@@ -43,9 +43,10 @@ import stat
 import struct
 import sys
 import zlib
+from calendar import monthrange
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any  # Any: parsed JSON, before it is checked
 
@@ -272,6 +273,7 @@ class _Case:
         self._tree: Tree | None = None
         self._lines: list[bytes] = []
         self._entries: list[dict[str, Any]] | None = None
+        self._kept: list[tuple[str, int, dict[str, Any]]] = []  # certificate, entry that issued it, the document
         self._laws: dict[str, str] = {}  # the law digests that certificates name, and which certificate does
 
     def checks(self) -> list[tuple[str, Callable[[], str]]]:
@@ -302,6 +304,7 @@ class _Case:
             ("papers", self.papers),
             ("reports", self.reports),
             ("law", self.law),
+            ("retention", self.retention),
             ("calendar", self.calendar),
             ("code", self.code),
             # (6) what the auditor or the person concerned asks for
@@ -746,6 +749,7 @@ class _Case:
             proved[f"proofs/{certificate['number']}.tlog-proof"] = {i for i, _one in issues}
             if certificate["outcome"] != entry["verdict"]:
                 raise Wrong(f"{name}: says {certificate['outcome']}, the ledger {entry['verdict']}")
+            self._kept.append((name, index, certificate))
             self._certified(certificate, name, index)
             proof = certificate["evidence"]["proof"]
             if not proof.startswith("c2sp.org/"):
@@ -932,6 +936,54 @@ class _Case:
         if not names:
             raise Skip("no law file in the package")
         return f"{len(names)} law file(s), each logged before use"
+
+    def retention(self) -> str:
+        """Every date until which something is kept follows from its event and a rule that was loaded before."""
+        tables = {
+            hashlib.sha256(self._read(name)).hexdigest(): _retention(self._read(name), name)
+            for name in self._names()
+            if name.startswith("law/retention")
+        }
+        lacking, count = "", 0
+        loaded: list[tuple[int, str]] = []  # (index, digest) of every table, oldest first
+        for index, entry in enumerate(self._known()):
+            if entry["type"] == "law.loaded" and entry.get("law") == "retention":
+                loaded.append((index, entry["digest"]))
+            if entry["type"] != "retained":
+                continue
+            count += 1
+            where = f"entry {index}"
+            rules = tables.get(loaded[-1][1]) if loaded else None
+            if rules is None:
+                lacking = lacking or f"{where}: kept under a table of rules that is not in the package"
+            elif not (entry["until"] == "officer" or "event" in entry):
+                lacking = lacking or f"{where}: does not say when what it is kept for happened"
+            else:
+                _follows(rules, entry["rule"], entry["class"], entry.get("event", ""), entry["until"], where)
+        for name, issued, certificate in self._kept:
+            before = [digest for index, digest in loaded if index < issued]
+            rows = _rows_kept(certificate, name)
+            for row in rows:
+                count += 1
+                if not before or any(one not in tables for one in before):
+                    lacking = lacking or f"{name}: rests on a table of rules that is not in the package"
+                elif not (row["until"] == "officer" or row.get("event")):
+                    lacking = lacking or f"{name}: does not say when what it is kept for happened"
+                else:
+                    rules = [rule for one in before for rule in tables[one]]
+                    _follows(rules, row["rule"], row["class"], row.get("event", ""), row["until"], name)
+            stated = {(one["dataset"], one["collection"]): one for one in certificate["collections"]}
+            for address, one in stated.items():
+                dates = [row["until"] for row in rows if (row["dataset"], row["collection"]) == address]
+                if one["verdict"] == "RETAINED" and not dates:
+                    lacking = lacking or f"{name}: a collection is RETAINED, and no rule is listed for it"
+                elif one["verdict"] == "RETAINED" and one["until"] != max(dates):  # "officer" sorts after every day
+                    raise Wrong(f"{name}: a collection is RETAINED until another day than its rules say")
+        if lacking:
+            raise Missing(lacking)
+        if not count:
+            raise Skip("nothing was retained")
+        return f"{count} date(s) until which something is kept follow from the rules that were loaded before"
 
     def calendar(self) -> str:
         """Every calendar of working days is one that the ledger says was loaded."""
@@ -1154,6 +1206,101 @@ def _collection(one: dict[str, Any], where: str) -> None:
         raise Wrong(f"{where}: {verdict} without a reason")
 
 
+@dataclass(frozen=True)
+class Rule:
+    """One rule of a law as far as it keeps something: `keep` is a period of one unit (Y, M, D) after the event."""
+
+    id: str
+    classes: tuple[str, ...]
+    begins: str
+    ends: str
+    keep: tuple[int, str]
+
+    def days(self, event: str) -> tuple[str, str]:
+        """Return the first and the last day on which the period after an event can end; the event is a day or a month.
+
+        The event's own day does not count; months and years end on the same date, or at the month's end.
+        """
+        count, unit = self.keep
+        year, month = int(event[:4]), int(event[5:7])
+        own = [int(event[8:])] * 2 if len(event) == 10 else [1, monthrange(year, month)[1]]
+        if unit == "D":
+            ends = [date(year, month, day) + timedelta(days=count) for day in own]
+        else:
+            year, month = divmod(year * 12 + month - 1 + count * (12 if unit == "Y" else 1), 12)
+            ends = [date(year, month + 1, min(day, monthrange(year, month + 1)[1])) for day in own]
+        return ends[0].isoformat(), ends[1].isoformat()
+
+
+def _retention(raw: bytes, name: str) -> list[Rule]:
+    """Return the rules of a table, each with exactly its fields."""
+    table = strict_json(raw, name)
+    if not isinstance(table, dict) or table.keys() != {"format", "rules"} or table["format"] != "fangxin/retention/1":
+        raise Wrong(f"{name}: not a table of rules of the format fangxin/retention/1")
+    found = []
+    for one in table["rules"] if isinstance(table["rules"], list) else [None]:
+        needed = {"law", "id", "classes", "begins", "keep", "from"}
+        if not isinstance(one, dict) or not needed <= one.keys() <= needed | {"ends"}:
+            raise Wrong(f"{name}: a rule with other fields than its own")
+        classes, period = one["classes"], re.fullmatch(r"P([1-9][0-9]{0,3})([YMD])", str(one["keep"]), re.ASCII)
+        texts = [value for key, value in one.items() if key != "classes"]
+        texts += classes if isinstance(classes, list) else [None]
+        days = [one["begins"], one.get("ends", one["begins"])]
+        if not all(isinstance(text, str) for text in texts) or period is None or not all(map(_day, days)):
+            raise Wrong(f"{name}: a rule with a malformed field")
+        found.append(
+            Rule(one["id"], tuple(classes), days[0], one.get("ends", "9999-12-31"), (int(period[1]), period[2]))
+        )
+    return found
+
+
+def _day(text: str) -> bool:
+    """Tell whether a text is a day of the calendar, as we write it."""
+    try:
+        return re.fullmatch("[12][0-9]{3}-[0-9]{2}-[0-9]{2}", text, re.ASCII) is not None and bool(
+            date.fromisoformat(text)
+        )
+    except ValueError:
+        return False
+
+
+def _rows_kept(certificate: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return what a certificate says is kept by law, its fields being texts and its dates days."""
+    rows = certificate["retained"]
+    for row in rows if isinstance(rows, list) else [None]:
+        texts = ("dataset", "collection", "class", "rule", "until")
+        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in texts):
+            raise Wrong(f"{name}: retained without dataset, collection, class, rule or date")
+        event = row.get("event", "")
+        if not isinstance(event, str) or not (row["until"] == "officer" or _day(row["until"])):
+            raise Wrong(f"{name}: retained until a day that does not exist")
+        if event and not _day(event):
+            raise Wrong(f"{name}: retained from a day that does not exist")
+    return list(rows)
+
+
+def _follows(rules: Sequence[Rule], rule: str, classes: str, event: str, until: str, where: str) -> None:
+    """Check a date against the rule that it names; `event` and `until` are both days, or both months."""
+    named = [one for one in rules if one.id == rule and not set(classes.split(",")).isdisjoint(one.classes)]
+    if not named:
+        raise Wrong(f"{where}: kept under a rule that is in no law loaded before it, or not for that class")
+    if until == "officer":
+        if event:
+            raise Wrong(f"{where}: an officer decides, though the day of its event is known")
+        return
+    for one in named:
+        long = len(event)
+        if not one.begins[:long] <= event <= one.ends[:long]:
+            continue
+        try:
+            first, last = one.days(event)
+        except (ValueError, OverflowError):  # before the year 1, or after 9999
+            continue
+        if first[:long] <= until <= last[:long]:
+            return
+    raise Wrong(f"{where}: kept until another date than its rule gives")
+
+
 def _stem(name: str) -> str:
     """Return a certificate's name without what says which of its pages this is."""
     for end in (".validation.json", ".json", ".html", ".pdf"):
@@ -1178,7 +1325,8 @@ _CODE = r"[A-Za-z0-9][A-Za-z0-9._:/+-]{0,63}"
 _TAG, _HASH, _INT = r"[0-9a-f]{32}", r"[0-9a-f]{64}", "an integer"
 _SHOP = r"s-[0-9]{2,4}"
 _BAND = r"0|1-4|5-19|20-99|10{2,17}-9{3,18}"
-_UNTIL = "[0-9]{4}-(?:0[1-9]|1[0-2])|officer"
+_MONTH = "[0-9]{4}-(?:0[1-9]|1[0-2])"
+_UNTIL = f"{_MONTH}|officer"
 _TIME = "[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]Z"
 _ORIGIN = "[A-Za-z0-9][A-Za-z0-9._:/-]{0,254}"
 _VKEY = rf"{_ORIGIN}\+[0-9a-f]{{8}}\+[A-Za-z0-9+/]{{44}}"
@@ -1211,7 +1359,7 @@ _TYPES: dict[str, dict[str, str]] = {  # a field with "?" may be absent
     },
     "exported": {"tag": _TAG, "manifest": _HASH},
     "approved": {"tag": _TAG, "plan": _HASH, "approvals": _HASH},
-    "retained": {"tag": _TAG, "rule": _CODE, "class": _CODE, "until": _UNTIL, "seal?": _HASH},
+    "retained": {"tag": _TAG, "rule": _CODE, "class": _CODE, "until": _UNTIL, "event?": _MONTH, "seal?": _HASH},
     "sealed": {"tag": _TAG, "until": _TIME},
     "restored": {"tag": _TAG},
     "regret.ended": {"tag": _TAG, "waived?": _CODE},

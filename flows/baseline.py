@@ -19,7 +19,7 @@ from fangxin.flows.frames import each
 from fangxin.flows.hits import opaque, unseen
 from fangxin.flows.inventory import keep_inventory
 from fangxin.flows.places import places
-from fangxin.flows.plan import Plan, held_classes, orders
+from fangxin.flows.plan import Plan, held_classes, last_day, orders
 from fangxin.flows.sight import look, needles
 from fangxin.flows.strays import discreetly, remains, strays, unread
 from fangxin.reports.ledger.entries import band
@@ -103,13 +103,10 @@ def _planned(estate: Estate, plan: Plan, one: Request, digest: str) -> list[dict
 def _retained(plan: Plan, one: Request) -> list[dict[str, int | str]]:
     """What a law keeps of one request, an entry for each rule in each collection."""
     fates = plan.fates[(plan.fates["subject"] == one.number) & (plan.fates["fate"] == "retain")]
-    return [
-        {
-            "type": "retained",
-            "tag": mark(one, RETAINED + place),
-            "rule": rule,
-            "class": ",".join(sorted(held_classes(rows))),
-            "until": "officer" if "officer" in set(rows["until"]) else str(max(rows["until"]))[:7],
-        }
-        for place, (_address, rule, rows) in enumerate(each(fates, "collection", "rule"))
-    ]
+    found = []
+    for place, (_address, rule, rows) in enumerate(each(fates, "collection", "rule")):
+        until, event = last_day(rows)
+        entry: dict[str, int | str] = {"type": "retained", "tag": mark(one, RETAINED + place), "rule": rule}
+        entry |= {"class": ",".join(sorted(held_classes(rows))), "until": until if until == "officer" else until[:7]}
+        found.append(entry | ({"event": event[:7]} if event else {}))
+    return found

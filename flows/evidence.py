@@ -9,10 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from fangxin.data.catalog.law import Laws
 from fangxin.data.requests import Batch, Request
 from fangxin.flows.estate import Estate
 from fangxin.reports.ledger.entries import Entry, tag
 from fangxin.reports.ledger.keys import CERTIFICATE_CA, EVIDENCE_PUBLIC
+from fangxin.reports.ledger.statement import canonical
+from fangxin.reports.ledger.tiles import replace_file
 
 # Places of a request's entries.
 OPENED, VERIFIED, LOCATED, EXPORTED, APPROVED, ISSUED, RETAINED = 0, 1, 2, 3, 4, 5, 16
@@ -49,16 +52,40 @@ def confirm_vault(estate: Estate) -> None:
 
 
 def load_sources(estate: Estate, code: str) -> None:
-    """Log the digest of every law file, and of our own code, before it is used for the first time."""
+    """Log the digest of every law file, of what they say about keeping, and of our own code, before its first use."""
     known = {str(e.get("digest")) for _n, e in estate.ledger.entries() if e["type"] in ("law.loaded", "code.loaded")}
     new: list[Entry] = [
         {"type": "law.loaded", "time": estate.minute, "digest": digest, "law": name}
         for name, digest in sorted(estate.laws.digests.items())
         if digest not in known
     ]
+    table = retention(estate.laws)
+    digest = hashlib.sha256(table).hexdigest()
+    path = estate.settings.home / "law" / f"retention-{digest}.json"
+    if not path.exists():  # every table stays: an auditor computes old dates by what was in force
+        path.parent.mkdir(exist_ok=True)
+        replace_file(path, table)
+    if digest not in known:
+        new.append({"type": "law.loaded", "time": estate.minute, "digest": digest, "law": "retention"})
     if code not in known:
         new.append({"type": "code.loaded", "time": estate.minute, "digest": code})
     estate.ledger.append(new)
+
+
+def retention(laws: Laws) -> bytes:
+    """What all laws say about keeping, as canonical JSON: the rules from which every kept date follows.
+
+    A verifier that reads no YAML computes the dates again from it.
+    """
+    rules = []
+    for name, law in sorted(laws.laws.items()):
+        for one in law.rules:
+            keep = one.at_least or one.at_most
+            if one.outcome == "seal" and one.binding and keep is not None:
+                rule = {"law": name, "id": one.id, "classes": list(one.classes), "begins": one.begins.isoformat()}
+                ends = {"ends": one.ends.isoformat()} if one.ends else {}
+                rules.append(rule | ends | {"keep": f"P{keep.count}{keep.unit}", "from": one.start})
+    return canonical({"format": "fangxin/retention/1", "rules": rules}, "retention")
 
 
 def load_keys(estate: Estate) -> None:

@@ -24,6 +24,7 @@ from fangxin.reports.package import write_package
 
 _ROOMS = LAWS.parent
 CALENDARS = _ROOMS / "calendars"
+_LOADED = ("law.loaded", "calendar.loaded")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def span(period: str) -> tuple[str, str]:
 def write(estate: Estate, out: Path, chosen: Sequence[Issued], challenge: Challenge | None = None) -> str:
     """Write a package of these certificates and everything that proves them; returns the manifest's SHA-256."""
     ledger = estate.ledger
-    at = dict(_of_types(estate, ("validated", "calendar.loaded", "report.published", "package.published")))
+    at = dict(_of_types(estate, ("validated", *_LOADED, "report.published", "package.published")))
     proofs, statements = {}, set()
     for one in chosen:
         evidence = one.document["evidence"]
@@ -84,9 +85,10 @@ def write(estate: Estate, out: Path, chosen: Sequence[Issued], challenge: Challe
     before = [index for index, entry in at.items() if entry["type"] == "package.published"]
     if before:
         proofs[f"package-{before[-1]}.tlog-proof"] = before[-1]
-    loaded = {entry["digest"] for entry in at.values() if entry["type"] == "calendar.loaded"}
+    loaded = {entry["digest"] for entry in at.values() if entry["type"] in _LOADED}
     reports = [entry for entry in at.values() if entry["type"] == "report.published"]
     home = estate.settings.home
+    tables = [path for path in sorted((home / "law").glob("retention-*.json")) if _sha(path) in loaded]
     return write_package(
         out,
         ledger=ledger,
@@ -94,7 +96,7 @@ def write(estate: Estate, out: Path, chosen: Sequence[Issued], challenge: Challe
         statements=sorted(home / "dsse" / f"{digest}.json" for digest in statements),
         certificates=sorted({path for one in chosen for path in certificate_files(home, one.document["number"])}),
         proofs={name: ledger.receipt(index) for name, index in proofs.items()},
-        laws=sorted(LAWS.glob("*.yaml")),
+        laws=[*sorted(LAWS.glob("*.yaml")), *tables],
         schemas=sorted(SCHEMAS.glob("*.json")),
         officers=sorted((home / "keys" / "officers").glob("*.pub")),
         calendars=[path for path in sorted(CALENDARS.glob("*.toml")) if _sha(path) in loaded],

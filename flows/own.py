@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 HOME = "home"
 DATASET = "fangxin"
-_EVIDENCE = ("ledger", "ledger-head", "dsse", "certificates", "reports", "keys")
+_EVIDENCE = ("ledger", "ledger-head", "dsse", "certificates", "reports", "keys", "law")
 _FOLDER = {"process": "tmp", "evidence": "reports", "prefect": "prefect"}  # where the control of a part is put
 
 

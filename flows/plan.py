@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REMAINS = ("retain", "keep", "shared", "mention", "uncertain")  # fates after which the row still holds the subject
-_DECIDED = ("fate", "until", "rule", "held")
+_DECIDED = ("fate", "until", "rule", "held", "event")
 
 Emptied = dict[str, Positions]  # by field
 
@@ -77,7 +77,7 @@ def decide(catalog: Catalog, found: Closure, laws: Laws, facts: frozenset[str], 
     for address, rows in each(traces, "collection"):
         collection = catalog.collection(address)
         decided = rows.copy()
-        decided["fate"], decided["until"], decided["rule"], decided["held"] = "uncertain", "", "", ""
+        decided = decided.assign(fate="uncertain", until="", rule="", held="", event="")
         decided.loc[_complete(collection, rows), "edge"] = "owns"
         decided.loc[decided["edge"] == "owns", "fate"] = _own(collection)
         decided.loc[decided["edge"] == "joint", "fate"] = "keep" if collection.mode is Mode.KEEP else "blank"
@@ -102,7 +102,7 @@ def decide_canary(catalog: Catalog, found: Closure) -> Plan:
     Its own is one row a collection, planted with everything known of it: where that row is owned, another that only
     mentions one of its made-up values is a chance hit in somebody's data, and is not touched.
     """
-    fates = found.traces.to_pandas().assign(fate="drop", until="", rule="", held="")
+    fates = found.traces.to_pandas().assign(fate="drop", until="", rule="", held="", event="")
     owned = fates["collection"].isin(fates.loc[fates["edge"] != "mentions", "collection"])
     fates.loc[owned & (fates["edge"] == "mentions"), "fate"] = "mention"
     running = hashlib.sha256(catalog.digest.encode())
@@ -194,6 +194,12 @@ def held_classes(rows: pd.DataFrame) -> frozenset[str]:
     return frozenset(name for classes in rows["held"].unique() for name in classes.split(",") if name)
 
 
+def last_day(rows: pd.DataFrame) -> tuple[str, str]:
+    """The last day on which rows kept under one rule go, and the day of the event it counts from; "officer" and ""."""
+    until = str(max(rows["until"]))  # "officer" sorts after every day
+    return until, "" if until == "officer" else str(max(rows["event"]))
+
+
 def domains(catalog: Catalog) -> tuple[str, ...]:
     """Names of all key domains under which the catalog puts values."""
     return tuple(
@@ -248,7 +254,10 @@ def _complete(collection: Collection, rows: pd.DataFrame) -> pd.Series:
 def _retained(
     collection: Collection, rows: pd.DataFrame, starts: pd.DataFrame, laws: Laws, facts: frozenset[str], today: date
 ) -> pd.DataFrame:
-    """Turn the subjects' rows of which a law keeps some class into `retain`: the latest day, its rule, the classes."""
+    """Turn the subjects' rows of which a law keeps some class into `retain`: the latest day, its rule, the classes.
+
+    `event` is the day from which the rule counts; empty where an officer decides.
+    """
     wanted = [collection.retention, *(f.retention for f in collection.fields)]
     retentions = [r for r in dict.fromkeys(wanted) if r is not None]
     if not retentions:
@@ -266,16 +275,18 @@ def _retained(
                 day = date.fromisoformat(text)
             until = laws.decide(one, day, facts=facts, today=today)
             if until is not None:
-                kept.append((until.day.isoformat() if until.day else "officer", until.rule, one.record_class))
+                last_day, event = (until.day.isoformat(), str(day)) if until.day else ("officer", "")
+                kept.append((last_day, until.rule, one.record_class, event))
         verdicts[text] = kept
     mine_to_keep = (dated["fate"].isin(["drop", "blank"]) & dated["edge"].isin(["owns", "joint"])).to_numpy()
     holds = mine_to_keep & np.array([bool(verdicts[t]) for t in texts], dtype=bool)
-    last = {t: max(v) if v else ("", "", "") for t, v in verdicts.items()}  # "officer" sorts after every day
+    last = {t: max(v) if v else ("", "", "", "") for t, v in verdicts.items()}  # "officer" sorts after every day
     held = {t: ",".join(sorted({k[2] for k in v})) for t, v in verdicts.items()}
     found = {
         "until": [last[t][0] for t in texts],
         "rule": [last[t][1] for t in texts],
         "held": [held[t] for t in texts],
+        "event": [last[t][3] for t in texts],
     }
     dated["fate"] = np.where(holds, "retain", dated["fate"].to_numpy(dtype=object))
     for name, values in found.items():

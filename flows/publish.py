@@ -30,7 +30,7 @@ from fangxin.flows.outside import draft, printed
 from fangxin.flows.outsiders import attest
 from fangxin.flows.paper import pages, signatory
 from fangxin.flows.places import places
-from fangxin.flows.plan import Plan, held_classes
+from fangxin.flows.plan import Plan, held_classes, last_day
 from fangxin.flows.sight import Sight, needles, searchable
 from fangxin.reports.certificate import (
     Accountable,
@@ -337,6 +337,7 @@ def _retained(estate: Estate, fates: pd.DataFrame) -> tuple[Retained, ...]:
     for address, rule, rows in each(kept, "collection", "rule"):
         collection = estate.catalog.collection(address)
         texts = rule_text(estate, rule)
+        until, event = last_day(rows)
         found.append(
             Retained(
                 collection.dataset,
@@ -344,8 +345,9 @@ def _retained(estate: Estate, fates: pd.DataFrame) -> tuple[Retained, ...]:
                 ",".join(sorted(held_classes(rows))),
                 rule,
                 len(rows),
-                str(max(rows["until"])),
+                until,
                 *texts,
+                event,
             )
         )
     return tuple(found)

@@ -80,7 +80,7 @@ class Keys:
 
 @dataclass(frozen=True)
 class Retained:
-    """Rows of a class that a rule keeps; `until` is an ISO date or "officer"."""
+    """Rows of a class that a rule keeps; `until` is an ISO date or "officer", `event` the date it counts from."""
 
     dataset: str
     collection: str
@@ -90,6 +90,7 @@ class Retained:
     until: str
     text_en: str
     text_zh: str
+    event: str = ""
 
 
 @dataclass(frozen=True)

@@ -419,7 +419,9 @@ def _trust(
             "time_stamped": facts.time_stamped,
             "catalogs": len(catalogs),
             "code": sorted({str(one["digest"]) for one in of("code.loaded") or []}),
-            "laws": sorted({str(one.get("law", "")) for one in of("law.loaded") or []}),
+            "laws": sorted(
+                {str(one.get("law", "")) for one in of("law.loaded") or []} - {"retention"}
+            ),  # a table of them
             "packages": None if of("package.published") is None else len(of("package.published") or []),
             "outside_audit": None,
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from evidence.small_home import SECRET, SELECTORS, begin, certificate, entry, erase, sha, start
+from evidence.small_home import SECRET, SELECTORS, TABLE, begin, certificate, entry, erase, sha, start
 
 from fangxin.flows.estate import LAWS
 from fangxin.reports.ledger import entries, statement
@@ -19,6 +19,8 @@ def make_many(folder: Path, *, more: str = "", people: int = PEOPLE) -> Path:
     laws = sorted(LAWS.glob("*.yaml"))
     ledger.append([entry("law.loaded", digest=sha(path.read_bytes()), law=path.stem) for path in laws])
     begin(ledger)
+    (folder / "law").mkdir()
+    (folder / "law" / f"retention-{sha(TABLE)}.json").write_bytes(TABLE)
     (folder / "catalog").mkdir()
     (folder / "certificates").mkdir()
     (folder / "fangxin.toml").write_text(f'origin = "{ledger.origin}"\nledger_head = "second/head"\n{more}')

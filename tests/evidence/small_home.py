@@ -17,7 +17,13 @@ from fangxin.reports.ledger.log import Ledger
 ORIGIN = "ledger.example.com/erasure/2026"
 NOW = "2026-11-22T22:30Z"
 SECRET = bytes(range(32))
+TABLE = (
+    b'{"format":"fangxin/retention/1","rules":['
+    b'{"begins":"2019-01-01","classes":["order"],"from":"trade.completed","id":"ecommerce-31","keep":"P3Y","law":"cn"}]}'
+)
 SELECTORS = [("phone_number", "+8613800001234"), ("member_id", "4711")]
+
+KEPT = {"rule": "ecommerce-31", "class": "order", "event": "2026-11", "until": "2029-11"}
 
 
 def sha(text: str | bytes) -> str:
@@ -34,7 +40,8 @@ def entry(kind: str, **fields: int | str) -> dict[str, int | str]:
         "store": "s-01",
         "band": "1-4",
         "counts": "s-01:1-4",
-        "until": "2031-11",
+        "until": "officer",
+        "month": "2026-11",
         "method": "OVERWRITE",
         "outcome": "erased",
         "int": 0,
@@ -65,7 +72,10 @@ def certificate(index: int, **changed: Any) -> dict[str, Any]:
         "times": {"received": NOW},
         "collections": [{"dataset": "lecard", **common, **one} for one in collections],
         "keys": {"destroyed": 2, "commitment_before": sha("before"), "commitment_after": sha("after")},
-        "retained": [],
+        "retained": [
+            {"dataset": "lecard", "collection": "trades", "class": "order", "rule": "ecommerce-31", "rows": 1}
+            | {"event": "2026-11-22", "until": "2029-11-22"}
+        ],
         "shared": [],
         "mentions": [],
         "copies": [],
@@ -104,13 +114,13 @@ def begin(ledger: Ledger) -> None:
     """Log what comes before any erasure: law, code, a request with an approved plan, the key store's root."""
     evidence = sha(ledger._keys.public_files()["evidence.pub.pem"])
     ledger.append([entry("law.loaded", digest=sha("keep: P3Y\n"), law="cn"), entry("code.loaded", digest=sha("wheel"))])
-    ledger.append([entry("keys.loaded", evidence=evidence)])
+    ledger.append([entry("law.loaded", digest=sha(TABLE), law="retention"), entry("keys.loaded", evidence=evidence)])
     opened = {"tag": entries.tag(SECRET, 0), "commitment": entries.commitment(SECRET, SELECTORS)}
     ledger.append(
         [
             entry("request.opened", **opened, catalog=sha("catalog")),
             entry("approved", tag=entries.tag(SECRET, 1), plan=sha("plan")),
-            entry("retained", tag=entries.tag(SECRET, 2)),
+            entry("retained", tag=entries.tag(SECRET, 2), **KEPT),
             entry("key.committed", root=sha("before")),
         ]
     )
@@ -152,6 +162,7 @@ def make_home(folder: Path) -> Home:
     proof = ledger.receipt(validated)
     paths = issue(folder, ledger, certificate(validated))
     (folder / "cn.yaml").write_text("keep: P3Y\n")
+    (folder / "retention.json").write_bytes(TABLE)
     trust = folder / "trusted"
     trust.mkdir()
     for name, content in keys.public_files().items():
@@ -160,7 +171,7 @@ def make_home(folder: Path) -> Home:
         "statements": [folder / "dsse" / f"{findings}.json"],
         "certificates": paths,
         "proofs": {"validated.tlog-proof": proof, "C-1.tlog-proof": ledger.receipt(ledger.size - 1)},
-        "laws": [folder / "cn.yaml"],
+        "laws": [folder / "cn.yaml", folder / "retention.json"],
     }
     home = Home(folder, keys, ledger, parts, trust, folder / "package.zip")
     home.pack("package.zip")
