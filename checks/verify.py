@@ -632,6 +632,7 @@ class _Case:
         loaded = clean = opened = False
         vault = ""
         residues: set[str] = set()
+        late = _regret([(index, one, one.get("tag", "")) for index, one in enumerate(self._known())])
         for index, entry in enumerate(self._known()):
             kind = entry["type"]
             if kind == "request.opened":
@@ -694,6 +695,8 @@ class _Case:
                 f"{len(residues)} residue(s) found without a new intent, a validation that answers them, or a failed "
                 "certificate: work is due"
             )
+        if late:
+            raise Missing(late)
         return f"{len(intents)} intent(s), each before its outcome; laws, plans and validations before their use"
 
     def statements(self) -> str:
@@ -1047,6 +1050,9 @@ class _Case:
         opened = [one for _index, one in found if one["type"] == "request.opened"]
         if len(opened) != 1:
             raise Wrong("no request in this ledger was opened with that secret")
+        late = _regret([(index, one, "") for index, one in found])
+        if late:
+            raise Missing(late)
         if not selectors:
             raise Missing(f"{len(found)} entries are yours; add kind=value lines to check whom the request names")
         text = json.dumps(sorted(selectors), separators=(",", ":"), ensure_ascii=False).encode()
@@ -1262,6 +1268,36 @@ def _day(text: str) -> bool:
         )
     except ValueError:
         return False
+
+
+def _regret(entries: Sequence[tuple[int, dict[str, Any], str]]) -> str:
+    """Check that days of regret were kept: entries as (index, entry, what tells whose it is), oldest first.
+
+    Unless waived they end no earlier than the seal said, 7 x 24 h after it. The entry of a seal comes with it or after
+    it: one that came up to a day late leaves open whether they lasted as long; what to say of that is returned.
+    """
+    sealed: dict[str, dict[str, Any]] = {}
+    late, whole = "", timedelta(days=7)
+    for index, entry, whose in entries:
+        kind = entry["type"]
+        if kind == "sealed":
+            sealed[whose] = entry
+        elif kind == "restored":
+            sealed.pop(whose, None)
+        elif kind == "regret.ended" and whose in sealed and "waived" not in entry:
+            seal = sealed.pop(whose)
+            logged, until, ended = (_instant(text) for text in (seal["time"], seal["until"], entry["time"]))
+            if ended < until:
+                raise Wrong(f"entry {index}: days of regret ended before the seal said, and nobody waived them")
+            if until - logged < whole - timedelta(days=1):
+                raise Wrong(f"entry {index}: less than 7 x 24 h of regret, and nobody waived them")
+            if ended - logged < whole - timedelta(minutes=1):  # both are whole minutes
+                late = late or f"entry {index}: the seal was logged late; whether regret lasted 7 x 24 h is not shown"
+    return late
+
+
+def _instant(text: str) -> datetime:
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M%z")
 
 
 def _rows_kept(certificate: dict[str, Any], name: str) -> list[dict[str, Any]]:
