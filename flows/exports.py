@@ -30,7 +30,9 @@ class Ended:
 
 def due_exports(estate: Estate) -> dict[str, tuple[str, ...]]:
     """The requests, by closed batch, whose exports have come to their end and are not destroyed yet."""
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
+    if not (estate.settings.home / "requests.db").exists():
+        return found  # no batch was ever opened, and looking makes no store
     for batch_id in estate.requests.finished():
         told = (estate.requests.note(batch_id, "export") or {}).get("exported", {})
         due = tuple(r for r, one in told.items() if _day(one) <= estate.now.date())
