@@ -22,7 +22,7 @@ from fangxin.flows.frames import each
 from fangxin.flows.hits import attributed, explained, known_facts, opaque, sighted, sums
 from fangxin.flows.plan import Plan, standing
 from fangxin.flows.sight import Sight
-from fangxin.reports.verdict import CLAUSES, Observation, failure, verdict_of
+from fangxin.reports.verdict import CLAUSES, LOGICAL_CLAUSES, Observation, failure, verdict_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,7 +88,9 @@ class _Collection:
         self.opaque = not store.capabilities.raw_scan
         self.built = all(one.construction is not None for one in done)
         # Clauses of a proof by construction that do not hang on one person: what was destroyed, and that it is all.
-        self.open = ("4",) * bool(closure.deleted or closure.others) + ("5",) * bool(closure.leftovers)
+        # A medium that refuses overwriting leaves a deletion, as in every store: method and claim say so.
+        self.deleted = bool(closure.deleted)
+        self.open = ("4",) * bool(closure.others) + ("5",) * bool(closure.leftovers)
 
     def row(
         self,
@@ -141,7 +143,8 @@ class _Collection:
             open_clauses=self._open(row) if self.opaque else (),
         )
         if self.opaque and row["claim"]:
-            row["claim"] = f"{row['claim']}; shown by construction: {CLAUSES}"
+            shown_by = LOGICAL_CLAUSES if self.deleted else CLAUSES
+            row["claim"] = f"{row['claim']}; shown by construction: {shown_by}"
         row["verdict"] = verdict_of(seen).value
         row["reason"] = failure(seen) or self.scope or row["reason"]
         return row

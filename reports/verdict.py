@@ -16,8 +16,9 @@
   the subject owned nothing and nothing was changed, the collection is NOT_PRESENT, not ERASED.
 * A store is opaque where a search of its bytes sees nothing. Then ERASED needs every clause: (1) decoded rows held the
   person before; (2) the new file was made by us and fed only rows of others; (3) counts and digests of survivors match
-  and decoding the new file finds nothing; (4) every old inode was destroyed where it lay and read back; (5) no inode of
-  the store is unaccounted for.
+  and decoding the new file finds nothing; (4) every old inode was destroyed where it lay and read back, or deleted
+  where the medium refuses overwriting, and then the method is LOGICAL_DELETE; (5) no inode of the store is unaccounted
+  for.
 * OUT_OF_SCOPE is declared beforehand, with a reason; without one it is FAILED.
 """
 
@@ -59,6 +60,9 @@ class Observation:
 
 
 CLAUSES = "decoded rows, survivors only, counts agree, every old inode destroyed, none unaccounted for"
+LOGICAL_CLAUSES = (
+    "decoded rows, survivors only, counts agree, old inodes deleted and not overwritten, none unaccounted for"
+)
 
 
 def verdict_of(seen: Observation) -> Verdict:

@@ -315,7 +315,7 @@ def test_an_erasure_that_is_refused_before_anything_is_destroyed_answers_failed_
     conforms("erase", document)
     assert code == 3
     assert [one["outcome"] for one in document["requests"]] == ["failed"]
-    assert asked("resume", *copy.home)[1] == {"batches": []}
+    assert asked("resume", *copy.home)[1] == {"batches": [], "exports_ended": 0}
 
 
 # ------------------------------------------------------------ paper: reports, incidents, an officer's word

@@ -7,6 +7,7 @@ Modules are imported before the fork; no connection and no pool of threads is ma
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -366,8 +367,9 @@ def fingerprint(place: Path) -> dict[str, str]:
         if "/keys/leases/" in name:
             continue  # that a process had keys in memory, and until when: written by whoever reads
         if name.endswith(("-wal", "-shm")):
-            if name.endswith("-wal") and path.stat().st_size:
-                found[name] = _digest(path)
+            with contextlib.suppress(FileNotFoundError):  # the last connection of this process went meanwhile
+                if name.endswith("-wal") and path.stat().st_size:
+                    found[name] = _digest(path)
         elif not path.is_symlink():
             found[name] = _digest(path)
         else:
