@@ -15,13 +15,18 @@ from fangxin.data.keys.disclosure import disclosed
 from fangxin.data.keys.roots import shares
 from fangxin.data.requests import Batch
 from fangxin.flows.estate import Estate
+from fangxin.flows.evidence import KEYS_INTENDED, mark
 from fangxin.flows.plan import Plan, domains, drops
 
 
 def copy_before(estate: Estate, batch: Batch) -> None:
-    """Keep the vault's pages as they are now among our temporary files: noise once its root is replaced."""
+    """Keep the vault's pages as they are now among our temporary files: noise once its root is replaced.
+
+    After a crash temporary files are gone. Where the destruction was intended already, the vault may be the one from
+    after it: then no copy is made, and `confirm_gone` says that there was none.
+    """
     path = estate.settings.tmp / f"vault-{batch.id}.db"
-    if not path.exists():
+    if not path.exists() and not estate.ledger.find([mark(batch, KEYS_INTENDED)]):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         estate.tree.backup(path)
 
