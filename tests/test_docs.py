@@ -80,6 +80,14 @@ def test_every_page_of_the_docs_is_linked_from_the_readme() -> None:
     assert "(docs/decisions/)" in README
 
 
+def test_every_decision_has_a_number_of_its_own_and_says_it_in_its_title() -> None:
+    pages = sorted(ROOT.glob("docs/decisions/*.md"))
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    titles = [page.read_text("utf-8").splitlines()[0] for page in pages]
+    assert all(re.match(r"# \d+\. \S", title) for title in titles)
+    assert [int(title[2:].partition(".")[0]) for title in titles] == list(range(1, len(pages) + 1))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_commands_and_options_that_pages_name_exist(name: str) -> None:
     unknown = []
