@@ -143,13 +143,35 @@ TICKET = Table(
     "ticket",
     METADATA,
     Column("id", Text, primary_key=True),
-    Column("receipt", Text, nullable=False),
+    Column("receipt", Text, ForeignKey("closure.receipt"), nullable=False),
     Column("category", Text, nullable=False),
-    Column("state", Text, nullable=False),
+    Column("state", Text, nullable=False),  # open | answered | closed
     Column("opened", BigInteger, nullable=False),
+    Column("due", BigInteger, nullable=False),  # of the first answer
+    Column("told", Text, nullable=False),  # JSON: zone, source, calendar, provisional
+    Column("alarmed", Integer, nullable=False, server_default="0"),  # the highest alarm that was told, in per cent
     Column("answered", BigInteger),
     Column("closed", BigInteger),
+    Column("forgotten", BigInteger),  # when the key of its texts died
     Column("ref", LargeBinary, nullable=False),
-    Column("sealed", LargeBinary),
 )
 Index("ticket_of", TICKET.c.receipt)
+Index("ticket_by_state", TICKET.c.state)
+
+WORD = Table(
+    "word",
+    METADATA,
+    Column("ticket", Text, ForeignKey("ticket.id"), primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("time", BigInteger, nullable=False),
+    Column("role", Text, nullable=False),  # web | phone | officer
+    Column("sealed", LargeBinary),  # under the ticket's key
+)
+
+ATTEMPT = Table(
+    "attempt",
+    METADATA,
+    Column("source", Text, primary_key=True),  # a keyed digest of where wrong codes came from; "" is everywhere
+    Column("minute", BigInteger, primary_key=True),
+    Column("count", Integer, nullable=False),
+)
