@@ -20,8 +20,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fangxin.checks.residue.patterns import Needles
+from fangxin.data.stores.database_files import quoted
 from fangxin.data.stores.records import blocks, form, reading
-from fangxin.data.stores.sqlite_tables import asking, connect, look, quoted, stream
+from fangxin.data.stores.sqlite_tables import asking, connect, look, stream
 from fangxin.data.vocabulary import Collection, Positions, Store
 from fangxin.flows.estate import Estate
 

@@ -31,23 +31,21 @@ import pyarrow as pa
 from fangxin.data.errors import DoesNotHold, Incomplete, NotAllowed, UnitChanged
 from fangxin.data.pending import Done, Pending
 from fangxin.data.steps import due
+from fangxin.data.stores.database_files import beside, quoted, unavailable
 from fangxin.data.stores.duckdb_tables import (
     SPILL,
     WALS,
     Column,
     Table,
     attach,
-    beside,
     engine,
     listed,
     literal,
     marked,
-    quoted,
     spilled,
     stream,
     tables,
     things,
-    unavailable,
     unmarked,
 )
 from fangxin.data.vocabulary import Blank, Change, Collection, Positions, Turn, by_position, redacted

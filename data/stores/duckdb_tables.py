@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import graphlib
 import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -21,8 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from fangxin.data.errors import StoreUnavailable
-from fangxin.data.vocabulary import Collection, Positions, Rows, Unit
+from fangxin.data.stores.database_files import beside, plain_file, quoted, unavailable
+from fangxin.data.vocabulary import Collection, Positions, Rows
 
 if TYPE_CHECKING:
     import duckdb
@@ -315,20 +314,7 @@ def _explained(refused: Exception) -> tuple[str, str]:
 
 def plain_database(path: Path, unit: str, *, for_writing: bool) -> None:
     """Raise StoreUnavailable unless the path is a plain, whole, unencrypted DuckDB file that we may use."""
-    try:
-        now = path.lstat()
-    except OSError:
-        raise unavailable(unit, "a database file", "nothing", "correct the catalog or restore the file") from None
-    if not stat.S_ISREG(now.st_mode):
-        found = "a symbolic link" if stat.S_ISLNK(now.st_mode) else "no regular file"
-        raise unavailable(unit, "a plain file", found, "give the catalog the real file")
-    if now.st_nlink > 1:
-        raise unavailable(unit, "a file with one name", f"{now.st_nlink} names (hard links)", "remove the others")
-    if not os.access(path, os.R_OK):
-        raise unavailable(unit, "a readable file", "no permission", "make it readable for us")
-    writable = os.access(path, os.W_OK) and now.st_mode & 0o222 and os.access(path.parent, os.W_OK)
-    if for_writing and not writable:  # root may write anything: whoever made it read-only meant it
-        raise unavailable(unit, "a writable file and folder", "read-only", "make them writable for us")
+    now = plain_file(path, unit, for_writing=for_writing)
     with path.open("rb") as file:  # before DuckDB opens it: closing a second handle would drop its lock
         head = file.read(3 * _HEADER)
     if len(head) < 3 * _HEADER or head[8:12] != b"DUCK":
@@ -353,32 +339,6 @@ def spilled(path: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_file() and not p.is_symlink())
 
 
-def state(path: Path, root: Path) -> Unit:
-    """What identifies this state of a database: a WAL with something in it is part of it."""
-    now = path.lstat()
-    size, changed = now.st_size, now.st_mtime_ns
-    for end in WALS:
-        with contextlib.suppress(FileNotFoundError):
-            wal = beside(path, end).lstat()
-            size, changed = size + wal.st_size, max(changed, wal.st_mtime_ns)
-    return Unit(path.relative_to(root).as_posix(), size, changed, now.st_dev, now.st_ino)
-
-
-def beside(path: Path, end: str) -> Path:
-    """The file that DuckDB keeps beside a database."""
-    return path.with_name(path.name + end)
-
-
-def quoted(name: str) -> str:
-    """A name of a table or column as SQL, whatever characters it has."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 def literal(text: str) -> str:
     """A path as SQL."""
     return "'" + text.replace("'", "''") + "'"
-
-
-def unavailable(what: str, expected: str, found: str, hint: str) -> StoreUnavailable:
-    """The error that says what was expected and found, and what to do."""
-    return StoreUnavailable(f"{what}: expected {expected}, found: {found}", hint=hint)

@@ -19,21 +19,19 @@ import numpy as np
 from fangxin.data.errors import DoesNotHold, Incomplete, UnitChanged
 from fangxin.data.pending import Done, Pending
 from fangxin.data.steps import due
+from fangxin.data.stores.database_files import beside, quoted, unavailable
 from fangxin.data.stores.sqlite_tables import (
     Table,
     Value,
-    beside,
     bindable,
     connect,
     count,
     faithful,
     plain_tables,
-    quoted,
     remember,
     row_key,
     settle_indexes,
     stream,
-    unavailable,
 )
 from fangxin.data.vocabulary import Change, Collection, Positions, Turn, by_position, redacted
 

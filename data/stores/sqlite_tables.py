@@ -11,7 +11,6 @@ import contextlib
 import os
 import re
 import sqlite3
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -19,15 +18,14 @@ from urllib.parse import quote
 import numpy as np
 import pyarrow as pa
 
-from fangxin.data.errors import StoreUnavailable
-from fangxin.data.vocabulary import Collection, Positions, Rows, Unit
+from fangxin.data.stores.database_files import beside, plain_file, quoted, unavailable
+from fangxin.data.vocabulary import Collection, Positions, Rows
 
 BATCH = 65536  # rows
 BUSY = 1.0  # seconds to wait for another connection's lock
 _MAGIC = b"SQLite format 3\x00"
 Value = int | float | str | bytes | None  # what a column of SQLite holds
 _HOT = bytes.fromhex("d9d505f920a163d7")  # how a rollback journal begins while it still counts
-SIDECARS = ("-wal", "-journal", "-shm")
 
 
 # ---------------------------------------------------------------- tables and columns
@@ -395,19 +393,7 @@ def _explained(code: str) -> tuple[str, str]:
 
 def plain_database(path: Path, unit: str, *, for_writing: bool) -> None:
     """Raise StoreUnavailable unless the path is a plain, whole SQLite file we may use, without a hot journal."""
-    try:
-        now = path.lstat()
-    except OSError:
-        raise unavailable(unit, "a database file", "nothing", "correct the catalog or restore the file") from None
-    if not stat.S_ISREG(now.st_mode):
-        found = "a symbolic link" if stat.S_ISLNK(now.st_mode) else "no regular file"
-        raise unavailable(unit, "a plain file", found, "give the catalog the real file")
-    if now.st_nlink > 1:
-        raise unavailable(unit, "a file with one name", f"{now.st_nlink} names (hard links)", "remove the others")
-    if not os.access(path, os.R_OK):
-        raise unavailable(unit, "a readable file", "no permission", "make it readable for us")
-    if for_writing and not (_writable(path, now) and os.access(path.parent, os.W_OK)):
-        raise unavailable(unit, "a writable file and folder", "read-only", "make them writable for us")
+    now = plain_file(path, unit, for_writing=for_writing)
     with path.open("rb") as file:  # before SQLite opens it: closing a second handle would drop SQLite's locks
         head = file.read(100)
     if len(head) < 100 or not head.startswith(_MAGIC):
@@ -423,30 +409,9 @@ def plain_database(path: Path, unit: str, *, for_writing: bool) -> None:
         )
 
 
-def _writable(path: Path, now: os.stat_result) -> bool:
-    """Whether we may write, and the owner meant the file to be written (root may always)."""
-    return os.access(path, os.W_OK) and bool(now.st_mode & 0o222)
-
-
 def _begins(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(len(_HOT))
-
-
-def state(path: Path, root: Path) -> Unit:
-    """What identifies this state of a database: a WAL with something in it is part of it."""
-    now = path.lstat()
-    size, changed = now.st_size, now.st_mtime_ns
-    with contextlib.suppress(FileNotFoundError):
-        wal = beside(path, "-wal").lstat()
-        if wal.st_size:
-            size, changed = size + wal.st_size, max(changed, wal.st_mtime_ns)
-    return Unit(path.relative_to(root).as_posix(), size, changed, now.st_dev, now.st_ino)
-
-
-def beside(path: Path, end: str) -> Path:
-    """The file that SQLite keeps beside a database."""
-    return path.with_name(path.name + end)
 
 
 def count(db: sqlite3.Connection, table: str) -> int:
@@ -454,16 +419,6 @@ def count(db: sqlite3.Connection, table: str) -> int:
     return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 
-def quoted(name: str) -> str:
-    """A name of a table or column as SQL, whatever characters it has."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 def bindable(value: object) -> Value:
     """A value as SQLite stores it; dates and decimals as their text."""
     return value if value is None or isinstance(value, int | float | str | bytes) else str(value)
-
-
-def unavailable(what: str, expected: str, found: str, hint: str) -> StoreUnavailable:
-    """The error that says what was expected and found, and what to do."""
-    return StoreUnavailable(f"{what}: expected {expected}, found: {found}", hint=hint)
