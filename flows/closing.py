@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from fangxin.data.closures.store import AlreadyLive, Change, Closure, Message, Told
+from fangxin.data.closures.store import AlreadyLive, Change, Closure, Message, Replayed, Told
 from fangxin.data.errors import InputError, NotAllowed
 from fangxin.data.keys.approval import Approval
 from fangxin.data.keys.domains import INDEX
@@ -32,6 +32,7 @@ from fangxin.data.keys.seal import Case, new_code, public_of
 from fangxin.data.requests import REQUEST_DOMAIN, opaque, receipt_code
 from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows import sealing
+from fangxin.flows.behalf import Behalf, stands
 from fangxin.flows.desk import (
     HELD,
     REFUSED,
@@ -64,26 +65,61 @@ SIGN_WITHIN = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Opened:
-    """A closing that was taken in; the codes are shown once and are empty for one that was there before."""
+    """A closing that was taken in; the codes are shown once and are empty for one that was there before.
+
+    `replayed`: asked before under the same idempotency key; nobody keeps the restore code, so it is empty then.
+    """
 
     id: str
     receipt: str = field(repr=False, default="")
     restore: str = field(repr=False, default="")
+    replayed: bool = False
 
 
 # ---------------------------------------------------------------- taking in
 
 
 def open_closure(
-    desk: Desk, identities: Sequence[Identity], *, level: str, risk: Sequence[str] = (), owner: str | None = None
+    desk: Desk,
+    identities: Sequence[Identity],
+    *,
+    level: str,
+    risk: Sequence[str] = (),
+    owner: str | None = None,
+    behalf: Behalf | None = None,
+    key: str | None = None,
 ) -> Opened:
     """Take in a request of somebody whose identities were verified; a live one of the same account is answered with.
 
-    `level` and `risk` are codes; `owner` is the officer whose own account it is. InputError where nobody is found.
+    `level` and `risk` are codes; `owner` is the officer whose own account it is; `key` is the caller's idempotency key,
+    under which the same request is answered the same again. InputError where nobody is found.
     """
+    asked = [[[i.kind, i.value] for i in identities], level, sorted(risk), owner, behalf and behalf.facts()]
+    replay = None if key is None else (hashlib.sha256(key.encode()).hexdigest(), _token(desk, json.dumps(asked)))
+    try:
+        return _take_in(
+            desk, identities, level, sorted({*risk, *([behalf.risk] if behalf else [])}), owner, behalf, replay
+        )
+    except Replayed as before:
+        there = desk.closures.get(before.closure)
+        kept = there.sealed is not None
+        return Opened(there.id, desk.opened(there).receipt if kept else "", replayed=True)
+
+
+def _take_in(
+    desk: Desk,
+    identities: Sequence[Identity],
+    level: str,
+    risk: Sequence[str],
+    owner: str | None,
+    behalf: Behalf | None,
+    replay: tuple[str, str] | None,
+) -> Opened:
     estate, now = desk.estate, desk.now
     if not identities:
         raise InputError("no identity is given", hint="--identity KIND=@FILE, each of them verified")
+    if replay is not None:
+        desk.closures.replayed(*replay)
     confirm_vault(estate)
     load_sources(estate, software().sha256)
     found = find(estate, Cohort((Subject("0", tuple(identities)),)))
@@ -104,7 +140,7 @@ def open_closure(
         "promise": f"{desk.promise.name}-{desk.promise.version}",
         "catalog": estate.catalog.digest,
     }
-    facts = {"machine": machine(request), "risk": sorted(risk), "level": level}
+    facts = {"machine": machine(request), "risk": list(risk), "level": level, "behalf": behalf and behalf.facts()}
     try:
         closure = desk.closures.open(
             closure_id,
@@ -115,6 +151,7 @@ def open_closure(
             change=Change(request.state.value, facts, Told("holder", "submit", {"entries": [entry]})),
             now=now,
             sealed=desk.sealed(ref, secret),
+            replay=replay,
         )
     except AlreadyLive as live:
         return Opened(live.closure)
@@ -137,6 +174,7 @@ def make_plan(desk: Desk, closure_id: str, choices: Sequence[Choice] = ()) -> Cl
     loss that was not ticked, rows about which a person must look.
     """
     closure = current(desk, closure_id)
+    stands(Behalf.of(closure.facts.get("behalf")), desk.now)
     secret = desk.opened(closure)
     estate = desk.estate
     found = find(estate, Cohort((Subject("0", tuple(Identity(k, v) for k, v in secret.identities)),)))
@@ -232,6 +270,7 @@ def approve(desk: Desk, closure_id: str, approvals: Sequence[Approval]) -> Closu
     NotAllowed for a signature that does not hold, an officer who signed before, or the owner of the account.
     """
     closure = current(desk, closure_id)
+    stands(Behalf.of(closure.facts.get("behalf")), desk.now)
     grant = paper(desk, closure_id, "close")
     known = [Approval.parse(text) for text in closure.facts.get("approvals", ())]
     names = _signed(desk, grant, [*known, *approvals])

@@ -148,7 +148,16 @@ class Desk:
         secret: bytes | None = None,
         forget: bool = False,
     ) -> Closure:
-        """Write a closing as it is now over the version that was read, then tell the ledger."""
+        """Write a closing as it is now over the version that was read, then tell the ledger.
+
+        NotAllowed where the clock of this run stands before the last event: it was set back.
+        """
+        last = self.closures.last(closure.id)
+        if self.now < last.replace(microsecond=0):
+            raise NotAllowed(
+                f"the clock was set back: the last event of {closure.id} is of {last:%Y-%m-%dT%H:%M:%SZ}",
+                hint="set the clock right; no deadline moves by it",
+            )
         running = {**self.clocks(closure), **{one.name: one for one in clocks}}
         running |= {name: running[name].done(now) for name in met if name in running}
         told = {**(body or {}), "entries": self._tagged(closure, entries, secret)}

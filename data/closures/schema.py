@@ -44,6 +44,14 @@ CLOSURE = Table(
 Index("closure_one_live", CLOSURE.c.account, unique=True, sqlite_where=_LIVE, postgresql_where=_LIVE)
 Index("closure_by_state", CLOSURE.c.state)
 
+REPLAY = Table(
+    "replay",
+    METADATA,
+    Column("key", Text, primary_key=True),  # SHA-256 of the idempotency key
+    Column("body", Text, nullable=False),  # a keyed digest of what stood under it
+    Column("closure", Text, ForeignKey("closure.id"), nullable=False),
+)
+
 EVENT = Table(
     "event",
     METADATA,

@@ -7,6 +7,7 @@ Every event carries the hash of the one before it, so that a history cannot be s
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 
 from fangxin.data.closures.engine import Taken, connect, migrate, reading, settle, writing
-from fangxin.data.closures.schema import CLOCK, CLOSURE, EVENT, OUTBOX, POSTING, TIMER
+from fangxin.data.closures.schema import CLOCK, CLOSURE, EVENT, OUTBOX, POSTING, REPLAY, TIMER
 from fangxin.data.errors import DoesNotHold, InputError, NotAllowed
 
 Facts = Mapping[str, Any]  # Any: JSON values
@@ -32,6 +33,14 @@ class AlreadyLive(NotAllowed):
     def __init__(self, closure: str) -> None:
         self.closure = closure
         super().__init__("a closure of this account is live", hint="its receipt page shows how it stands")
+
+
+class Replayed(NotAllowed):
+    """The idempotency key stood under the same body before; `closure` is what answered then."""
+
+    def __init__(self, closure: str) -> None:
+        self.closure = closure
+        super().__init__("this was asked before under the same idempotency key")
 
 
 @dataclass(frozen=True)
@@ -128,8 +137,13 @@ class Closures:
         change: Change,
         now: datetime,
         sealed: bytes | None = None,
+        replay: tuple[str, str] | None = None,
     ) -> Closure:
-        """Take in a closure; AlreadyLive, with its id, where the account has one."""
+        """Take in a closure; AlreadyLive, with its id, where the account has one.
+
+        `replay`: digests of an idempotency key and of the body under it; they are written in the same breath, and
+        `replayed` finds them again.
+        """
         row = {
             "id": closure,
             "receipt": receipt,
@@ -147,7 +161,11 @@ class Closures:
             with writing(self.engine) as db:
                 db.execute(insert(CLOSURE), row)
                 _write(db, closure, change, now)
+                if replay is not None:
+                    db.execute(insert(REPLAY), {"key": replay[0], "body": replay[1], "closure": closure})
         except Taken:
+            if replay is not None:
+                self.replayed(*replay)  # somebody was faster with the same key
             with reading(self.engine) as db:
                 live = select(CLOSURE.c.id).where(CLOSURE.c.account == account, CLOSURE.c.live == 1)
                 there = db.execute(live).scalar()
@@ -155,6 +173,18 @@ class Closures:
                 raise InputError("a receipt or an id stands twice; draw another") from None
             raise AlreadyLive(there) from None
         return self.get(closure)
+
+    def replayed(self, key: str, body: str) -> None:
+        """Raise Replayed where this key stood under this body before, NotAllowed where it stood under another."""
+        with reading(self.engine) as db:
+            found = db.execute(select(REPLAY).where(REPLAY.c.key == key)).one_or_none()
+        if found is None:
+            return
+        if not found.body:
+            raise NotAllowed("this idempotency key stood under a request that is over", hint="draw a new key")
+        if not hmac.compare_digest(found.body, body):
+            raise NotAllowed("this idempotency key stood under another request", hint="draw a new key for a new one")
+        raise Replayed(found.closure)
 
     def move(self, closure: str, version: int, change: Change, now: datetime) -> Closure:
         """Write a move over the version that was read; Overtaken where it is another by now."""
@@ -173,6 +203,8 @@ class Closures:
                 swap = update(CLOSURE).where(CLOSURE.c.id == closure, CLOSURE.c.version == version).values(**values)
                 if db.execute(swap).rowcount != 1:
                     raise Overtaken(f"closure {closure} was moved by somebody else", hint="read it again")
+                if change.forget:  # a digest of who asked would tell a later stranger that it was they
+                    db.execute(update(REPLAY).where(REPLAY.c.closure == closure).values(body=""))
                 _write(db, closure, change, now)
         except Taken:
             raise Overtaken(f"closure {closure}: this was written before", hint="read it again") from None
@@ -207,6 +239,11 @@ class Closures:
         wanted = select(CLOCK).where(CLOCK.c.closure == closure).order_by(CLOCK.c.started, CLOCK.c.name)
         with reading(self.engine) as db:
             return {r.name: {**r._mapping, "told": json.loads(r.told)} for r in db.execute(wanted)}
+
+    def last(self, closure: str) -> datetime:
+        """When the last event of a closure was written."""
+        with reading(self.engine) as db:
+            return instant(db.execute(select(func.max(EVENT.c.time)).where(EVENT.c.closure == closure)).scalar_one())
 
     def events(self, closure: str) -> list[dict[str, Any]]:
         """The history of a closure; DoesNotHold where a hash does not follow from the one before it."""

@@ -12,6 +12,8 @@ from fangxin.data.errors import InputError, NotAllowed, told
 from fangxin.flows.cli.console import answer, say, table, warn
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from fangxin.data.closures.store import Closure
     from fangxin.flows.desk import Desk
 
@@ -40,10 +42,15 @@ def open_request(
     level: str,
     risk: Sequence[str],
     owner: str | None,
+    on_behalf: str | None,
+    documents: Sequence[Path],
+    mandate_until: str | None,
+    key: str | None,
     now: str | None,
     as_json: bool,
 ) -> int:
     """Take in a request; its two codes are shown this once."""
+    from fangxin.flows.behalf import shown
     from fangxin.flows.closing import open_closure
     from fangxin.flows.settings import is_rehearsal
     from fangxin.flows.subjects import read_identities
@@ -52,15 +59,24 @@ def open_request(
         people, plain = read_identities(identities, desk.estate.catalog)
         if plain and not is_rehearsal(home):
             warn("an identity on the command line stays in the shell's history: use --identity KIND=@FILE")
-        made = open_closure(desk, people, level=level, risk=risk, owner=owner)
+        if on_behalf is None and (documents or mandate_until):
+            raise InputError("--document, --mandate-until: only with --on-behalf guardian, agent or heir")
+        until = _moment(mandate_until, "--mandate-until") if mandate_until else None
+        behalf = shown(on_behalf, documents, level=level, until=until, now=desk.now) if on_behalf else None
+        made = open_closure(desk, people, level=level, risk=risk, owner=owner, behalf=behalf, key=key)
         document = {
             "closure": made.id,
-            "new": bool(made.receipt),
+            "new": bool(made.receipt) and not made.replayed,
+            "replayed": made.replayed,
             "receipt_code": made.receipt or None,
             "restore_code": made.restore or None,
         }
 
     def words() -> None:
+        if made.replayed:
+            say(f"{made.id} was opened under this key before; receipt code  {made.receipt or 'is over'}")
+            say("The restore code was shown then; nobody keeps it. Two officers bring an account back without it.")
+            return
         if not made.receipt:
             say(f"{made.id}: a closing of this account is live; its codes were shown when it was opened")
             return
@@ -391,6 +407,17 @@ def _code(given: str) -> str:
         return Path(given[1:]).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{given[1:]}: cannot be read: {type(error).__name__}") from None
+
+
+def _moment(given: str, option: str) -> datetime:
+    """An instant from the command line; one without a zone is of UTC."""
+    from datetime import UTC, datetime
+
+    try:
+        found = datetime.fromisoformat(given)
+    except ValueError:
+        raise InputError(f"{option}: expected an ISO 8601 time such as 2026-12-31T00:00:00+08:00") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _tell(document: Document, *, as_json: bool) -> None:

@@ -541,6 +541,14 @@ def request_open(
     verified: Annotated[str, Parameter(name="--verified", help="How they were verified: a code such as session.")],
     risk: Annotated[list[str] | None, Parameter(name="--risk", negative="", help="Why it is high; repeatable.")] = None,
     owner: Annotated[str | None, Parameter(name="--owner", help="The officer whose own account it is.")] = None,
+    on_behalf: Annotated[str | None, Parameter(name="--on-behalf", help="Who asks: guardian, agent or heir.")] = None,
+    document: Annotated[
+        list[Path] | None, Parameter(name="--document", negative="", help="What they showed: only its hash is kept.")
+    ] = None,
+    mandate_until: Annotated[str | None, Parameter(name="--mandate-until", help="When an agent's ends.")] = None,
+    key: Annotated[
+        str | None, Parameter(name="--idempotency-key", help="The caller's key: the same request is taken in once.")
+    ] = None,
     home: Home = None,
     now: Now = None,
     json: Json = False,
@@ -549,8 +557,9 @@ def request_open(
     from fangxin.flows.cli.closing import open_request as work
 
     return work(
-        _home(home), catalog, identity or [], level=verified, risk=risk or [], owner=owner, now=now, as_json=json
-    )
+        _home(home), catalog, identity or [], level=verified, risk=risk or [], owner=owner, on_behalf=on_behalf,
+        documents=document or [], mandate_until=mandate_until, key=key, now=now, as_json=json,
+    )  # fmt: skip
 
 
 @request_app.command(name="plan")

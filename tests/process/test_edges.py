@@ -1,0 +1,87 @@
+"""The edges of a closing: asked twice, asked for somebody else, a clock set back; each refusal changes nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from process.shop import NOW, Shop, make
+from test_cli_answers import conforms
+
+from fangxin.data.closures.store import Closures
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    return make(tmp_path_factory.mktemp("edges"))
+
+
+@pytest.fixture
+def shop(pristine: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    found = pristine.copy(tmp_path / "shop")
+    monkeypatch.setenv("FANGXIN_HOME", str(found.home))
+    return found
+
+
+def asked(shop: Shop, number: int, *more: str) -> list[str]:
+    return ["request", "open", "--identity", shop.phone(number), "--verified", "session", *more]
+
+
+def stored(shop: Shop) -> list[tuple[Any, ...]]:  # Any: rows
+    """Everything that the store of closings holds, to be compared before and after a refusal."""
+    store = Closures(f"sqlite:///{shop.home / 'closures.db'}")
+    with store.engine.connect() as db:
+        rows = [
+            tuple(row)
+            for table in ("closure", "event", "clock", "timer", "posting", "outbox", "replay")
+            for row in db.exec_driver_sql(f"SELECT * FROM {table} ORDER BY 1, 2")
+        ]
+    store.engine.dispose()
+    return rows
+
+
+def test_asked_twice_or_with_the_clock_set_back_a_request_stays_as_it_was(shop: Shop) -> None:
+    first = shop.ask(*asked(shop, 3, "--idempotency-key", "k-1"))
+    before = stored(shop)
+    again = shop.ask(*asked(shop, 3, "--idempotency-key", "k-1"))
+    conforms("request-open", again)
+    assert again == {**first, "new": False, "replayed": True, "restore_code": None}
+    assert shop.run(*asked(shop, 4, "--idempotency-key", "k-1"))[0] == 4  # another body
+    assert "another request" in shop.said
+    assert shop.run(*asked(shop, 3, "--idempotency-key", "k-1", "--risk", "new_device"))[0] == 4
+    double = shop.ask(*asked(shop, 3))  # and without a key
+    assert (double["closure"], double["new"], double["replayed"]) == (first["closure"], False, False)
+    shop.now = NOW - timedelta(hours=1)
+    for verb in ("cancel", "plan"):
+        assert shop.run("request", verb, first["closure"])[0] == 4
+        assert "2026-11-24T01:00:00Z" in shop.said  # the clock was set back: when it last ran
+    assert stored(shop) == before
+
+
+def test_who_asks_for_somebody_else_shows_documents_and_two_officers_sign(shop: Shop) -> None:
+    for name in ("death", "kinship", "mandate"):
+        (shop.root / name).write_text(f"a scan of the {name}")
+    heir = ["--on-behalf", "heir", "--document", shop.file("death")]
+    agent = ["--on-behalf", "agent", "--document", shop.file("mandate")]
+    three = ["request", "open", "--identity", shop.phone(3), "--verified", "L3"]
+    for code, wrong in (
+        (3, asked(shop, 3, *heir, "--document", shop.file("kinship"))),  # not looked at by people
+        (3, [*three, *heir, "--document", shop.file("death")]),  # the same document twice
+        (3, [*three, *agent]),  # a mandate without an end
+        (3, [*three, "--on-behalf", "friend", "--document", shop.file("mandate")]),
+        (4, [*three, *agent, "--mandate-until", "2026-11-24T01:00:00Z"]),
+    ):
+        assert shop.run(*wrong)[0] == code
+    opened = shop.ask(*three, *agent, "--mandate-until", "2026-11-25T00:00:00Z")
+    plan = shop.ask("request", "plan", opened["closure"], "--out", shop.file("plan.json"))
+    assert plan["high_risk"] is True
+    shop.sign("plan.json", "dpo_1", "dpo_2")
+    approve = ["request", "approve", opened["closure"], "--approval"]
+    assert shop.ask(*approve, shop.file("dpo_1.json"))["state"] == "review"
+    shop.now += timedelta(days=1)
+    assert shop.run(*approve, shop.file("dpo_2.json"))[0] == 4  # the mandate is over
+    assert "ended on" in shop.said
+    assert shop.ask("request", "cancel", opened["closure"])["state"] == "cancelled"  # the person may, without the agent
+    assert shop.run("request", "waive", opened["closure"], "--code", opened["restore_code"])[0] == 4
