@@ -12,16 +12,18 @@ import os
 import re
 import secrets
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 from fangxin.data.errors import CatalogError, FangxinError, StoreUnavailable, UnitChanged
 from fangxin.data.medium import why_not
 from fangxin.data.pending import FOLDER, Done, Pending
-from fangxin.data.vocabulary import Collection, Erasure, Method, Order, Positions, Unit
+from fangxin.data.vocabulary import Collection, Erasure, Meter, Method, Order, Positions, Unit
 
+PLANTING = "plant"  # the batch name under which plants leave records
 PLANTED = "fangxincanary"  # in the name of a unit that holds nothing but a planted row
 _WILD = re.compile(r"[*?\[]")
 
@@ -209,6 +211,87 @@ class Folder:
             os.close(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC))
         except OSError as error:
             raise unusable(unit, "a writable file", error.strerror or "no access", advice) from None
+
+
+class FileStore(ABC):
+    """What stores of plain files share: which units there are, and the order of checking, erasing and forgetting."""
+
+    kind: ClassVar[str]
+    _hidden: ClassVar[str] = "."  # first letters of names that are never units
+
+    def __init__(self, root: Path, url: str, collections: tuple[Collection, ...], meter: Meter) -> None:
+        self.name = f"{self.kind}:{url}"
+        self._folder = Folder(root, url, collections, store=self.name, hidden=self._hidden)
+        self.root = self._folder.root
+        self.pending = self._folder.pending
+        self.collections = collections
+        self.meter = meter
+
+    @abstractmethod
+    def _possible(self, order: Order) -> None:
+        """Raise unless the order can be carried out as it stands."""
+
+    @abstractmethod
+    def _erase(self, order: Order, batch: str) -> Erasure:
+        """Copy what stays of one unit to a new file and destroy the old inode."""
+
+    @abstractmethod
+    def _plant(self, collection: Collection, row: Mapping[str, Any], model: Unit) -> None:
+        """Add one row in the manner of an existing unit."""
+
+    def units(self, collection: Collection | None = None) -> tuple[Unit, ...]:
+        """Every unit (of one collection), sorted by name; opens nothing."""
+        return self._folder.units(collection)
+
+    def files(self) -> tuple[Path, ...]:
+        """Every file below the folders of the collections, units or not, and all that awaits destruction."""
+        return self._folder.files()
+
+    def examine(self) -> Mapping[str, str]:
+        """Per unit "" where its bytes can be overwritten, else the reason why the medium refuses."""
+        return self._folder.examine()
+
+    def rehearse(self, orders: Sequence[Order]) -> None:
+        """Refuse orders that cannot be carried out; `erase` builds files of rows and has no rules to break."""
+        there = set(self.units())
+        for order in orders:
+            if order.unit in there:
+                self.meter.open(self.name, order.unit.name)
+                self._possible(order)
+
+    def erase(self, orders: Sequence[Order], *, batch: str) -> Iterator[Erasure]:
+        """Build every unit afresh from the rows that stay and destroy the old inode; all orders are checked first."""
+        settled = self._folder.settle(orders, batch=batch)
+        for order in orders:
+            if order.unit.name not in settled:
+                self._possible(order)
+        for order in orders:
+            done = settled.get(order.unit.name)
+            yield done if done is not None else self._erase(order, batch)
+
+    def recover(self, *, batch: str | None) -> None:
+        """Finish or undo what a killed run left of this batch (None: of any), and of planting."""
+        self.pending.recover(batch=batch)
+        self.pending.recover(batch=PLANTING)
+
+    def forget(self, *, batch: str) -> None:
+        """Drop the records of a batch whose outcomes are in the ledger."""
+        self.pending.forget(batch=batch)
+        self.pending.forget(batch=PLANTING)
+
+    def plant(self, rows: Sequence[tuple[Collection, Mapping[str, Any]]]) -> None:  # Any: a value of any column type
+        """Add each row as a unit of its own where the glob leaves room for one, made like an existing unit."""
+        for collection, row in rows:
+            units = self.units(collection)
+            models = [unit for unit in units if PLANTED not in unit.name] or list(units)
+            if not models:
+                raise StoreUnavailable(
+                    f"{collection.address}: no unit to learn the columns from; nothing was changed",
+                    hint="a collection without units needs no canary",
+                )
+            self._plant(collection, row, models[0])
+            self.pending.recover(batch=PLANTING)  # drops the record of a scratch that got its name
+            self.pending.forget(batch=PLANTING)
 
 
 def unusable(unit: str, expected: str, found: str, todo: str) -> StoreUnavailable:

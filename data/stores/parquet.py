@@ -19,7 +19,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fangxin.data.errors import FangxinError, StoreUnavailable
-from fangxin.data.stores.files import PLANTED, Built, Folder, hive, publish, together, unusable
+from fangxin.data.stores.files import (
+    PLANTING,
+    Built,
+    FileStore,
+    hive,
+    publish,
+    together,
+    unusable,
+)
 from fangxin.data.stores.rebuild import (
     Edits,
     edit,
@@ -46,7 +54,6 @@ from fangxin.data.vocabulary import (
     Unit,
 )
 
-_PLANTING = "plant"  # the batch name under which plants leave records
 _EXPECTED: Mapping[
     str, Callable[[pa.DataType], bool]
 ] = {  # what a catalog's data_type may be stored as; types not named here are taken as they come
@@ -57,26 +64,19 @@ _EXPECTED: Mapping[
 }
 
 
-class ParquetStore:
+class ParquetStore(FileStore):
     """Parquet files below one root; see `Store` for what each method promises."""
 
     kind = "parquet"
     capabilities = Capabilities(overwrite=True, mask=True, redact=True, plant=True, raw_scan=True)
 
+    _hidden = "._"
+
     def __init__(self, root: Path, url: str, collections: tuple[Collection, ...], meter: Meter) -> None:
-        self.name = f"{self.kind}:{url}"
-        self._folder = Folder(root, url, collections, store=self.name, hidden="._")
-        self.root = self._folder.root
-        self.pending = self._folder.pending
-        self.collections = collections
-        self.meter = meter
+        super().__init__(root, url, collections, meter)
         self._schemas: dict[Unit, pa.Schema] = {}
         self._summaries: set[Path] = set()
         self._guard = threading.Lock()
-
-    def units(self, collection: Collection | None = None) -> tuple[Unit, ...]:
-        """Every unit (of one collection), sorted by name; opens nothing."""
-        return self._folder.units(collection)
 
     def check(self, *, for_writing: bool) -> None:
         """Open every footer once: format, columns, types, links, permissions, and whether we could write it back."""
@@ -126,70 +126,25 @@ class ParquetStore:
             if positions is not None and len(positions):
                 yield from ((collection.address, rows) for rows in self._read(collection, unit, None, positions))
 
-    def examine(self) -> Mapping[str, str]:
-        """Per unit "" where its bytes can be overwritten, else the reason why the medium refuses."""
-        return self._folder.examine()
-
-    def rehearse(self, orders: Sequence[Order]) -> None:
-        """Refuse orders that cannot be carried out; `erase` builds files of rows and has no rules to break."""
-        there = set(self.units())
-        for order in orders:
-            if order.unit in there:
-                self.meter.open(self.name, order.unit.name)
-                self._possible(order)
-
-    def erase(self, orders: Sequence[Order], *, batch: str) -> Iterator[Erasure]:
-        """Build every unit afresh from the rows that stay and destroy the old inode; all orders are checked first."""
-        settled = self._folder.settle(orders, batch=batch)
-        for order in orders:
-            if order.unit.name not in settled:
-                self._possible(order)
-        for order in orders:
-            done = settled.get(order.unit.name)
-            yield done if done is not None else self._erase(order, batch)
-
-    def recover(self, *, batch: str | None) -> None:
-        """Finish or undo what a killed run left of this batch (None: of any), and of planting."""
-        self.pending.recover(batch=batch)
-        self.pending.recover(batch=_PLANTING)
-
-    def forget(self, *, batch: str) -> None:
-        """Drop the records of a batch whose outcomes are in the ledger."""
-        self.pending.forget(batch=batch)
-        self.pending.forget(batch=_PLANTING)
-
-    def plant(self, rows: Sequence[tuple[Collection, Mapping[str, Any]]]) -> None:
-        """Add a unit of one row for each, with schema and settings of an existing unit, in a folder already in use."""
-        for collection, row in rows:
-            self._plant(collection, row)
-
-    def _plant(self, collection: Collection, row: Mapping[str, Any]) -> None:
-        models = [u for u in self.units(collection) if PLANTED not in u.name] or list(self.units(collection))
-        if not models:
-            raise StoreUnavailable(
-                f"{collection.address}: no unit to learn the columns from; nothing was changed",
-                hint="a collection without units needs no canary",
-            )
+    def _plant(self, collection: Collection, row: Mapping[str, Any], model: Unit) -> None:
         path = self._folder.newcomer(collection, row)
         if path is None:
             raise StoreUnavailable(
                 f"{collection.address}: glob {collection.store.glob!r} leaves no room for another unit",
                 hint="use a wildcard in the file name",
             )
-        model = self.root / models[0].name
-        with _reading(models[0].name), opened(model) as file:
+        pattern = self.root / model.name
+        with _reading(model.name), opened(pattern) as file:
             schema = plain_schema(file.schema_arrow)
             columns = [_planted(row.get(f.name), f) for f in schema]
-            how = manner(file, model)
+            how = manner(file, pattern)
         table = pa.Table.from_arrays(columns, schema=schema)
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = self.pending.scratch(path, batch=_PLANTING)
-        with _reading(models[0].name):
+        new = self.pending.scratch(path, batch=PLANTING)
+        with _reading(model.name):
             write(new, schema, how, iter([table]), before=1)
-            new.chmod(model.stat().st_mode & 0o777)
+            new.chmod(pattern.stat().st_mode & 0o777)
             publish(new, path)
-        self.pending.recover(batch=_PLANTING)  # drops the record of a scratch that got its name
-        self.pending.forget(batch=_PLANTING)
 
     def rewrite(self, fields: Mapping[str, Sequence[str]], turn: Turn, *, batch: str) -> Iterator[Erasure]:
         """Replace whole columns by what `turn` makes of them; units where they are protected already are left alone."""
@@ -230,10 +185,6 @@ class ParquetStore:
                 yield from self._folder.settled(unit.name, batch=batch)
                 continue
             yield self._rewrite(collection, unit, stored, turn, batch)
-
-    def files(self) -> tuple[Path, ...]:
-        """Units, summaries, checksums, strays below the collections' folders, and what awaits destruction."""
-        return self._folder.files()
 
     # ------------------------------------------------------------ one unit
 

@@ -24,7 +24,15 @@ import pyarrow.csv as pacsv
 
 from fangxin.data.errors import StoreUnavailable
 from fangxin.data.steps import due
-from fangxin.data.stores.files import PLANTED, Built, Folder, hive, publish, together, unusable
+from fangxin.data.stores.files import (
+    PLANTING,
+    Built,
+    FileStore,
+    hive,
+    publish,
+    together,
+    unusable,
+)
 from fangxin.data.stores.records import (
     Block,
     Exchange,
@@ -44,27 +52,16 @@ from fangxin.data.vocabulary import Capabilities, Collection, Erasure, Meter, Or
 if TYPE_CHECKING:
     import duckdb
 
-_PLANTING = "plant"  # the batch name under which plants leave records
 
-
-class TextStore:
+class TextStore(FileStore):
     """CSV and JSON Lines files below one root; see `Store` for what each method promises."""
 
     kind = "text"
     capabilities = Capabilities(overwrite=True, mask=True, redact=True, plant=True, raw_scan=True)
 
     def __init__(self, root: Path, url: str, collections: tuple[Collection, ...], meter: Meter) -> None:
-        self.name = f"{self.kind}:{url}"
-        self._folder = Folder(root, url, collections, store=self.name)
-        self.root = self._folder.root
-        self.pending = self._folder.pending
-        self.collections = collections
-        self.meter = meter
+        super().__init__(root, url, collections, meter)
         self._heads: dict[Unit, tuple[Head, bytes]] = {}
-
-    def units(self, collection: Collection | None = None) -> tuple[Unit, ...]:
-        """Every unit (of one collection), sorted by name; opens nothing."""
-        return self._folder.units(collection)
 
     def check(self, *, for_writing: bool) -> None:
         """Read every unit once: links, permissions, whole, well-formed quotes, header, and its last records parsed.
@@ -142,62 +139,16 @@ class TextStore:
                     for rows in self._read(parser, collection, unit, names, positions):
                         yield collection.address, rows
 
-    def examine(self) -> Mapping[str, str]:
-        """Per unit "" where its bytes can be overwritten, else the reason why the medium refuses."""
-        return self._folder.examine()
-
-    def rehearse(self, orders: Sequence[Order]) -> None:
-        """Refuse orders that cannot be carried out; `erase` builds files of rows and has no rules to break."""
-        there = set(self.units())
-        for order in orders:
-            if order.unit in there:
-                self.meter.open(self.name, order.unit.name)
-                self._possible(order)
-
-    def erase(self, orders: Sequence[Order], *, batch: str) -> Iterator[Erasure]:
-        """Copy the records that stay to a new file and destroy the old inode; all orders are checked first."""
-        settled = self._folder.settle(orders, batch=batch)
-        for order in orders:
-            if order.unit.name not in settled:
-                self._possible(order)
-        for order in orders:
-            done = settled.get(order.unit.name)
-            yield done if done is not None else self._erase(order, batch)
-
-    def recover(self, *, batch: str | None) -> None:
-        """Finish or undo what a killed run left of this batch (None: of any), and of planting."""
-        self.pending.recover(batch=batch)
-        self.pending.recover(batch=_PLANTING)
-
-    def forget(self, *, batch: str) -> None:
-        """Drop the records of a batch whose outcomes are in the ledger."""
-        self.pending.forget(batch=batch)
-        self.pending.forget(batch=_PLANTING)
-
-    def plant(self, rows: Sequence[tuple[Collection, Mapping[str, Any]]]) -> None:
-        """Add each as one record: a unit of its own where the glob has a wildcard, else at the end of the one file."""
-        for collection, row in rows:
-            self._plant(collection, row)
-
-    def _plant(self, collection: Collection, row: Mapping[str, Any]) -> None:
-        models = [u for u in self.units(collection) if PLANTED not in u.name] or list(self.units(collection))
-        if not models:
-            raise StoreUnavailable(
-                f"{collection.address}: no unit to learn the columns from; nothing was changed",
-                hint="a collection without units needs no canary",
-            )
-        model = models[0].name
-        head, first = self._known(models[0])
-        how = self._form(model)
+    def _plant(self, collection: Collection, row: Mapping[str, Any], model: Unit) -> None:
+        head, first = self._known(model)
+        how = self._form(model.name)
         ending = "\r\n" if (head.raw if how.csv else first).endswith(b"\r\n") else "\n"
         path = self._folder.newcomer(collection, row)
         if path is not None and (planted := form(path)) is not None:
             record = csv_record(head.names, row, ending) if how.csv else json_record(first, row, ending)
-            self._publish(path, planted, head.raw + record, self.root / model)
+            self._publish(path, planted, head.raw + record, self.root / model.name)
         else:
-            self._append(collection, model, how, head, first, row, ending)
-        self.pending.recover(batch=_PLANTING)  # drops the record of a scratch that got its name
-        self.pending.forget(batch=_PLANTING)
+            self._append(collection, model.name, how, head, first, row, ending)
 
     def rewrite(self, fields: Mapping[str, Sequence[str]], turn: Turn, *, batch: str) -> Iterator[Erasure]:
         """Refuse: text has no columns of bytes; yields nothing where nothing is asked of this store."""
@@ -208,10 +159,6 @@ class TextStore:
                     hint="keep these fields in Parquet or SQLite, or erase them with mode: overwrite",
                 )
         yield from ()
-
-    def files(self) -> tuple[Path, ...]:
-        """Units, strays below the collections' folders, and what awaits destruction."""
-        return self._folder.files()
 
     # ------------------------------------------------------------ reading
 
@@ -360,7 +307,7 @@ class TextStore:
 
     def _publish(self, path: Path, how: Form, content: bytes, model: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = self.pending.scratch(path, batch=_PLANTING)
+        new = self.pending.scratch(path, batch=PLANTING)
         with new.open("xb") as raw:
             out = writing(raw, how)
             out.write(content)
@@ -388,7 +335,7 @@ class TextStore:
         def build(new: Path) -> Built:
             return self._survivors(unit, new, together(()), {}, extra=record)
 
-        self._folder.exchange(unit, collection.address, build, batch=_PLANTING)
+        self._folder.exchange(unit, collection.address, build, batch=PLANTING)
 
 
 class _Parser:

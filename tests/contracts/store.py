@@ -19,7 +19,7 @@ import pytest
 import zstandard
 
 from fangxin.data import medium
-from fangxin.data.errors import FangxinError, StoreUnavailable, UnitChanged
+from fangxin.data.errors import CatalogError, FangxinError, StoreUnavailable, UnitChanged
 from fangxin.data.vocabulary import (
     Blank,
     Change,
@@ -146,6 +146,12 @@ class StoreContract:
         assert len(store.units()) == self.keeps_rows_in
         assert [u.name for u in store.units()] == sorted(u.name for u in store.units())
         assert {"member_id", "phone", "name", "note"} <= set(store.fields(store.collections[0]).names)
+
+    def test_a_store_may_not_leave_the_root(self, root: Path) -> None:
+        kind: Any = type(self.open(root))  # the protocol says nothing of how a store is made
+        away = (collection(kind.kind, "../elsewhere", "*"),)
+        with pytest.raises(CatalogError, match="leaves the catalog's root"):
+            kind(root, "../elsewhere", away, Meter())
 
     def test_nothing_remains_after_erasure_and_neighbours_are_untouched(self, root: Path) -> None:
         store = self.open(root)

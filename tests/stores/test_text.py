@@ -212,11 +212,6 @@ def test_two_collections_may_not_claim_one_unit(tmp_path: Path) -> None:
         TextStore(tmp_path, ".", both, Meter()).units()
 
 
-def test_a_store_may_not_leave_the_root(tmp_path: Path) -> None:
-    with pytest.raises(CatalogError, match="leaves the catalog's root"):
-        TextStore(tmp_path, "../elsewhere", (collection("text", "../elsewhere", "*"),), Meter())
-
-
 def test_a_record_with_a_key_twice_is_refused_before_anything_changes(tmp_path: Path) -> None:
     store = one(
         tmp_path, "a.jsonl", b'{"member_id":1,"note":"x","phone":"","name":""}\n{"note":"a","n\\u006fte":"b"}\n'
