@@ -4,7 +4,9 @@ A promise is a file with a version and a digest (`data/promises/*.toml`); each b
 laws' own deadlines beside it. Pure: time and calendars are handed in.
 
 * A deadline is counted once, at the starting event, and stored with the calendar's digest. A provisional one is
-  counted again when its notice comes, and may only move later.
+  counted again when its notice comes, and may only move later; the date that was told first stays beside it.
+* A law's clock runs from receipt, also while we verify. Where the law knows a longer period for a notice with
+  reasons, that is given inside the first one, once.
 * A clock never pauses in silence: every suspended span has a reason, and is shown.
 * Kept means met before the deadline; a breach is for ever, also when the thing is done later.
 * Alarms stand at 50, 80 and 100 % of the time between start and deadline.
@@ -23,7 +25,7 @@ from zoneinfo import ZoneInfo
 
 from fangxin.data.catalog.calendar import Calendar
 from fangxin.data.catalog.deadlines import due as legally_due
-from fangxin.data.catalog.law import Law
+from fangxin.data.catalog.law import Deadline, Law, Laws
 from fangxin.data.errors import InputError, NotAllowed
 
 ALARMS: Final = (50, 80, 100)  # per cent of the time
@@ -116,6 +118,11 @@ class Clock:
     draft: bool = False
     met: datetime | None = None
     suspended: tuple[Suspended, ...] = ()
+    days: int | None = None  # working days that were counted, where they were
+    first: datetime | None = None  # the deadline that was told first, where it has moved
+    extended: str | None = None  # why it was lengthened: a code
+    by: str = "promise"  # whose it is: the operator's promise or a law
+    ends: str = "closed"  # what keeps a law's: see data/catalog/law.py
 
     def used(self, now: datetime) -> float:
         """The share of its time that is used up, suspended spans left out; 1.0 at the deadline."""
@@ -155,13 +162,23 @@ class Clock:
         ended = (*self.suspended[:-1], replace(last, until=now))
         return replace(self, suspended=ended, deadline=self.deadline + (now - last.since))
 
-    def recount(self, calendar: Calendar, span: Span) -> Clock:
-        """Count a provisional deadline again under a newer calendar; it may only move later."""
-        if not self.provisional or span.unit != "working_days":
+    def recount(self, calendar: Calendar) -> Clock:
+        """Count a provisional deadline again under a newer calendar; it may only move later, and says from when."""
+        if not self.provisional or self.days is None or self.met is not None:
             return self
-        found = calendar.deadline(self.started, span.amount)
+        found = calendar.deadline(self.started, self.days)
         moved = max(self.deadline, found.moment + self.paused(self.deadline))
-        return replace(self, deadline=moved, calendar=found.calendar, provisional=found.provisional)
+        first = self.first or (self.deadline if moved != self.deadline else None)
+        return replace(self, deadline=moved, calendar=found.calendar, provisional=found.provisional, first=first)
+
+    def extend(self, deadline: datetime, reason: str, now: datetime) -> Clock:
+        """Run until a later deadline that the law allows; NotAllowed twice, after it was met, or after the first."""
+        if not reason or self.extended is not None or self.met is not None or now >= self.deadline:
+            raise NotAllowed(
+                f"clock {self.name}: cannot be lengthened now", hint="once, with a reason, inside the first period"
+            )
+        later = max(self.deadline, deadline + self.paused(now))
+        return replace(self, deadline=later, extended=reason, first=self.first or self.deadline)
 
 
 def promised(name: str, promise: Promise, started: datetime, calendar: Calendar) -> Clock:
@@ -170,33 +187,44 @@ def promised(name: str, promise: Promise, started: datetime, calendar: Calendar)
     if span.unit == "working_days":
         found = calendar.deadline(started, span.amount)
         return Clock(
-            name, started, found.moment, promise.zone, promise.digest, found.calendar, provisional=found.provisional
-        )
+            name, started, found.moment, promise.zone, promise.digest, found.calendar,
+            provisional=found.provisional, days=span.amount,
+        )  # fmt: skip
     days = {"hours": timedelta(hours=1), "days": timedelta(days=1), "months": timedelta(days=28)}[span.unit]
     return Clock(name, started, started + span.amount * days, promise.zone, promise.digest)
 
 
 def lawful(law: Law, event: str, started: datetime, calendars: Mapping[str, Calendar]) -> list[Clock]:
     """The clocks that a law starts with an event; each ends at our target, the earlier day."""
-    zone = law.zone if "/" in law.zone else "Asia/Shanghai"
-    found = []
-    for deadline in law.deadlines:
-        if deadline.start == event:
-            one = legally_due(deadline, started, zone=zone, calendars=calendars)
-            known = calendars.get(deadline.calendar)
-            found.append(
-                Clock(
-                    one.id,
-                    started,
-                    one.target,
-                    zone,
-                    f"{law.name}/{one.id}",
-                    known.digest if known else None,
-                    one.provisional,
-                    one.draft,
-                )
-            )
-    return found
+    return [_of_law(law, one, started, calendars) for one in law.deadlines if one.start == event]
+
+
+def lengthened(clock: Clock, laws: Laws, calendars: Mapping[str, Calendar], reason: str, now: datetime) -> Clock:
+    """A law's clock with the longer period that the law allows; InputError for one that knows none."""
+    name, _, rule = clock.source.partition("/")
+    if clock.by != "law":
+        raise InputError(f"clock {clock.name} is the operator's promise: nothing lengthens it")
+    law = laws.law(name)
+    deadline = next((one for one in law.deadlines if one.id == rule), None)
+    if deadline is None or deadline.extended is None:
+        raise InputError(f"clock {clock.name}: its law knows no longer period")
+    longer = legally_due(deadline, clock.started, zone=_zone(law), calendars=calendars, extended=True)
+    return clock.extend(longer.target, reason, now)
+
+
+def _of_law(law: Law, deadline: Deadline, started: datetime, calendars: Mapping[str, Calendar]) -> Clock:
+    one = legally_due(deadline, started, zone=_zone(law), calendars=calendars)
+    known = calendars.get(deadline.calendar)
+    counted = deadline.unit == "working_day" and known is not None  # else our target does not follow days off
+    return Clock(
+        one.id, started, one.target, _zone(law), f"{law.name}/{one.id}", known.digest if known else None,
+        provisional=one.provisional and counted, draft=one.draft, days=deadline.within if counted else None,
+        by="law", ends=deadline.ends,
+    )  # fmt: skip
+
+
+def _zone(law: Law) -> str:
+    return law.zone if "/" in law.zone else "Asia/Shanghai"
 
 
 def gap(sealed: datetime, promise: Promise, calendar: Calendar) -> timedelta:

@@ -44,6 +44,7 @@ from fangxin.flows.desk import (
     Desk,
     Secret,
     clock,
+    lawful_clocks,
     machine,
     renamed,
     request_of,
@@ -88,17 +89,36 @@ def open_closure(
     owner: str | None = None,
     behalf: Behalf | None = None,
     key: str | None = None,
+    laws: Sequence[str] = (),
+    received: datetime | None = None,
 ) -> Opened:
     """Take in a request of somebody whose identities were verified; a live one of the same account is answered with.
 
-    `level` and `risk` are codes; `owner` is the officer whose own account it is; `key` is the caller's idempotency key,
-    under which the same request is answered the same again. InputError where nobody is found.
+    `level` and `risk` are codes; `owner` is the officer whose own account it is. `laws` are those whose clocks run
+    beside the promises, from `received` (when the request reached the operator, now unless it came earlier); without
+    any, those of the home. `key` is the caller's idempotency key, under which the same request is answered the same
+    again. InputError where nobody is found, and for a law that is not loaded.
     """
-    asked = [[[i.kind, i.value] for i in identities], level, sorted(risk), owner, behalf and behalf.facts()]
+    asked = [
+        [[i.kind, i.value] for i in identities],
+        level,
+        sorted(risk),
+        owner,
+        behalf and behalf.facts(),
+        sorted(laws),
+    ]
     replay = None if key is None else (hashlib.sha256(key.encode()).hexdigest(), _token(desk, json.dumps(asked)))
     try:
         return _take_in(
-            desk, identities, level, sorted({*risk, *([behalf.risk] if behalf else [])}), owner, behalf, replay
+            desk,
+            identities,
+            level,
+            sorted({*risk, *([behalf.risk] if behalf else [])}),
+            owner,
+            behalf,
+            replay,
+            sorted(set(laws or desk.estate.settings.laws)),
+            received or desk.now,
         )
     except Replayed as before:
         there = desk.closures.get(before.closure)
@@ -114,14 +134,21 @@ def _take_in(
     owner: str | None,
     behalf: Behalf | None,
     replay: tuple[str, str] | None,
+    laws: Sequence[str],
+    received: datetime,
 ) -> Opened:
     estate, now = desk.estate, desk.now
+    for law in laws:
+        estate.laws.law(law)
+    if received > now:
+        raise InputError("a request is received before it is opened", hint="give the time at which it reached you")
     if not identities:
         raise InputError("no identity is given", hint="--identity KIND=@FILE, each of them verified")
     if replay is not None:
         desk.closures.replayed(*replay)
     confirm_vault(estate)
     load_sources(estate, software().sha256)
+    desk.load_calendars()
     found = find(estate, Cohort((Subject("0", tuple(identities)),)))
     _walked(found.halts)
     accounts = sorted(v for _s, v in tuples(_people(desk, found.facts.to_pandas()), "subject", "value"))
@@ -141,6 +168,7 @@ def _take_in(
         "catalog": estate.catalog.digest,
     }
     facts = {"machine": machine(request), "risk": list(risk), "level": level, "behalf": behalf and behalf.facts()}
+    facts |= {"laws": list(laws), "received": received.isoformat()}
     try:
         closure = desk.closures.open(
             closure_id,
@@ -161,10 +189,10 @@ def _take_in(
 
 
 def verified(desk: Desk, closure: Closure) -> Closure:
-    """Note that the identities were verified: the clock of the review starts."""
+    """Note that the identities were verified: the clocks of the review and of the laws start."""
     entry = {"type": "request.verified", "level": closure.facts["level"]}
-    started = clock(desk, "review", closure.opened)
-    return desk.take(closure, Event("verify"), desk.now, entries=[(VERIFIED, entry)], clocks=[started])
+    started = [clock(desk, "review", closure.opened), *lawful_clocks(desk, closure)]
+    return desk.take(closure, Event("verify"), desk.now, entries=[(VERIFIED, entry)], clocks=started)
 
 
 def make_plan(desk: Desk, closure_id: str, choices: Sequence[Choice] = ()) -> Closure:
@@ -472,7 +500,13 @@ def status(desk: Desk, closure: Closure) -> dict[str, Any]:
                 "name": one.name,
                 "started": _iso(one.started),
                 "deadline": _iso(one.deadline),
+                "by": one.by,
+                "source": one.source if one.by == "law" else desk.promise.name,
+                "draft": one.draft,
                 "provisional": one.provisional,
+                "first_told": _iso(one.first) if one.first else None,
+                "extended": one.extended,
+                "used": max(0, int(one.used(now) * 100)),
                 "met": _iso(one.met) if one.met else None,
                 "breached": one.breached(now),
             }

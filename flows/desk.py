@@ -2,7 +2,8 @@
 
 A move is decided by the table (`lifecycle.py`), written as one compare-and-swap with its event, clocks, timers, money
 and outbox rows (`data/closures/store.py`), and only then told to the ledger. What the ledger is to be told stands in
-the event: after a crash `told` adds what is missing, by its tag, once.
+the event: after a crash `told` adds what is missing, by its tag, once. Moves of many closings are told `together`, in
+one flush, before anything that follows from them is done.
 
 What is personal of a closing (identities, receipt code, where its seals are) is one sealed value under the closing's
 own key in the vault; that key dies with the certificate.
@@ -10,8 +11,9 @@ own key in the vault; that key dies with the certificate.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
@@ -29,19 +31,20 @@ from fangxin.data.errors import NotAllowed
 from fangxin.data.keys.envelope import open_blob, seal_blob
 from fangxin.data.keys.faults import KeyAbsent
 from fangxin.data.requests import REQUEST_DOMAIN
-from fangxin.flows.clocks import Clock, Promise, Suspended, promised
+from fangxin.flows.clocks import Clock, Promise, Suspended, lawful, promised
 from fangxin.flows.estate import Estate
-from fangxin.flows.evidence import record
+from fangxin.flows.evidence import load_calendar, record
 from fangxin.flows.holdings import Sources
 from fangxin.flows.lifecycle import FINAL, Event, Export, Hold, Keys, Profile, Request, Settlement, State, step
 from fangxin.reports.ledger.entries import tag
 
 _DATA = Path(fangxin.data.__file__ or "").parent
+_OVER = FINAL | {State.CERTIFIED, State.RESTRICTED}  # no clock runs on from here
 _LABEL = b"fangxin/closures/1"
 STALE = timedelta(days=15)  # what waits for an officer is looked at by then, at the latest
 # Places of a closing's own entries, beside those of its request in a batch (flows/evidence.py).
 SIGNED, SEALED, RESTORED, ENDED, REFUSED, WITHDRAWN, STALLED = 8, 9, 10, 11, 12, 13, 14
-SETTLED, HELD = 2**33, 2**34
+SETTLED, HELD, BROKEN = 2**33, 2**34, 2**35
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,18 @@ class Desk:
     calendar: Calendar
     rules: Clearance
     sources: Sources
+    _later: list[list[Mapping[str, int | str]]] = field(default_factory=list, repr=False)  # told at the end, together
+
+    @cached_property
+    def calendars(self) -> dict[str, Calendar]:
+        """Every calendar that a clock of ours may count by, by name."""
+        return {"cn": self.calendar, "uk": calendar_of(self.estate.settings.home, "uk")}
 
     @cached_property
     def closures(self) -> Closures:
         """The store of closings."""
-        return Closures(f"sqlite:///{self.estate.settings.home / 'closures.db'}")
+        settings = self.estate.settings
+        return Closures(settings.closures or f"sqlite:///{settings.home / 'closures.db'}")
 
     @cached_property
     def outbox(self) -> Outbox:
@@ -159,8 +169,11 @@ class Desk:
                 hint="set the clock right; no deadline moves by it",
             )
         running = {**self.clocks(closure), **{one.name: one for one in clocks}}
+        if request.state in _OVER:
+            met = [name for name, one in running.items() if one.met is None]
         running |= {name: running[name].done(now) for name in met if name in running}
-        told = {**(body or {}), "entries": self._tagged(closure, entries, secret)}
+        late = [n for n in met if n in running and n != "regret" and running[n].breached(now)]
+        told = {**(body or {}), "entries": self._tagged(closure, [*entries, *breaches(late)], secret)}
         change = Change(
             state=request.state.value,
             facts={**closure.facts, **(facts or {}), "machine": machine(request)},
@@ -174,8 +187,39 @@ class Desk:
             forget=forget,
         )
         moved = self.closures.move(closure.id, closure.version, change, now)
-        self.told(moved)
+        self._tell(told["entries"])
         return moved
+
+    def load_calendars(self) -> None:
+        """Log the calendars' digests before the first date that is counted by them."""
+        for name, calendar in sorted(self.calendars.items()):
+            load_calendar(self.estate, f"{name}-{max(calendar.notices)}", calendar.digest)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Tell the ledger of every move made inside in one flush at its end, also where one of them was refused.
+
+        After a kill in between the next run tells it, as after any other.
+        """
+        self._later.append([])
+        try:
+            yield
+        finally:
+            due = self._later.pop()
+            if due:
+                record(self.estate, due)
+
+    def _tell(self, entries: Sequence[Mapping[str, int | str]]) -> None:
+        if self._later:
+            self._later[-1].extend(entries)
+        elif entries:
+            record(self.estate, entries)
+
+    def all_told(self) -> None:
+        """Tell the ledger what a crash left untold of any live closing."""
+        due = [entry for body in self.closures.bodies() for entry in body["entries"]]
+        if due:
+            record(self.estate, due)
 
     def told(self, closure: Closure) -> None:
         """Tell the ledger what it does not know yet of a closing."""
@@ -185,7 +229,7 @@ class Desk:
 
     def clocks(self, closure: Closure) -> dict[str, Clock]:
         """The clocks of a closing by name."""
-        return {name: _clock(name, row) for name, row in self.closures.clocks(closure.id).items()}
+        return {name: clock_of(name, row) for name, row in self.closures.clocks(closure.id).items()}
 
     def timers(self, request: Request, clocks: Mapping[str, Clock], now: datetime) -> list[Timer]:
         """When run-due looks at a closing again, and why it waits; every wait has a latest date."""
@@ -214,11 +258,26 @@ class Desk:
         return [{**entry, "tag": tag(key, place)} for place, entry in entries]
 
 
+def breaches(names: Iterable[str]) -> list[tuple[int, dict[str, int | str]]]:
+    """What the ledger is told of broken clocks, each at a place of its own, so that it stands there once."""
+    places = {name: BROKEN + int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") for name in names}
+    return [
+        (place, {"type": "exception", "code": f"breach/{name}"[:64], "role": "system"})
+        for name, place in sorted(places.items())
+    ]
+
+
+def calendar_of(home: Path, name: str) -> Calendar:
+    """A calendar that ships; a file of the same name in `home/calendars` takes its place, and adds years."""
+    return Calendar.load(_DATA / "calendars", name, newer=home / "calendars")
+
+
 @contextmanager
 def at_desk(estate: Estate) -> Iterator[Desk]:
     """A desk with LeCard's promise, calendar and rules; a home's own files of the same names come first.
 
-    `home/promise.toml`, `home/clearance.yaml` and `home/holdings.toml` take the place of those that ship.
+    `home/promise.toml`, `home/clearance.yaml` and `home/holdings.toml` take the place of those that ship, and so do
+    notices of a calendar in `home/calendars`.
     """
     home = estate.settings.home
 
@@ -228,7 +287,7 @@ def at_desk(estate: Estate) -> Iterator[Desk]:
     desk = Desk(
         estate,
         Promise.load(one("promise.toml", _DATA / "promises" / "lecard.toml")),
-        Calendar.load(_DATA / "calendars", "cn"),
+        calendar_of(home, "cn"),
         Clearance.load(one("clearance.yaml", _DATA / "clearance" / "lecard.yaml")),
         Sources.load(one("holdings.toml", _DATA / "holdings" / "lecard.toml")),
     )
@@ -268,6 +327,20 @@ def request_of(closure: Closure) -> Request:
     return Request(id=closure.id, version=closure.version, **{**raw, "approvals": frozenset(raw["approvals"])})
 
 
+def lawful_clocks(desk: Desk, closure: Closure) -> list[Clock]:
+    """The clocks of the laws that were declared for a closing, from receipt; a list of the state's counts as fetched.
+
+    What only asks for a confirmation is kept by the receipt code, which was shown when it was opened.
+    """
+    received = datetime.fromisoformat(closure.facts["received"]) if "received" in closure.facts else closure.opened
+    found: list[Clock] = []
+    for name in closure.facts.get("laws", ()):
+        law = desk.estate.laws.law(name)
+        for event in ("request.opened", "drop.fetched"):
+            found += lawful(law, event, received, desk.calendars)
+    return [one.done(closure.opened) if one.ends == "confirmed" else one for one in found]
+
+
 def clock(desk: Desk, name: str, started: datetime) -> Clock:
     """A clock of the promise, from its starting event."""
     return promised(name, desk.promise, started, desk.calendar)
@@ -281,6 +354,11 @@ def _row(one: Clock, now: datetime) -> dict[str, Any]:
         "provisional": one.provisional,
         "draft": one.draft,
         "suspended": [[s.reason, stamp(s.since), stamp(s.until) if s.until else None] for s in one.suspended],
+        "days": one.days,
+        "first": stamp(one.first) if one.first else None,
+        "extended": one.extended,
+        "by": one.by,
+        "ends": one.ends,
     }
     met = stamp(one.met) if one.met else None
     return {
@@ -292,11 +370,15 @@ def _row(one: Clock, now: datetime) -> dict[str, Any]:
     }
 
 
-def _clock(name: str, row: Mapping[str, Any]) -> Clock:
+def clock_of(name: str, row: Mapping[str, Any]) -> Clock:  # Any: a row
+    """A clock as it is stored."""
     told = row["told"]
     spans = tuple(Suspended(r, instant(s), instant(u) if u else None) for r, s, u in told["suspended"])
     met = instant(row["met"]) if row["met"] is not None else None
     rest = {k: told[k] for k in ("zone", "source", "calendar", "provisional", "draft")}
+    rest |= {k: told[k] for k in ("days", "extended", "by", "ends") if k in told}  # rows of earlier versions have none
+    if told.get("first") is not None:
+        rest["first"] = instant(told["first"])
     return Clock(name, instant(row["started"]), instant(row["deadline"]), met=met, suspended=spans, **rest)
 
 

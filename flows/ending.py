@@ -25,8 +25,9 @@ from fangxin.data.keys.grant import Grant
 from fangxin.data.requests import REQUEST_DOMAIN, Batch
 from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows import erase, sealing
+from fangxin.flows.alarms import Alarm, sound
 from fangxin.flows.batch import BEGUN, begun
-from fangxin.flows.closing import current, fates_of, restored, reviewed, seal
+from fangxin.flows.closing import fates_of, restored, reviewed, seal, verified
 from fangxin.flows.desk import ENDED, STALLED, Desk, Secret, renamed, request_of
 from fangxin.flows.destroy_keys import destroy_keys
 from fangxin.flows.lifecycle import Event, Hold, Keys, Settlement, State
@@ -47,6 +48,7 @@ class Done:
     erased: list[str] = field(default_factory=list)
     batches: list[str] = field(default_factory=list)
     messages: int = 0
+    alarms: list[Alarm] = field(default_factory=list)
     waiting: dict[str, str] = field(default_factory=dict)
     errors: list[FangxinError] = field(default_factory=list)
 
@@ -59,16 +61,20 @@ def run_due(
     `connectors` carry out the outbox; without one for a kind, its rows wait. `options` are the batch's. Any: JSON.
     """
     done = Done()
-    for closure in map(desk.closures.get, desk.closures.in_state("submitted", "sealing", "cooling", "ready")):
-        _guarded(done, closure.id, partial(_unfinished, desk, closure))
+    desk.all_told()
+    for name in desk.closures.in_state("submitted", "sealing", "cooling", "ready"):
+        _guarded(done, name, partial(_unfinished, desk, desk.closures.get(name)))
     _carry_on(desk, done)
-    for closure in _due(desk, State.REVIEW, "review"):
-        _guarded(done, closure.id, partial(_review, desk, closure, done))
+    done.alarms = sound(desk)
+    with desk.together():
+        for closure in _due(desk, State.REVIEW, "review"):
+            _guarded(done, closure.id, partial(_review, desk, closure, done))
     sealing_now = _due(desk, State.SEALING, "seal")
     if sealing_now:
         _guarded(done, sealing_now[0].id, lambda: done.sealed.extend(c.id for c in seal(desk, sealing_now)))
-    for closure in _due(desk, State.COOLING, "regret"):
-        _guarded(done, closure.id, partial(_end_regret, desk, closure, done))
+    with desk.together():
+        for closure in _due(desk, State.COOLING, "regret"):
+            _guarded(done, closure.id, partial(_end_regret, desk, closure, done))
     if connectors:
         done.messages = _outbox(desk, connectors)
     _erase(desk, done, dict(options or {}))
@@ -91,7 +97,8 @@ def _due(desk: Desk, state: State, kind: str) -> list[Closure]:
 
 def _unfinished(desk: Desk, closure: Closure) -> None:
     """Finish what a crash left of a move: entries for the ledger, a verification, a restore whose keys are back."""
-    closure = current(desk, closure.id)
+    if closure.state == State.SUBMITTED.value:
+        verified(desk, closure)
     if "restoring" in closure.facts and request_of(closure).state in (State.SEALING, State.COOLING, State.READY):
         cases = desk.opened(closure).cases
         sealed = any(desk.estate.tree.sealed_until(ref) for _case, ref, _codes in cases)

@@ -37,9 +37,9 @@ def mark(owner: Batch | Request, place: int) -> str:
 
 def record(estate: Estate, entries: Sequence[Entry]) -> dict[str, int]:
     """Append the entries whose tags the ledger does not know yet, in one flush; return the index of every tag."""
-    known = estate.ledger.find([str(e["tag"]) for e in entries])
-    new = [{**e, "time": estate.minute} for e in entries if str(e["tag"]) not in known]
-    found = {t: index for t, (index, _entry) in known.items()}
+    found = estate.ledger.places([str(e["tag"]) for e in entries])
+    once = {str(e["tag"]): {**e, "time": estate.minute} for e in reversed(entries)}
+    new = [e for one, e in once.items() if one not in found]
     for entry, index in zip(new, estate.ledger.append(new), strict=True):
         found[str(entry["tag"])] = index
     return found
@@ -47,13 +47,13 @@ def record(estate: Estate, entries: Sequence[Entry]) -> dict[str, int]:
 
 def confirm_vault(estate: Estate) -> None:
     """Raise RollbackSuspected when the vault is older than the last destruction that the ledger knows."""
-    seen = [e["generation"] for _n, e in estate.ledger.entries() if e["type"] == "key.destroyed"]
+    seen = [e["generation"] for _n, e in estate.ledger.rare("key.destroyed")]
     estate.tree.confirm(max((int(g) for g in seen), default=0))
 
 
 def load_sources(estate: Estate, code: str) -> None:
     """Log the digest of every law file, of what they say about keeping, and of our own code, before its first use."""
-    known = {str(e.get("digest")) for _n, e in estate.ledger.entries() if e["type"] in ("law.loaded", "code.loaded")}
+    known = {str(e.get("digest")) for _n, e in estate.ledger.rare("law.loaded", "code.loaded")}
     new: list[Entry] = [
         {"type": "law.loaded", "time": estate.minute, "digest": digest, "law": name}
         for name, digest in sorted(estate.laws.digests.items())
@@ -88,11 +88,17 @@ def retention(laws: Laws) -> bytes:
     return canonical({"format": "fangxin/retention/1", "rules": rules}, "retention")
 
 
+def load_calendar(estate: Estate, name: str, digest: str) -> None:
+    """Log a calendar's digest before a date is counted by it; NAME-YYYY is what it reaches to."""
+    if digest not in {str(e["digest"]) for _n, e in estate.ledger.rare("calendar.loaded")}:
+        estate.ledger.append([{"type": "calendar.loaded", "time": estate.minute, "digest": digest, "calendar": name}])
+
+
 def load_keys(estate: Estate) -> None:
     """Log the digests of the public keys that sign statements and paper, so that the log's key alone leads to them."""
     files = estate.signing.public_files()
     named = {"evidence": EVIDENCE_PUBLIC, "certificates": CERTIFICATE_CA}
     digests = {field: hashlib.sha256(files[name]).hexdigest() for field, name in named.items() if name in files}
-    known = [{f: e.get(f) for f in digests} for _n, e in estate.ledger.entries() if e["type"] == "keys.loaded"]
+    known = [{f: e.get(f) for f in digests} for _n, e in estate.ledger.rare("keys.loaded")]
     if digests not in known:
         estate.ledger.append([{"type": "keys.loaded", "time": estate.minute, **digests}])

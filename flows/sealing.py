@@ -132,7 +132,7 @@ def settle(estate: Estate, *, now: datetime) -> None:
 
 def commit_root(estate: Estate) -> None:
     """Tell the ledger the vault's root, where a seal or a restore made a new one."""
-    last = [e for _n, e in estate.ledger.entries() if e["type"] in ("key.committed", "key.destroyed")]
+    last = [e for _n, e in estate.ledger.rare("key.committed", "key.destroyed")]
     known = (last[-1].get("after") or last[-1].get("root")) if last else None
     if known != estate.tree.commitment:
         entry: dict[str, int | str] = {"type": "key.committed", "time": estate.minute, "root": estate.tree.commitment}

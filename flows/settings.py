@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,13 @@ facts = ["platform_operator"]
 
 # Where the head of the ledger is kept a second time: best on another device, outside the ledger's backups.
 ledger_head = "ledger-head"
+
+# Whose clocks run beside the promises' for a closing that names no law itself: files of data/laws, without suffix.
+laws = ["pipl"]
+
+# Where closings are kept when one node is not enough: postgresql+psycopg://... (docs/closing.md). FANGXIN_CLOSURES
+# comes first, for addresses that hold a password. Empty: closures.db in this home.
+closures = ""
 
 # How many subjects' keys the vault is laid out for.
 capacity = {capacity}
@@ -83,6 +90,8 @@ class Settings:
     tsa: str = ""
     watch: tuple[Path, ...] = ()
     export_days: int = 30
+    laws: tuple[str, ...] = ("pipl",)
+    closures: str = field(default="", repr=False)  # an address may hold a password
 
     @property
     def tmp(self) -> Path:
@@ -106,7 +115,7 @@ def load(home: Path) -> Settings:
         raise InputError(f"{path}: not valid TOML: {error}", hint="compare with what `fangxin init` writes") from None
     expected = {"rehearsal": bool, "origin": str, "facts": list, "ledger_head": str, "capacity": int, "signer": str}
     expected |= {"roots": list, "stated": list, "backup_sets": list, "lanes": bool, "watch": list, "export_days": int}
-    expected |= {"witnesses": list, "quorum": int, "tsa": str}
+    expected |= {"witnesses": list, "quorum": int, "tsa": str, "laws": list, "closures": str}
     for key, value in raw.items():
         if key not in expected:
             raise InputError(f"{path}: unknown key {key!r}", hint=f"known keys: {', '.join(expected)}")
@@ -128,6 +137,8 @@ def load(home: Path) -> Settings:
         quorum=raw.get("quorum", 0),
         tsa=raw.get("tsa", ""),
         export_days=_days(path, raw.get("export_days", 30)),
+        laws=_texts(path, "laws", raw) if "laws" in raw else ("pipl",),
+        closures=os.environ.get("FANGXIN_CLOSURES") or raw.get("closures", ""),
         watch=tuple((home / one).resolve() for one in _texts(path, "watch", raw)),
     )
 

@@ -70,14 +70,17 @@ class Calendar:
     notices: Mapping[int, Notice]
 
     @classmethod
-    def load(cls, folder: Path, name: str) -> Calendar:
+    def load(cls, folder: Path, name: str, *, newer: Path | None = None) -> Calendar:
         """Read every NAME-YYYY.toml of a folder; InputError names file, key, what was expected and found.
 
+        A file of a `newer` folder, which need not be there, takes the place of the one of the same name.
         Years must follow one another without a hole, and published ones must come first.
         """
         notices: dict[int, Notice] = {}
         zones: dict[str, Path] = {}
-        for path in sorted(folder.glob(f"{name}-*.toml")):
+        files = {path.name: path for path in folder.glob(f"{name}-*.toml")}
+        files |= {path.name: path for path in newer.glob(f"{name}-*.toml")} if newer else {}
+        for _name, path in sorted(files.items()):
             notice, zone = _read(path)
             notices[notice.year] = notice
             zones.setdefault(zone, path)

@@ -32,9 +32,10 @@ from fangxin.data.vocabulary import Retention, Until
 _RULE_KEYS = ("id", "in_force", "applies_when", "class", "keep", "outcome", "text", "source", "confidence")
 _RULE_EXTRAS = ("status", "needs_counsel")
 _DEADLINE_KEYS = ("id", "start", "within", "unit", "calendar")
-_DEADLINE_EXTRAS = ("status", "source", "confidence", "text", "extended")
+_DEADLINE_EXTRAS = ("status", "source", "confidence", "text", "extended", "ends")
 _CONFIDENCE = ("verbatim", "secondary", "unconfirmed")
 _STATUS = ("final", "draft")
+_ENDS = ("closed", "confirmed")
 _UNITS = ("hour", "day", "working_day", "month", "year")
 _ZONED = r"(Z|[+-]([01]\d|2[0-3]):?[0-5]\d)$"
 _TIME = r"^\d{4}-\d{2}-\d{2}([ T]([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d{1,9})?)?)?"
@@ -99,6 +100,7 @@ class Deadline:
     source: str
     confidence: str
     extended: int | None = None  # all of it, where a notice with reasons inside the first period lengthens it
+    ends: str = "closed"  # what keeps it: the request is answered in full, or its receipt is confirmed
 
 
 @dataclass(frozen=True)
@@ -342,6 +344,7 @@ class _Reader:
             extended=page.integer(keys["extended"], "extended", least=(within or 0) + 1)
             if "extended" in keys
             else None,
+            ends=self._word(keys, "ends", _ENDS) or "closed",
         )
         return deadline if len(page.problems) == before else None
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select, update
 
 from fangxin.data.closures.engine import Taken, connect, migrate, reading, settle, writing
 from fangxin.data.closures.schema import CLOCK, CLOSURE, EVENT, OUTBOX, POSTING, REPLAY, TIMER
@@ -244,6 +244,38 @@ class Closures:
         """When the last event of a closure was written."""
         with reading(self.engine) as db:
             return instant(db.execute(select(func.max(EVENT.c.time)).where(EVENT.c.closure == closure)).scalar_one())
+
+    def alarmed(self, closure: str) -> dict[str, int]:
+        """The highest alarm of each clock of a closure that was raised, in per cent."""
+        wanted = select(CLOCK.c.name, CLOCK.c.alarmed).where(CLOCK.c.closure == closure)
+        with reading(self.engine) as db:
+            return {name: alarmed for name, alarmed in db.execute(wanted)}
+
+    def pressing(self, now: datetime) -> tuple[str, ...]:
+        """Ids of the closures with a running clock that is half over and not yet broken, or whose date may move."""
+        half = 2 * (stamp(now) - CLOCK.c.started) >= CLOCK.c.deadline - CLOCK.c.started
+        asked = or_(and_(CLOCK.c.alarmed < 100, half), CLOCK.c.told.contains('"provisional":true'))
+        wanted = select(CLOCK.c.closure).where(CLOCK.c.met.is_(None), asked).distinct().order_by(CLOCK.c.closure)
+        with reading(self.engine) as db:
+            return tuple(db.execute(wanted).scalars())
+
+    def every_clock(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield (closure, clock) of all closures, as they were written; a thousand rows in memory at a time."""
+        with reading(self.engine) as db:
+            rows = db.execution_options(yield_per=1000).execute(select(CLOCK).order_by(CLOCK.c.closure, CLOCK.c.name))
+            for row in rows:
+                yield row.closure, {**row._mapping, "told": json.loads(row.told)}
+
+    def bodies(self) -> list[dict[str, Any]]:
+        """The bodies of events of live closures in which something is told to the ledger, oldest first."""
+        wanted = (
+            select(EVENT.c.body)
+            .join(CLOSURE, CLOSURE.c.id == EVENT.c.closure)
+            .where(CLOSURE.c.live == 1, EVENT.c.body.contains('"entries":[{'))
+            .order_by(EVENT.c.time, EVENT.c.closure, EVENT.c.seq)
+        )
+        with reading(self.engine) as db:
+            return [json.loads(body) for body in db.execute(wanted).scalars()]
 
     def events(self, closure: str) -> list[dict[str, Any]]:
         """The history of a closure; DoesNotHold where a hash does not follow from the one before it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,8 @@ def open_request(
     documents: Sequence[Path],
     mandate_until: str | None,
     key: str | None,
+    laws: Sequence[str],
+    received: str | None,
     now: str | None,
     as_json: bool,
 ) -> int:
@@ -63,7 +66,10 @@ def open_request(
             raise InputError("--document, --mandate-until: only with --on-behalf guardian, agent or heir")
         until = _moment(mandate_until, "--mandate-until") if mandate_until else None
         behalf = shown(on_behalf, documents, level=level, until=until, now=desk.now) if on_behalf else None
-        made = open_closure(desk, people, level=level, risk=risk, owner=owner, behalf=behalf, key=key)
+        since = _moment(received, "--received") if received else None
+        made = open_closure(
+            desk, people, level=level, risk=risk, owner=owner, behalf=behalf, key=key, laws=laws, received=since
+        )
         document = {
             "closure": made.id,
             "new": bool(made.receipt) and not made.replayed,
@@ -163,6 +169,20 @@ def hold(
     return move(home, catalog, now, lambda desk: closing.hold(desk, closure, given, reason, lift=lift), as_json=as_json)
 
 
+def extend(
+    home: Path, catalog: Path | None, closure: str, clock: str, officer: str, reason: str, now: str | None,
+    as_json: bool,
+) -> int:  # fmt: skip
+    """Lengthen a law's clock, once and inside its first period."""
+    from fangxin.flows import alarms
+    from fangxin.flows.closing import current
+
+    return move(
+        home, catalog, now, lambda desk: alarms.extend(desk, current(desk, closure), clock, reason, officer),
+        as_json=as_json,
+    )  # fmt: skip
+
+
 def seal(home: Path, catalog: Path | None, closure: str, now: str | None, as_json: bool) -> int:
     """Seal an approved closing at once, not at the next hour of sealing."""
     from fangxin.flows import closing
@@ -260,12 +280,15 @@ def run_due(home: Path, catalog: Path | None, now: str | None, as_json: bool) ->
         "erased": done.erased,
         "batches": done.batches,
         "messages": done.messages,
+        "alarms": [{"closure": a.closure, "clock": a.clock, "percent": a.percent} for a in done.alarms],
         "waiting": [{"closure": name, "why": why} for name, why in sorted(done.waiting.items())],
     }
 
     def words() -> None:
         for what in ("reviewed", "sealed", "regret_ended", "erased", "batches"):
             say(f"{what.replace('_', ' ')}: {', '.join(document[what]) or 'none'}")
+        for one in document["alarms"]:
+            say(f"{one['closure']}: {one['clock']} has used {one['percent']} % of its time")
         for one in document["waiting"]:
             say(f"{one['closure']} waits: {one['why']}")
 
@@ -278,33 +301,41 @@ def run_due(home: Path, catalog: Path | None, now: str | None, as_json: bool) ->
 
 
 def sla(home: Path, catalog: Path | None, now: str | None, as_json: bool) -> int:
-    """Every promise: how many clocks run, were met, were broken; broken ones stay for ever."""
-    from fangxin.flows.lifecycle import State
+    """Every promise and every law's deadline: what runs, was kept, was broken, and how long it took."""
+    from fangxin.flows.desk import clock_of
+    from fangxin.flows.sla import figures
 
     with _desk(home, catalog, now, alone=False) as desk:
-        found: dict[str, dict[str, int]] = {}
-        breaches = []
-        for name in desk.closures.in_state(*(s.value for s in State)):
-            for one in desk.clocks(desk.closures.get(name)).values():
-                counts = found.setdefault(one.name, {"running": 0, "met": 0, "breached": 0, "provisional": 0})
-                over = one.name != "regret" and one.breached(desk.now)  # regret is a right, not a deadline of ours
-                counts["breached" if over else "running" if one.met is None else "met"] += 1
-                counts["provisional"] += one.provisional
-                if over:
-                    deadline = one.deadline.strftime("%Y-%m-%dT%H:%M:%SZ")
-                    breaches.append({"closure": name, "promise": one.name, "deadline": deadline})
+        rows = ((closure, clock_of(row["name"], row)) for closure, row in desk.closures.every_clock())
         document: Document = {
             "promise": {"name": desk.promise.name, "version": desk.promise.version, "digest": desk.promise.digest},
-            "clocks": [{"name": name, **counts} for name, counts in sorted(found.items())],
-            "breaches": breaches,
+            **figures(rows, desk.now),
         }
 
     def words() -> None:
-        rows = [(c["name"], c["running"], c["met"], c["breached"], c["provisional"]) for c in document["clocks"]]
-        table(("promise", "running", "met", "breached", "provisional"), rows)
+        header = (
+            "promise",
+            "running",
+            "met",
+            "breached",
+            "provisional",
+            "hours p50",
+            "p99",
+            "most",
+            "of its time, most",
+        )
+        rows = []
+        for c in document["clocks"]:
+            hours, used = c["hours"] or {}, c["used"] or {}
+            shown = [hours.get(k, "") for k in ("p50", "p99", "p100")]
+            most = f"{used['p100']:.0f} %" if used else ""
+            rows.append((c["name"], c["running"], c["met"], c["breached"], c["provisional"], *shown, most))
+        table(header, rows)
+        for one in document["breaches"]:
+            say(f"broken: {one['promise']} of {one['closure']}, until {one['deadline']}")
 
     answer(document, as_json=as_json, words=words)
-    return 1 if breaches else 0
+    return 1 if document["breaches"] else 0
 
 
 # ---------------------------------------------------------------- answering keys
@@ -411,13 +442,23 @@ def _code(given: str) -> str:
 
 def _moment(given: str, option: str) -> datetime:
     """An instant from the command line; one without a zone is of UTC."""
-    from datetime import UTC, datetime
-
     try:
         found = datetime.fromisoformat(given)
     except ValueError:
         raise InputError(f"{option}: expected an ISO 8601 time such as 2026-12-31T00:00:00+08:00") from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _remarks(clock: Document) -> str:
+    """What a person has to know of a date besides the date."""
+    said = [
+        "broken" if clock["breached"] else "",
+        "a draft of a law" if clock["draft"] else "",
+        "provisional, at the earliest" if clock["provisional"] else "",
+        f"lengthened: {clock['extended']}" if clock["extended"] else "",
+        f"first told {clock['first_told']}" if clock["first_told"] else "",
+    ]
+    return "; ".join(filter(None, said))
 
 
 def _tell(document: Document, *, as_json: bool) -> None:
@@ -428,10 +469,9 @@ def _tell(document: Document, *, as_json: bool) -> None:
                 f"approved by {document['approvals']}")  # fmt: skip
         if document["restore_until"]:
             say(f"may be restored until {document['restore_until']}")
-        rows = [(c["name"], c["deadline"], c["met"] or "", "broken" if c["breached"] else "")
-                for c in document["clocks"]]  # fmt: skip
+        rows = [(c["name"], c["deadline"], c["met"] or "", _remarks(c)) for c in document["clocks"]]
         if rows:
-            table(("promise", "deadline", "kept", ""), rows)
+            table(("promise or law", "deadline", "kept", ""), rows)
         if document["items"]:
             table(("item", "kind", "what becomes of it", "amount", "paid"),
                   [(i["id"], i["kind"], i["fate"], i["amount"],

@@ -549,6 +549,13 @@ def request_open(
     key: Annotated[
         str | None, Parameter(name="--idempotency-key", help="The caller's key: the same request is taken in once.")
     ] = None,
+    law: Annotated[
+        list[str] | None,
+        Parameter(name="--law", negative="", help="Whose clocks run beside; repeatable. Default: those of the home."),
+    ] = None,
+    received: Annotated[
+        str | None, Parameter(name="--received", help="When it reached you, if before now; laws count from there.")
+    ] = None,
     home: Home = None,
     now: Now = None,
     json: Json = False,
@@ -558,7 +565,8 @@ def request_open(
 
     return work(
         _home(home), catalog, identity or [], level=verified, risk=risk or [], owner=owner, on_behalf=on_behalf,
-        documents=document or [], mandate_until=mandate_until, key=key, now=now, as_json=json,
+        documents=document or [], mandate_until=mandate_until, key=key, laws=law or [], received=received, now=now,
+        as_json=json,
     )  # fmt: skip
 
 
@@ -627,6 +635,25 @@ def request_cancel(
     from fangxin.flows.cli.closing import move as work
 
     return work(_home(home), catalog, now, lambda desk: closing.cancel(desk, closure), as_json=json)
+
+
+@request_app.command(name="extend")
+def request_extend(
+    closure: str,
+    /,
+    *,
+    clock: Annotated[str, Parameter(name="--clock", help="The law's deadline, as the status names it.")],
+    officer: Annotated[str, Parameter(name="--officer", help="Who decides.")],
+    reason: Annotated[str, Parameter(name="--reason", help="A code; the person sees it.")],
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Lengthen a law's deadline by what that law allows: once, inside its first period, with a reason."""
+    from fangxin.flows.cli.closing import extend as work
+
+    return work(_home(home), catalog, closure, clock, officer, reason, now, json)
 
 
 @request_app.command(name="seal")

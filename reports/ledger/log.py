@@ -28,7 +28,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import secrets
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
@@ -41,9 +40,9 @@ from fangxin.reports.ledger import checkpoint as notes
 from fangxin.reports.ledger import merkle, tiles
 from fangxin.reports.ledger.checkpoint import Checkpoint, VKey
 from fangxin.reports.ledger.entries import Entry, encode
+from fangxin.reports.ledger.index import Index
 from fangxin.reports.ledger.keys import LOG_VKEY, SigningKeys
 
-_TAG = re.compile(rb'"tag":"([0-9a-f]{32})"')
 _UNFINISHED = "unfinished"  # lies in the folder while a flush runs: whoever finds it repairs first
 _CLOSED = "keep the folder as it is; start a new origin that names this one, or ask the auditor for the last tiles"
 _AWAY = "bring back the device that it lies on; nothing was changed"
@@ -62,6 +61,7 @@ class Ledger:
         self._signed = Checkpoint(keys.origin, 0, merkle.EMPTY)
         self._note = b""
         self._tree = tiles.Tree(folder, 0)
+        self._index = Index()
 
     @classmethod
     def create(
@@ -239,20 +239,25 @@ class Ledger:
             yield index, json.loads(line)
 
     def find(self, tags: Collection[str]) -> dict[str, tuple[int, dict[str, int | str]]]:
-        """Return for each tag that the ledger knows the first entry carrying it; one pass over the entries."""
-        wanted = {one.encode(): one for one in tags}
+        """Return for each tag that the ledger knows the first entry carrying it."""
+        at = self.places(tags)
+        wanted = {index: one for one, index in at.items()}
         found: dict[str, tuple[int, dict[str, int | str]]] = {}
-        for bundle in range(-(-self.size // tiles.WIDTH)):
-            if not wanted:
-                break
-            raw = self._tree.raw_bundle(bundle)
-            if wanted.keys().isdisjoint(_TAG.findall(raw)):
-                continue  # most bundles: none of their entries is taken apart
-            for place, line in enumerate(self._tree.bundle(bundle)):
-                match = _TAG.search(line)
-                if match and match[1] in wanted:
-                    found[wanted.pop(match[1])] = (bundle * tiles.WIDTH + place, json.loads(line))
+        for bundle in sorted({index // tiles.WIDTH for index in wanted}):
+            for index, line in enumerate(self._tree.bundle(bundle), bundle * tiles.WIDTH):
+                if index in wanted:
+                    found[wanted[index]] = (index, json.loads(line))
         return found
+
+    def places(self, tags: Collection[str]) -> dict[str, int]:
+        """Return for each tag that the ledger knows the index of the first entry carrying it; reads what is new."""
+        self._index.grow(self._tree)
+        return {one: index for one in tags if (index := self._index.of(one)) is not None}
+
+    def rare(self, *types: str) -> list[tuple[int, dict[str, int | str]]]:
+        """Return (index, entry) of these types, which are among `index.RARE`, in order; reads what is new."""
+        self._index.grow(self._tree)
+        return [(index, entry) for index, entry in self._index.rare if entry["type"] in types]
 
     def receipt(self, index: int) -> bytes:
         """Return the `.tlog-proof` of an entry under the last signed checkpoint."""

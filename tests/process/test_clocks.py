@@ -12,7 +12,7 @@ import fangxin.data
 from fangxin.data.catalog.calendar import Calendar
 from fangxin.data.catalog.law import Laws
 from fangxin.data.errors import InputError, NotAllowed
-from fangxin.flows.clocks import Clock, Promise, Span, gap, lawful, promised
+from fangxin.flows.clocks import Clock, Promise, gap, lawful, lengthened, promised
 
 DATA = Path(fangxin.data.__file__).parent
 SHANGHAI = ZoneInfo("Asia/Shanghai")
@@ -109,10 +109,11 @@ def test_a_provisional_deadline_is_counted_again_when_the_notice_comes_and_only_
     start = local("2025-12-29T10:00")
     before = promised("done", promise, start, cn.as_of(2026))
     assert before.provisional
-    after = before.recount(cn, Span(7, "working_days"))
+    after = before.recount(cn)
     assert (after.provisional, after.deadline) == (False, promised("done", promise, start, cn).deadline)
     assert after.deadline >= before.deadline
-    assert after.recount(cn, Span(7, "working_days")) == after
+    assert after.first == (before.deadline if after.deadline != before.deadline else None)
+    assert after.recount(cn) == after
 
 
 def test_the_laws_own_clocks_run_beside(cn: Calendar) -> None:
@@ -124,6 +125,26 @@ def test_the_laws_own_clocks_run_beside(cn: Calendar) -> None:
     (gdpr,) = lawful(laws.law("gdpr"), "request.opened", datetime(2026, 1, 31, 9, tzinfo=UTC), {})
     assert gdpr.source == "gdpr/gdpr-12-3"
     assert lawful(laws.law("gdpr"), "complaint.received", start, {}) == []
+
+
+def test_a_law_s_clock_is_lengthened_once_inside_its_first_period_and_keeps_the_first_date(cn: Calendar) -> None:
+    laws = Laws.load(DATA / "laws")
+    start = datetime(2026, 11, 27, 9, tzinfo=UTC)
+    (gdpr,) = lawful(laws.law("gdpr"), "request.opened", start, {})
+    confirm, answer = lawful(laws.law("ccpa"), "request.opened", start, {})
+    assert (confirm.ends, answer.ends) == ("confirmed", "closed")
+    longer = lengthened(gdpr, laws, {}, "complex", start + 20 * DAY)
+    assert (longer.first, longer.extended) == (gdpr.deadline, "complex")
+    assert longer.deadline > gdpr.deadline + 58 * DAY
+    with pytest.raises(NotAllowed, match="once"):
+        lengthened(longer, laws, {}, "complex", start + 21 * DAY)
+    with pytest.raises(NotAllowed, match="inside the first"):
+        lengthened(gdpr, laws, {}, "complex", gdpr.deadline)
+    with pytest.raises(NotAllowed):
+        lengthened(gdpr, laws, {}, "", start)
+    for other in (confirm, *lawful(laws.law("lgpd"), "request.opened", start, {})):
+        with pytest.raises(InputError, match="no longer period"):
+            lengthened(other, laws, {}, "complex", start)
 
 
 @pytest.mark.parametrize(
