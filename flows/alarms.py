@@ -16,10 +16,8 @@ from datetime import datetime
 
 from fangxin.data.closures.store import Closure
 from fangxin.data.errors import InputError
-from fangxin.flows.clocks import Clock, lengthened
+from fangxin.flows.clocks import RIGHT, Clock, lengthened
 from fangxin.flows.desk import Desk, breaches, renamed, request_of
-
-RIGHT = "regret"
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from fangxin.data.catalog.deadlines import due as legally_due
 from fangxin.data.catalog.law import Deadline, Law, Laws
 from fangxin.data.errors import InputError, NotAllowed
 
+RIGHT: Final = "regret"
 ALARMS: Final = (50, 80, 100)  # per cent of the time
 _NAMES: Final = ("review", "start", "done", "regret", "first_answer", "report")
 _UNITS: Final = ("working_days", "hours", "days", "months")
@@ -143,6 +144,10 @@ class Clock:
     def breached(self, now: datetime) -> bool:
         """Whether it was not met in time: for ever, once it is so."""
         return (self.met or now) >= self.deadline
+
+    def broken(self, now: datetime) -> bool:
+        """Whether a duty was not kept; the days of regret are a right of the person, and nothing of ours to break."""
+        return self.name != RIGHT and self.breached(now)
 
     def done(self, now: datetime) -> Clock:
         """The clock, met; the first time counts."""

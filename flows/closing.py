@@ -508,7 +508,7 @@ def status(desk: Desk, closure: Closure) -> dict[str, Any]:
                 "extended": one.extended,
                 "used": max(0, int(one.used(now) * 100)),
                 "met": _iso(one.met) if one.met else None,
-                "breached": one.breached(now),
+                "breached": one.broken(now),
             }
             for one in desk.clocks(closure).values()
         ],

@@ -172,7 +172,7 @@ class Desk:
         if request.state in _OVER:
             met = [name for name, one in running.items() if one.met is None]
         running |= {name: running[name].done(now) for name in met if name in running}
-        late = [n for n in met if n in running and n != "regret" and running[n].breached(now)]
+        late = [n for n in met if n in running and running[n].broken(now)]
         told = {**(body or {}), "entries": self._tagged(closure, [*entries, *breaches(late)], secret)}
         change = Change(
             state=request.state.value,

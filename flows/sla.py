@@ -38,7 +38,7 @@ def figures(clocks: Iterable[tuple[str, Clock]], now: datetime) -> dict[str, Any
     breaches = []
     for closure, one in clocks:
         counted = found.setdefault(one.name, _Counted(one.by))
-        over = one.name != "regret" and one.breached(now)
+        over = one.broken(now)
         counted.breached += over
         counted.running += one.met is None and not over
         counted.met += one.met is not None and not over
