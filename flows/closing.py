@@ -19,7 +19,7 @@ import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fangxin.data.closures.store import AlreadyLive, Change, Closure, Message, Replayed, Told
@@ -210,7 +210,7 @@ def make_plan(desk: Desk, closure_id: str, choices: Sequence[Choice] = ()) -> Cl
     plan = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date())
     if not len(plan.fates):
         raise InputError("nobody has these identities any more", hint="the request may be withdrawn")
-    items = held(estate, plan.fates, desk.sources, name=closure.id, zone=desk.promise.zone)
+    items = held(estate, plan.fates, desk.sources, secret=secret.secret, zone=desk.promise.zone)
     waits = blocked(items, desk.rules)
     if waits:
         raise NotAllowed(
@@ -230,6 +230,7 @@ def make_plan(desk: Desk, closure_id: str, choices: Sequence[Choice] = ()) -> Cl
                 "minor": d.money.minor if d.money else None,
                 "currency": d.money.currency if d.money else None,
                 "lost": d.lost,
+                "version": d.version,
                 "digest": d.digest,
             }
             for d in decided
@@ -248,6 +249,7 @@ def make_plan(desk: Desk, closure_id: str, choices: Sequence[Choice] = ()) -> Cl
     own = desk.estate.catalog.person_kind
     known = {(k, v) for k, v in tuples(plan.facts, "kind", "value") if k == own or not k.startswith("ref:")}
     facts = tuple(sorted(known | set(secret.identities)))
+    instruments = tuple((one.id, one.instrument) for one in items if one.instrument)
     event = Event("plan", plan=digest, high_risk=bool(risk))
     entries = [
         (SETTLED + n, {"type": "settled", "kind": d.kind, "disposition": d.fate, "digest": d.digest})
@@ -260,7 +262,7 @@ def make_plan(desk: Desk, closure_id: str, choices: Sequence[Choice] = ()) -> Cl
         entries=entries,
         body={"plan": digest},
         facts={"plan": {**told, "digest": digest}},
-        sealed=desk.sealed(closure.ref, replace(secret, facts=facts, cases=tuple(cases))),
+        sealed=desk.sealed(closure.ref, replace(secret, facts=facts, cases=tuple(cases), instruments=instruments)),
         postings=[
             (f"owed-{closure.id}-{n // 2}", one.account, one.currency, one.minor)
             for n, one in enumerate(posted(decided))
@@ -325,7 +327,7 @@ def approved(desk: Desk, closure: Closure, names: Sequence[str]) -> Closure:
         entries=[(SIGNED, entry)],
         met=["review"],
         clocks=[clock(desk, "start", desk.now)],
-        messages=payouts(desk, closure),
+        messages=payouts(closure, desk.now, refunds=False),
     )
 
 
@@ -340,10 +342,9 @@ def reject(desk: Desk, closure_id: str, officer: str, reason: str) -> Closure:
     closure = current(desk, closure_id)
     event = Event("reject", Actor.OFFICER, officers=(officer,), reason=reason)
     entry = {"type": "request.refused", "reason": reason}
-    owed = _given_back(desk, closure)
     return desk.take(
         closure, event, desk.now, by=officer, entries=[(REFUSED, entry)], body={"reason": reason}, met=["review"],
-        postings=owed,
+        give_back=True,
     )  # fmt: skip
 
 
@@ -355,7 +356,7 @@ def cancel(desk: Desk, closure_id: str) -> Closure:
         Event("cancel", Actor.HOLDER),
         desk.now,
         entries=[(WITHDRAWN, {"type": "request.withdrawn"})],
-        postings=_given_back(desk, closure),
+        give_back=True,
     )
 
 
@@ -428,7 +429,7 @@ def restored(desk: Desk, closure: Closure) -> Closure:
         datetime.fromisoformat(noted["at"]),
         entries=[(RESTORED, {"type": "restored"})],
         met=["start", "regret", "done"],
-        postings=_given_back(desk, closure),
+        give_back=True,
     )
 
 
@@ -480,7 +481,10 @@ def by_receipt(desk: Desk, code: str) -> Closure:
 
 def status(desk: Desk, closure: Closure) -> dict[str, Any]:
     """How a closing stands, for its holder: states, dates and sums, nobody's name. Any: JSON."""
+    from fangxin.flows import claims
+
     request, now = request_of(closure), desk.now
+    waits = claims.unclaimed(desk, closure)
     plan = closure.facts.get("plan") or {}
     books = desk.closures.books(closure.id)
     return {
@@ -512,13 +516,15 @@ def status(desk: Desk, closure: Closure) -> dict[str, Any]:
             }
             for one in desk.clocks(closure).values()
         ],
-        "items": [{k: v for k, v in one.items() if k != "digest"} for one in plan.get("items", ())],
+        "items": [{k: v for k, v in one.items() if k not in ("digest", "version")} for one in plan.get("items", ())],
         "owed": [
             {"currency": currency, "minor": minor, "where": account}
             for currency, accounts in sorted(books.items())
             for account, minor in sorted(accounts.items())
             if account != "wallet" and minor
         ],
+        "unclaimed": waits
+        and {"since": _iso(waits.since), "until": _iso(waits.until), "ground": claims.GROUND, "text": claims.TEXT},
         "collections": [
             {
                 "collection": address,
@@ -547,26 +553,20 @@ def fates_of(plan: Plan) -> dict[str, dict[str, int]]:
 # ---------------------------------------------------------------- inside
 
 
-def payouts(desk: Desk, closure: Closure) -> list[Message]:
-    """Outbox rows for what is owed, once it is approved; each acts once at the far side."""
+def payouts(closure: Closure, due: datetime, *, refunds: bool) -> list[Message]:
+    """Outbox rows for what is owed: balances once it is approved; refunds, quoted until then, once regret is over."""
     found = []
     for one in closure.facts["plan"]["items"]:
-        if one["minor"]:
-            key = hashlib.sha256(f"{closure.id}|{one['id']}|{one['fate']}".encode()).hexdigest()
-            body = {"item": one["id"], "fate": one["fate"], "minor": one["minor"], "currency": one["currency"]}
-            found.append(Message(key, "payout", body, desk.now))
+        if one["minor"] and (one["fate"] == "refund") == refunds:
+            found.append(payout(closure.id, one, due))
     return found
 
 
-def _given_back(desk: Desk, closure: Closure) -> list[tuple[str, str, str, int]]:
-    """What was owed and not paid goes back to the wallet: the closing did not happen."""
-    owed = {c: a.get("owed", 0) for c, a in desk.closures.books(closure.id).items()}
-    return [
-        (f"back-{closure.id}-{currency}", account, currency, minor)
-        for currency, sum_ in owed.items()
-        if sum_
-        for account, minor in (("owed", -sum_), ("wallet", sum_))
-    ]
+def payout(closure_id: str, item: Mapping[str, Any], due: datetime) -> Message:
+    """The row that pays an item; its key makes it act once at the far side, however often it is tried."""
+    key = hashlib.sha256(f"{closure_id}|{item['id']}|{item['fate']}|{item['version']}".encode()).hexdigest()
+    body = {"item": item["id"], "fate": item["fate"], "minor": item["minor"], "currency": item["currency"]}
+    return Message(key, "payout", body, due)
 
 
 def _signed(desk: Desk, grant: Grant, approvals: Sequence[Approval]) -> tuple[str, ...]:
@@ -607,4 +607,4 @@ def _walked(halts: Sequence[Any]) -> None:  # Any: Halt
 
 
 def _iso(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -31,11 +31,13 @@ from fangxin.data.errors import NotAllowed
 from fangxin.data.keys.envelope import open_blob, seal_blob
 from fangxin.data.keys.faults import KeyAbsent
 from fangxin.data.requests import REQUEST_DOMAIN
+from fangxin.flows import payments
 from fangxin.flows.clocks import Clock, Promise, Suspended, lawful, promised
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import load_calendar, record
 from fangxin.flows.holdings import Sources
 from fangxin.flows.lifecycle import FINAL, Event, Export, Hold, Keys, Profile, Request, Settlement, State, step
+from fangxin.flows.payments import Provider
 from fangxin.reports.ledger.entries import tag
 
 _DATA = Path(fangxin.data.__file__ or "").parent
@@ -57,19 +59,21 @@ class Secret:
     identities: tuple[tuple[str, str], ...] = field(repr=False)
     facts: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # everything the person was found by
     cases: tuple[tuple[bytes, bytes, tuple[int, ...]], ...] = field(default=(), repr=False)
+    instruments: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # item, and the token to pay it back to
 
     def text(self) -> bytes:
         """As it is sealed."""
         cases = [[case.hex(), ref.hex(), codes] for case, ref, codes in self.cases]
         raw = {"secret": self.secret.hex(), "receipt": self.receipt, "restore": self.restore.hex(), "cases": cases}
-        return json.dumps({**raw, "identities": self.identities, "facts": self.facts}).encode()
+        told = {"identities": self.identities, "facts": self.facts, "instruments": self.instruments}
+        return json.dumps({**raw, **told}).encode()
 
     @classmethod
     def parse(cls, text: bytes) -> Secret:
         """Read back what `text` wrote."""
         raw = json.loads(text)
         cases = tuple((bytes.fromhex(c), bytes.fromhex(r), tuple(d)) for c, r, d in raw["cases"])
-        pairs = {name: tuple((k, v) for k, v in raw[name]) for name in ("identities", "facts")}
+        pairs = {name: tuple((k, v) for k, v in raw.get(name, ())) for name in ("identities", "facts", "instruments")}
         return cls(bytes.fromhex(raw["secret"]), raw["receipt"], bytes.fromhex(raw["restore"]), cases=cases, **pairs)
 
 
@@ -82,6 +86,7 @@ class Desk:
     calendar: Calendar
     rules: Clearance
     sources: Sources
+    provider: Provider | None = None  # who pays
     _later: list[list[Mapping[str, int | str]]] = field(default_factory=list, repr=False)  # told at the end, together
 
     @cached_property
@@ -157,6 +162,7 @@ class Desk:
         sealed: bytes | None = None,
         secret: bytes | None = None,
         forget: bool = False,
+        give_back: bool = False,
     ) -> Closure:
         """Write a closing as it is now over the version that was read, then tell the ledger.
 
@@ -178,13 +184,14 @@ class Desk:
             state=request.state.value,
             facts={**closure.facts, **(facts or {}), "machine": machine(request)},
             told=Told(by, name, told),
-            live=request.state not in FINAL and not forget,
+            live=closure.live and request.state not in FINAL and not forget,
             clocks={n: _row(c, now) for n, c in running.items() if n in met or n in {one.name for one in clocks}},
             timers=self.timers(request, running, now),
             messages=messages,
             postings=postings,
             sealed=sealed,
             forget=forget,
+            give_back=give_back,
         )
         moved = self.closures.move(closure.id, closure.version, change, now)
         self._tell(told["entries"])
@@ -277,7 +284,7 @@ def at_desk(estate: Estate) -> Iterator[Desk]:
     """A desk with LeCard's promise, calendar and rules; a home's own files of the same names come first.
 
     `home/promise.toml`, `home/clearance.yaml` and `home/holdings.toml` take the place of those that ship, and so do
-    notices of a calendar in `home/calendars`.
+    notices of a calendar in `home/calendars`. Without `home/payments.toml` nobody pays, and what is owed waits.
     """
     home = estate.settings.home
 
@@ -290,6 +297,7 @@ def at_desk(estate: Estate) -> Iterator[Desk]:
         calendar_of(home, "cn"),
         Clearance.load(one("clearance.yaml", _DATA / "clearance" / "lecard.yaml")),
         Sources.load(one("holdings.toml", _DATA / "holdings" / "lecard.toml")),
+        payments.load(home / "payments.toml", rehearsal=estate.settings.rehearsal),
     )
     try:
         yield desk

@@ -27,7 +27,8 @@ from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows import erase, sealing
 from fangxin.flows.alarms import Alarm, sound
 from fangxin.flows.batch import BEGUN, begun
-from fangxin.flows.closing import fates_of, restored, reviewed, seal, verified
+from fangxin.flows.claims import payer
+from fangxin.flows.closing import fates_of, payouts, restored, reviewed, seal, verified
 from fangxin.flows.desk import ENDED, STALLED, Desk, Secret, renamed, request_of
 from fangxin.flows.destroy_keys import destroy_keys
 from fangxin.flows.lifecycle import Event, Hold, Keys, Settlement, State
@@ -75,8 +76,11 @@ def run_due(
     with desk.together():
         for closure in _due(desk, State.COOLING, "regret"):
             _guarded(done, closure.id, partial(_end_regret, desk, closure, done))
-    if connectors:
-        done.messages = _outbox(desk, connectors)
+    paying = (
+        {} if desk.provider is None else {"payout": payer(desk, desk.provider), "claim": payer(desk, desk.provider)}
+    )
+    if connectors or paying:
+        done.messages = _outbox(desk, {**paying, **(connectors or {})})
     _erase(desk, done, dict(options or {}))
     return done
 
@@ -119,14 +123,16 @@ def _end_regret(desk: Desk, closure: Closure, done: Done) -> None:
     entry: dict[str, int | str] = {"type": "regret.ended"}
     if request.regret_ends is not None and desk.now < request.regret_ends:
         entry["waived"] = "holder"
-    desk.take(closure, Event("end_regret"), desk.now, entries=[(ENDED, entry)], met=["regret"])
+    refunds = payouts(closure, desk.now, refunds=True)
+    desk.take(closure, Event("end_regret"), desk.now, entries=[(ENDED, entry)], met=["regret"], messages=refunds)
     done.ended.append(closure.id)
 
 
 def _outbox(desk: Desk, connectors: Mapping[str, Connector]) -> int:
+    """Carry out every row that is due and has a connector; the others wait for theirs."""
     count = 0
-    while done := desk.outbox.work("run-due", connectors, desk.now):
-        count += done
+    while rows := desk.outbox.claim("run-due", desk.now, only=list(connectors)):
+        count += desk.outbox.carry(rows, connectors, desk.now)
     return count
 
 
@@ -169,17 +175,16 @@ def _ready(desk: Desk, closure: Closure, done: Done, due: list[Closure]) -> None
 
 
 def _settled(desk: Desk, closure: Closure) -> Closure:
-    """Paid where the outbox is done; else what is owed goes to escrow, under the receipt code."""
-    owed = {c: a.get("owed", 0) for c, a in desk.closures.books(closure.id).items()}
-    to = "escrow" if desk.outbox.open(closure.id) else "paid"
+    """Paid where everything is; else what is owed goes to escrow, under the receipt code, and is paid from there."""
+    books = desk.closures.books(closure.id)
     rows = [
-        (f"{to}-{closure.id}-{currency}", account, currency, minor)
-        for currency, sum_ in owed.items()
-        if sum_
-        for account, minor in (("owed", -sum_), (to, sum_))
+        (f"escrow-{closure.id}-{currency}", account, currency, minor)
+        for currency, accounts in books.items()
+        if (owed := accounts.get("owed", 0))
+        for account, minor in (("owed", -owed), ("escrow", owed))
     ]
-    name = "escrow" if to == "escrow" else "settled"
-    return desk.take(closure, Event(name), desk.now, postings=rows)
+    unpaid = bool(rows) or any(accounts.get("unclaimed") for accounts in books.values())
+    return desk.take(closure, Event("escrow" if unpaid else "settled"), desk.now, postings=rows)
 
 
 # ---------------------------------------------------------------- the batch

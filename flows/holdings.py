@@ -8,6 +8,7 @@ list, an amount that is no whole number, or a collection that the catalog does n
 from __future__ import annotations
 
 import hashlib
+import hmac
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _NEEDED = frozenset({"collection", "amount", "currency"})
-_KNOWN = _NEEDED | {"kind", "column", "kinds", "expires", "transferable", "cash_rate", "source"}
+_KNOWN = _NEEDED | {"kind", "column", "kinds", "expires", "transferable", "cash_rate", "source", "instrument"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Source:
     transferable: bool | None = None
     cash_rate: Fraction | None = None
     source: str | None = None
+    instrument: str = ""  # the column of the payment provider's token
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,11 @@ def _source(raw: Mapping[str, Any]) -> Source:  # Any: TOML
     return Source(**{**raw, "cash_rate": rate})
 
 
-def held(estate: Estate, fates: pd.DataFrame, sources: Sources, *, name: str, zone: str) -> tuple[Entitlement, ...]:
+def held(estate: Estate, fates: pd.DataFrame, sources: Sources, *, secret: bytes, zone: str) -> tuple[Entitlement, ...]:
     """Every item in the located rows that are the person's own, in the order of the rows; items of no worth are none.
 
-    `name` starts the items' opaque ids; a date without a zone is read in `zone`. What has expired is held no more.
+    An item's id is a keyed digest of its row's primary key: the same whenever it is looked for, and nobody's without
+    `secret`. A date without a zone is read in `zone`. What has expired is held no more.
     """
     own = fates[fates["edge"].isin(["owns", "joint"])].drop_duplicates(["collection", "unit", "position"])
     known = {c.address for c in estate.catalog.collections}
@@ -94,20 +97,22 @@ def held(estate: Estate, fates: pd.DataFrame, sources: Sources, *, name: str, zo
         rows = own[own["collection"] == one.collection]
         wanted = {unit: np.unique(part["position"].to_numpy(np.int64)) for unit, part in each(rows, "unit")}
         if wanted:
-            for item in _items(estate, one, wanted, zone):
-                digest = hashlib.sha256(f"{name}|{one.collection}|{len(found)}".encode()).hexdigest()[:16]
+            for name, item in _items(estate, one, wanted, zone):
+                digest = hmac.digest(secret, f"{one.collection}|{one.amount}|{name}".encode(), "sha256").hex()[:16]
                 found.append(Entitlement(f"i-{digest}", **item))
     return tuple(found)
 
 
-def _items(estate: Estate, one: Source, wanted: Mapping[str, Any], zone: str) -> Iterator[dict[str, Any]]:
-    """The items of one source as the fields of an entitlement. Any: positions (numpy), JSON values."""
-    names = [n for n in (one.amount, one.column, one.expires) if n]
+def _items(estate: Estate, one: Source, wanted: Mapping[str, Any], zone: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The items of one source: what names the row, and the fields of an entitlement. Any: positions (numpy), JSON."""
+    key = estate.catalog.collection(one.collection).primary_key
+    names = [n for n in (one.amount, one.column, one.expires, one.instrument, key.name if key else "") if n]
+    names = list(dict.fromkeys(names))
     for _address, rows in estate.store_of(one.collection).take({one.collection: wanted}):
         missing = [n for n in names if n not in rows.columns.schema.names]
         if missing:
             raise InputError(f"source {one.collection}: no column {missing[0]}", hint="correct the mapping")
-        for row in rows.columns.select(names).to_pylist():  # one person's items: a handful
+        for at, row in zip(rows.positions, rows.columns.select(names).to_pylist(), strict=True):  # a handful
             amount = row[one.amount]
             if amount is None or amount == 0:
                 continue
@@ -122,15 +127,19 @@ def _items(estate: Estate, one: Source, wanted: Mapping[str, Any], zone: str) ->
             end = _end(one, row.get(one.expires), zone) if one.expires else None
             if end is not None and end <= estate.now:
                 continue
-            yield {
-                "kind": kind,
-                "amount": amount,
-                "currency": one.currency,
-                "expires": end,
-                "transferable": one.transferable,
-                "cash_rate": one.cash_rate,
-                "source": one.source,
-            }
+            yield (
+                str(row[key.name]) if key else f"{rows.unit}|{at}",
+                {
+                    "kind": kind,
+                    "amount": amount,
+                    "currency": one.currency,
+                    "expires": end,
+                    "transferable": one.transferable,
+                    "cash_rate": one.cash_rate,
+                    "source": one.source,
+                    "instrument": str(row.get(one.instrument) or "") if one.instrument else "",
+                },
+            )
 
 
 def _end(one: Source, given: Any, zone: str) -> datetime | None:  # Any: what stands in a column

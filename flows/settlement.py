@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
 from typing import Final
@@ -40,6 +40,7 @@ class Entitlement:
     expires: datetime | None = None
     source: str | None = None  # where its rule was told to the person
     version: int = 0
+    instrument: str = field(default="", repr=False)  # the provider's token for paying it back, where one is known
 
 
 @dataclass(frozen=True)

@@ -4,27 +4,31 @@ A row is written in the transaction of the move that wants it. A worker claims i
 the row's key as idempotency key, and marks it done. A worker that dies leaves a claim that runs out; the next one calls
 again with the same key, and the far side answers what it answered before. Where the far side knows no such keys, its
 connector asks first. What fails is tried again, later each time; after the last try it is *parked* for an officer.
+Where a row pays, the books say so in the transaction that ends it (`money.py`).
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Engine, or_, select, update
+from sqlalchemy import Engine, func, or_, select, update
 
+from fangxin.data.closures import money
 from fangxin.data.closures.engine import reading, writing
 from fangxin.data.closures.schema import OUTBOX
-from fangxin.data.closures.store import stamp
+from fangxin.data.closures.store import instant, stamp
 
 LEASE: Final = timedelta(minutes=2)
 TRIES: Final = 8
 FIRST_WAIT: Final = timedelta(seconds=30)
+LOOK_AGAIN: Final = timedelta(hours=1)
 PARKED: Final = "parked"
+UNPAID: Final = "unpaid:"  # how the answer of a row starts that ended without being paid
 
 
 @dataclass(frozen=True)
@@ -37,14 +41,26 @@ class Row:
     body: Mapping[str, Any]
     tries: int
     sealed: bytes | None = field(repr=False)
+    asked: bool = True  # somebody may have called the far side before: ask it first
 
 
 class Refused(Exception):  # noqa: N818  the far side's answer, not a failure of ours
-    """The far side did not do it; `code` is one of our codes. `final`: asking again is of no use."""
+    """The far side did not do it; `code` is one of our codes. `final`: asking again is of no use.
 
-    def __init__(self, code: str, *, final: bool = False) -> None:
-        self.code, self.final = code, final
+    `waits`: it is doing it; that it is not done yet is no try that failed.
+    """
+
+    def __init__(self, code: str, *, final: bool = False, waits: bool = False) -> None:
+        self.code, self.final, self.waits = code, final, waits
         super().__init__(code)
+
+
+class Never(Refused):
+    """The far side says that it will not pay under this key, ever; `to` is the account where the money goes then."""
+
+    def __init__(self, code: str, *, to: str) -> None:
+        self.to = to
+        super().__init__(code, final=True)
 
 
 Connector = Callable[[Row], str]  # does it once for the row's key, and returns the far side's reference
@@ -56,8 +72,11 @@ class Outbox:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
-    def claim(self, worker: str, now: datetime, *, most: int = 50) -> list[Row]:
-        """Take rows that are due and that nobody holds; they are this worker's until the lease runs out."""
+    def claim(self, worker: str, now: datetime, *, most: int = 50, only: Sequence[str] | None = None) -> list[Row]:
+        """Take rows that are due and that nobody holds; they are this worker's until the lease runs out.
+
+        `only`: rows of these kinds, None: of any.
+        """
         at = stamp(now)
         free = or_(OUTBOX.c.claimed.is_(None), OUTBOX.c.claimed <= at)
         wanted = (
@@ -67,6 +86,7 @@ class Outbox:
                 OUTBOX.c.due <= at,
                 free,
                 or_(OUTBOX.c.error.is_(None), OUTBOX.c.error != PARKED),
+                *([] if only is None else [OUTBOX.c.kind.in_(only)]),
             )
             .order_by(OUTBOX.c.due, OUTBOX.c.key)
             .limit(most)
@@ -79,23 +99,34 @@ class Outbox:
                 db.execute(
                     update(OUTBOX).where(OUTBOX.c.key.in_(keys)).values(claimed=stamp(now + LEASE), worker=worker)
                 )
-        return [Row(r.key, r.closure, r.kind, json.loads(r.body), r.tries, r.sealed) for r in rows]
+        return [_row(one) for one in rows]
 
-    def done(self, key: str, answer: str, now: datetime) -> bool:
-        """Mark a row done; False if it was done already. What is sealed in it is emptied."""
+    def take(self, key: str, worker: str, now: datetime) -> Row:
+        """Take one row that was written this moment, to be worked at once."""
+        with writing(self.engine) as db:
+            found = db.execute(select(OUTBOX).where(OUTBOX.c.key == key)).one()
+            db.execute(update(OUTBOX).where(OUTBOX.c.key == key).values(claimed=stamp(now + LEASE), worker=worker))
+        return _row(found)
+
+    def done(self, key: str, answer: str, now: datetime, *, to: str = "paid") -> bool:
+        """Mark a row done; False if it was done already. What is sealed in it is emptied; what it pays is posted."""
         with writing(self.engine) as db:
             mark = update(OUTBOX).where(OUTBOX.c.key == key, OUTBOX.c.done.is_(None))
-            return db.execute(mark.values(done=stamp(now), answer=answer, sealed=None, claimed=None)).rowcount == 1
+            marked = db.execute(mark.values(done=stamp(now), answer=answer, sealed=None, claimed=None)).rowcount == 1
+            row = db.execute(select(OUTBOX.c.closure, OUTBOX.c.kind, OUTBOX.c.body).where(OUTBOX.c.key == key)).one()
+            if marked and row.kind in money.PAYING:
+                money.move(db, row.closure, key, *money.amount_of(row.body), to)
+            return marked
 
     def failed(self, row: Row, refused: Refused, now: datetime, *, chance: Callable[[], float] = random.random) -> bool:
         """Put a row back with a longer wait each time (with jitter); True where it is parked for an officer."""
-        tries = row.tries + 1
+        tries = row.tries + (not refused.waits)
         parked = refused.final or tries >= TRIES
-        wait = FIRST_WAIT * 2 ** min(tries - 1, 10) * (0.5 + chance())
+        wait = LOOK_AGAIN if refused.waits else FIRST_WAIT * 2 ** min(tries - 1, 10) * (0.5 + chance())
         values = {
             "tries": tries,
             "error": PARKED if parked else refused.code,
-            "claimed": None,
+            "claimed": stamp(now),  # the lease is over; that it once was claimed tells that somebody may have called
             "due": stamp(now + wait),
         }
         with writing(self.engine) as db:
@@ -104,18 +135,39 @@ class Outbox:
 
     def work(self, worker: str, connectors: Mapping[str, Connector], now: datetime, *, most: int = 50) -> int:
         """Claim, call, mark; returns how many rows were done. A kind without a connector is parked, never dropped."""
+        return self.carry(self.claim(worker, now, most=most), connectors, now)
+
+    def carry(self, rows: Sequence[Row], connectors: Mapping[str, Connector], now: datetime) -> int:
+        """Call and mark rows that were claimed; returns how many were done."""
         count = 0
-        for row in self.claim(worker, now, most=most):
+        for row in rows:
             connector = connectors.get(row.kind)
             try:
                 if connector is None:
                     raise Refused("no_connector", final=True)
                 answer = connector(row)
+            except Never as never:
+                self.done(row.key, UNPAID + never.code, now, to=never.to)
             except Refused as refused:
                 self.failed(row, refused, now)
             else:
                 count += self.done(row.key, answer, now)
         return count
+
+    def since(self, closure: str) -> datetime | None:
+        """When a row of a closing first ended without being paid; None where none did."""
+        ended = select(func.min(OUTBOX.c.done)).where(
+            OUTBOX.c.closure == closure, OUTBOX.c.kind.in_(money.PAYING), OUTBOX.c.answer.startswith(UNPAID)
+        )
+        with reading(self.engine) as db:
+            first = db.execute(ended).scalar()
+        return None if first is None else instant(first)
+
+    def answer(self, key: str) -> str | None:
+        """What the far side said of a row that is done; None while it is not."""
+        with reading(self.engine) as db:
+            found: str | None = db.execute(select(OUTBOX.c.answer).where(OUTBOX.c.key == key)).scalar_one()
+        return found
 
     def open(self, closure: str | None = None) -> dict[str, int]:
         """How many rows are not done, by kind; of one closure or all."""
@@ -127,3 +179,8 @@ class Outbox:
             for kind in db.execute(wanted).scalars():
                 found[kind] = found.get(kind, 0) + 1
         return found
+
+
+def _row(one: Any) -> Row:  # Any: a row of SQLAlchemy's
+    asked = one.tries > 0 or one.claimed is not None
+    return Row(one.key, one.closure, one.kind, json.loads(one.body), one.tries, one.sealed, asked)

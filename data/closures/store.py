@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select, update
 
+from fangxin.data.closures import money
 from fangxin.data.closures.engine import Taken, connect, migrate, reading, settle, writing
 from fangxin.data.closures.schema import CLOCK, CLOSURE, EVENT, OUTBOX, POSTING, REPLAY, TIMER
 from fangxin.data.errors import DoesNotHold, InputError, NotAllowed
@@ -103,6 +104,7 @@ class Change:
     postings: Sequence[tuple[str, str, str, int]] = ()  # entry, account, currency, minor units
     sealed: bytes | None = field(default=None, repr=False)  # what is sealed from now on; None: as it was
     forget: bool = False  # empty what is sealed, and the account's digest
+    give_back: bool = False  # the closing does not happen: what was not paid goes back (money.py)
 
 
 def stamp(moment: datetime) -> int:
@@ -206,6 +208,8 @@ class Closures:
                 if change.forget:  # a digest of who asked would tell a later stranger that it was they
                     db.execute(update(REPLAY).where(REPLAY.c.closure == closure).values(body=""))
                 _write(db, closure, change, now)
+                if change.give_back:
+                    money.give_back(db, closure, stamp(now))
         except Taken:
             raise Overtaken(f"closure {closure}: this was written before", hint="read it again") from None
         if change.forget:
@@ -276,6 +280,18 @@ class Closures:
         )
         with reading(self.engine) as db:
             return [json.loads(body) for body in db.execute(wanted).scalars()]
+
+    def first(self, closure: str, kind: str) -> datetime | None:
+        """When an event of this type was first written; None where none was."""
+        wanted = select(func.min(EVENT.c.time)).where(EVENT.c.closure == closure, EVENT.c.type == kind)
+        with reading(self.engine) as db:
+            found = db.execute(wanted).scalar()
+        return None if found is None else instant(found)
+
+    def posted(self, entry: str) -> bool:
+        """Whether a double entry of this name stands in the books."""
+        with reading(self.engine) as db:
+            return db.execute(select(POSTING.c.entry).where(POSTING.c.entry == entry).limit(1)).scalar() is not None
 
     def events(self, closure: str) -> list[dict[str, Any]]:
         """The history of a closure; DoesNotHold where a hash does not follow from the one before it."""

@@ -482,6 +482,11 @@ def _tell(document: Document, *, as_json: bool) -> None:
                     ",".join(c["sealed"]) or "-", c["otherwise"]) for c in document["collections"]])  # fmt: skip
         for one in document["owed"]:
             say(f"owed: {one['minor']} minor units {one['currency']} ({one['where']})")
+        if document["unclaimed"]:
+            say(f"unclaimed; `fangxin request claim` until {document['unclaimed']['until']} "
+                f"({document['unclaimed']['ground']})")  # fmt: skip
+            say(document["unclaimed"]["text"]["zh"])
+            say(document["unclaimed"]["text"]["en"])
         if document["certificate"]:
             say(f"certificate {document['certificate']}")
 

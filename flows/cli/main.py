@@ -757,6 +757,41 @@ def request_status(
     return work(_home(home), catalog, closure, receipt, now, json)
 
 
+@request_app.command(name="claim")
+def request_claim(
+    *,
+    receipt: Annotated[str, Parameter(name="--receipt", help="The receipt code, or @FILE.")],
+    to: Annotated[str, Parameter(name="--to", help="The payment provider's token to pay to, or @FILE.")],
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Claim with the receipt code what could not be paid, before or after the erasure."""
+    from fangxin.flows.cli.money import claim as work
+
+    return work(_home(home), catalog, receipt, to, now, json)
+
+
+@request_app.command(name="arrived")
+def request_arrived(
+    closure: str,
+    /,
+    *,
+    amount: Annotated[str, Parameter(name="--amount", help="Such as 36.50.")],
+    currency: Annotated[str, Parameter(name="--currency", help="ISO 4217, such as CNY.")],
+    reference: Annotated[str, Parameter(name="--reference", help="Of this arrival; it is noted once.")],
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Note money that came in for a closed account: it waits unclaimed under the receipt code."""
+    from fangxin.flows.cli.money import arrived as work
+
+    return work(_home(home), catalog, closure, amount, currency, reference, now, json)
+
+
 @request_app.command(name="list")
 def request_list(*, catalog: CatalogPath = None, home: Home = None, now: Now = None, json: Json = False) -> int:
     """Every closing, and what is due next."""

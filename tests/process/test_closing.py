@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from keys.vaults import in_child, raw
+from process import bank as banks
+from process.bank import Bank
 from process.shop import NOW, Shop, make
 from test_cli_answers import conforms
 
@@ -72,6 +74,7 @@ def keys(shop: Shop) -> dict[bytes, bytes]:
         return raw(tree, refs, tree.domain_code("kyc"))
 
 
+@pytest.mark.scenario("S5", "S20", "S37")
 def test_one_account_through_all_of_it(sealed: tuple[Shop, dict[str, str]]) -> None:
     """Erased in the minute regret ends; money in escrow; the receipt opens the status; nothing of them is left."""
     shop, opened = sealed
@@ -101,6 +104,47 @@ def test_one_account_through_all_of_it(sealed: tuple[Shop, dict[str, str]]) -> N
         assert b"622202123456780005" not in body, path
     again = shop.ask("run-due")
     assert (again["erased"], again["waiting"]) == ([], [])
+    with banks.running() as bank:
+        claimed_under_the_receipt_code(shop, bank, opened)
+
+
+def claimed_under_the_receipt_code(shop: Shop, bank: Bank, opened: dict[str, str]) -> None:
+    """What lay in escrow lost its instrument with the erasure: whoever has the code is paid, once, to the cent."""
+    (shop.home / "payments.toml").write_text(f'url = "{bank.url}"\ntoken_file = "pay.token"\ntimeout = 0.2\n')
+    (shop.home / "pay.token").write_text("secret\n")
+    (shop.root / "to").write_text("tok-of-a-new-card\n")
+    shop.ask("run-due")
+    assert bank.sum == 0
+    code = opened["receipt_code"]
+    status = shop.ask("request", "status", "--receipt", code)
+    conforms("request", status)
+    assert status["owed"] == [{"currency": "CNY", "minor": 3750, "where": "unclaimed"}]
+    assert status["unclaimed"]["until"] == "2029-12-01T16:05:00Z"
+    arrived = ["request", "arrived", opened["closure"], "--amount", "1.25", "--currency", "CNY", "--reference"]
+    shop.ask(*arrived, "merchant-7")
+    for code_of_exit, wrong in (
+        (4, [*arrived, "merchant-7"]),
+        (3, ["request", "arrived", opened["closure"], "--amount", "-1", "--currency", "CNY", "--reference", "x"]),
+        (3, ["request", "arrived", opened["closure"], "--amount", "1", "--currency", "XYZ", "--reference", "x"]),
+        (3, ["request", "claim", "--receipt", opened["restore_code"], "--to", f"@{shop.root / 'to'}"]),
+    ):
+        assert shop.run(*wrong)[0] == code_of_exit
+    claim = ["request", "claim", "--receipt", code, "--to", f"@{shop.root / 'to'}"]
+    bank.faults = {"*": ["declined", "lost"]}
+    code_of_exit, said = shop.run(*claim)
+    conforms("request-claim", said)
+    assert (code_of_exit, said["claims"]) == (4, [{"currency": "CNY", "outcome": "account_closed"}])
+    assert shop.run(*claim)[0] == 5  # paid, and nobody heard of it
+    assert shop.run(*claim)[0] == 4  # it is on its way: not a second time
+    shop.now += timedelta(hours=1)
+    shop.ask("run-due")
+    assert (bank.sum, len(bank.payments)) == (3875, 1)
+    status = shop.ask("request", "status", "--receipt", code)
+    assert status["owed"] == [{"currency": "CNY", "minor": 3875, "where": "paid"}]
+    store = Closures(f"sqlite:///{shop.home / 'closures.db'}")
+    assert sum(store.books()["CNY"].values()) == 0
+    store.engine.dispose()
+    assert all(b"tok-of-a-new-card" not in p.read_bytes() for p in shop.home.rglob("*") if p.is_file())
 
 
 def test_the_restore_code_brings_back_every_bit_one_second_before_the_end(sealed: tuple[Shop, dict[str, str]]) -> None:
