@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from fangxin.checks.residue.containers.bloom import PROBE
 from fangxin.checks.residue.patterns import Needles
 from fangxin.data.vocabulary import Catalog, Change, Mode, Order, redacted
 from fangxin.flows.again import Again
@@ -111,7 +112,13 @@ def remains(estate: Estate, plan: Plan, seen: Sight, wanted: Needles, work: Mapp
     }
     stands = set(tuples(standing(estate.catalog, plan.fates), *_STANDING))
     keep = {c.address for c in estate.catalog.collections if c.mode is Mode.KEEP}  # out of scope, and said to be
-    found = set()
+    rewritten = {place for place, _address in changes}
+    remembered = set(seen.hits.loc[seen.hits["container"].str.endswith(PROBE), "place"])
+    found = {
+        f"{place}: a bloom filter remembers a value that its column no longer holds, and nothing rewrites the file"
+        for place in remembered - rewritten
+        if not keep.issuperset(seen.claims.get(place, NOBODYS))
+    }
     for cell in touched(estate, wanted, set(seen.hits["place"])):
         change = changes.get((cell.place, cell.address))
         if cell.address in keep or (change is not None and _goes(change, cell)):

@@ -15,9 +15,10 @@ recursively and at any offset; `containers/` has a file for each family of them,
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 
 from fangxin.checks.residue.containers import registry
+from fangxin.checks.residue.containers.bloom import Answer, Probes
 from fangxin.checks.residue.containers.piece import (
     MIB,
     InMemory,
@@ -34,7 +35,7 @@ from fangxin.checks.residue.containers.piece import (
 )
 from fangxin.data.columnar.footer import MalformedFooter
 
-__all__ = ["Limits", "NotExaminable", "OpenFile", "Piece", "Walk", "carve"]
+__all__ = ["Answer", "Limits", "NotExaminable", "OpenFile", "Piece", "Probes", "Walk", "carve"]
 
 
 def carve(
@@ -43,15 +44,18 @@ def carve(
     margin: int,
     problems: list[str],
     limits: Limits | None = None,
-    probes: Sequence[bytes] = (),
+    probes: Probes | None = None,
+    answers: list[Answer] | None = None,
     columns: bool = False,
 ) -> Iterator[Piece]:
     """Yield every layer of a file in pieces that overlap by `margin`; reasons of what stays closed go to `problems`.
 
-    `probes`: values as a column holds them (text in UTF-8, numbers as 8 bytes, little-endian) that bloom filters are
-    asked for. With `columns`, columns that can be decoded come as Arrow arrays too, in pieces without bytes.
+    Bloom filters are asked for the `probes`, and what they say goes to `answers`. With `columns`, columns that can be
+    decoded come as Arrow arrays too, in pieces without bytes.
     """
-    yield from Walk(file.size, margin, limits or Limits(), problems, probes, columns=columns).layers(file, "", 0)
+    told = [] if answers is None else answers
+    walk = Walk(file.size, margin, limits or Limits(), problems, probes, told, columns=columns)
+    yield from walk.layers(file, "", 0)
 
 
 class Walk:
@@ -63,15 +67,17 @@ class Walk:
         margin: int,
         limits: Limits,
         problems: list[str],
-        probes: Sequence[bytes] = (),
+        probes: Probes | None,
+        answers: list[Answer],
         *,
-        columns: bool = False,
+        columns: bool,
     ) -> None:
         self.stored = max(stored, 1)
         self.margin = margin
         self.limits = limits
         self.problems = problems
         self.probes = probes
+        self.answers = answers
         self.columns = columns
         self.decoded = 0
 

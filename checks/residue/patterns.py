@@ -15,11 +15,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from fangxin.checks.residue.columns import Columns, Value
+from fangxin.checks.residue.containers.bloom import Probes
 from fangxin.checks.residue.engines import ADDRESSES, Engine, Finder, Mailboxes, WithAddresses, finder
 from fangxin.checks.residue.forms import (
     SEXTET,
@@ -89,10 +91,12 @@ class Needles:
         omitted: Counter[str],
         engine: Engine = Engine.AHOCORASICK,
         columns: Columns | None = None,
+        probes: Callable[[], Probes] = lambda: Probes({}),
     ):
         """Build the automaton. `found` maps a form to (subject, identity, kind) of its owners."""
         no_core_dumps()
         self.columns = columns  # of a crowd: its values are looked for in decoded columns as well
+        self._probes = probes
         self._forms = list(found)
         self._owners = list(found.values())
         self.breadth = breadth
@@ -154,6 +158,11 @@ class Needles:
     def data(self, number: int) -> bytes:
         """The bytes of a needle; for the keyed digest, and nothing that is printed."""
         return self._forms[number].data
+
+    @cached_property
+    def probes(self) -> Probes:
+        """The values that bloom filters are asked for: every spelling, also as it was seen written."""
+        return self._probes()
 
     @property
     def subjects(self) -> frozenset[int]:
@@ -370,20 +379,29 @@ def needles_for(
             owners = found.setdefault(same, [])
             if not owners or owners[-1][:2] != (subject, number):
                 owners.append((subject, number, identity.kind))
-    columns = None if breadth is Breadth.FULL else _columns(identities, found)
-    return Needles(found, breadth=breadth, omitted=omitted, engine=engine, columns=columns)
+    written = _written(found)
+    values = ((identities[i][1], number, texts) for i, (number, texts) in written.items())
+    columns = None
+    if breadth is Breadth.CORE:
+        columns = Columns([Value(number, one.kind, one.value, (one.value, *texts)) for one, number, texts in values])
+
+    def probes() -> Probes:
+        asked: dict[str, list[int]] = {}
+        for i, (number, _texts) in written.items():
+            for text in dict.fromkeys((*spellings(identities[i][1]).values(), *(spelled or {}).get(i, ()))):
+                asked.setdefault(text, []).append(number)
+        return Probes(asked)
+
+    return Needles(found, breadth=breadth, omitted=omitted, engine=engine, columns=columns, probes=probes)
 
 
-def _columns(
-    identities: Sequence[tuple[int, Identity]], found: Mapping[Form, Sequence[tuple[int, int, str]]]
-) -> Columns:
-    """The identities as values of columns; hits are counted for the plainest of their forms."""
+def _written(found: Mapping[Form, Sequence[tuple[int, int, str]]]) -> dict[int, tuple[int, list[str]]]:
+    """Per identity the number of the plainest of its forms, for which whole values count, and its texts."""
     written: dict[int, tuple[int, list[str]]] = {}
     for number, (form, owners) in enumerate(found.items()):
         for _subject, identity, _kind in owners if form.text else ():
             written.setdefault(identity, (number, []))[1].append(form.data.decode())
-    values = ((identities[i][1], number, texts) for i, (number, texts) in written.items())
-    return Columns([Value(number, one.kind, one.value, (one.value, *texts)) for one, number, texts in values])
+    return written
 
 
 def _conditions(form: Form) -> tuple[object, ...]:

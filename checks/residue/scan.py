@@ -32,9 +32,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fangxin.checks.residue.carve import Limits, NotExaminable, OpenFile, Piece, carve
+from fangxin.checks.residue.carve import Answer, Limits, NotExaminable, OpenFile, Piece, carve
 from fangxin.checks.residue.patterns import Needles
-from fangxin.checks.residue.views import COLUMN, NAMES
+from fangxin.checks.residue.views import BLOOM, COLUMN, NAMES
 
 HITS = pa.schema(
     [
@@ -61,16 +61,30 @@ COVERAGE = pa.schema(
         ("breadth", pa.string()),
     ]
 )
+FILTERS = pa.schema(
+    [
+        ("place", pa.string()),
+        ("container", pa.string()),
+        ("column", pa.string()),
+        ("filters", pa.int64()),
+        ("asked", pa.int64()),  # values, summed over the filters
+        ("perhaps", pa.int64()),  # not excluded
+        ("by_chance", pa.float64()),  # as many would not be excluded if none had ever been there
+        ("explained", pa.int64()),  # by values that stand in the column
+        ("remembered", pa.int64()),  # by nothing that stands there: these are hits
+    ]
+)
 WITHHELD = "(name withheld)"
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What was found, what was searched, and what could not be: (place, reason)."""
+    """What was found, what was searched, what bloom filters said, and what could not be examined: (place, reason)."""
 
     hits: pa.Table
     coverage: pa.Table
     not_examinable: list[tuple[str, str]]
+    filters: pa.Table
     omitted: dict[str, int] = field(default_factory=dict)  # forms too short to search, and how many needles of each
 
     def totals(self, subject: int) -> dict[str, int]:
@@ -143,6 +157,7 @@ def scan(
         hits=_table(rows, HITS),
         coverage=_table(coverage, COVERAGE),
         not_examinable=[(r.place, reason) for r in results for reason in r.problems],
+        filters=_table([row for one in results for row in one.answers()], FILTERS),
         omitted=dict(needles.omitted),
     )
 
@@ -192,6 +207,7 @@ class _Search:
         self.containers: set[str] = set()
         self.problems: list[str] = []
         self._counts: dict[tuple[str, str], dict[tuple[int, bool, int], tuple[int, int]]] = {}
+        self._answers: list[Answer] = []
 
     def run(self, path: Path, crew: _Crew) -> None:
         """Search the path's names and, if it is a plain file, its contents."""
@@ -219,6 +235,16 @@ class _Search:
                     form = f"{needle.form}, {NAMES[view]}" if view else needle.form
                     context = needle.context.name.lower()
                     yield *where, needle.subject, needle.identity, form, inside, context, hits, first, digest
+
+    def answers(self) -> Iterator[tuple[object, ...]]:
+        """What bloom filters said as rows of FILTERS, one for each column."""
+        of: dict[tuple[str, str], list[Answer]] = {}
+        for one in self._answers:
+            of.setdefault((one.container, one.column), []).append(one)
+        for (container, column), same in of.items():
+            figures = [(a.asked, a.perhaps, a.by_chance, a.explained, len(a.remembered)) for a in same]
+            sums = (sum(one) for one in zip(*figures, strict=True))
+            yield self.place, self._printable(container), self._printable(column), len(same), *sums
 
     def layers(self) -> str:
         """The labels of every container that was searched, sorted and comma-joined."""
@@ -252,7 +278,13 @@ class _Search:
             told, waiting = 0, list[tuple[Piece, Future[_Found]]]()
             columns = self.needles.columns is not None
             pieces = carve(
-                file, margin=self.needles.margin, limits=self.limits, problems=self.problems, columns=columns
+                file,
+                margin=self.needles.margin,
+                limits=self.limits,
+                problems=self.problems,
+                probes=self.needles.probes,
+                answers=self._answers,
+                columns=columns,
             )
             try:
                 for piece in pieces:
@@ -267,11 +299,20 @@ class _Search:
                 for piece, future in waiting:
                     self._count(piece, future.result())
                 crew.progress(file.size - told)
+            self._remembered()
             after = os.fstat(fd)
             if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
                 raise NotExaminable("changed while it was read")
         finally:
             os.close(fd)
+
+    def _remembered(self) -> None:
+        """Values that a bloom filter holds and its column does not are hits."""
+        view = NAMES.index(BLOOM)
+        for one in self._answers:
+            owners = (number for probe in one.remembered for number in self.needles.probes.needles[probe])
+            found: _Found = [((number, False, view), 1, one.offset) for number in owners]
+            self._count(Piece(one.container, one.column, b""), found)
 
     def _counted(self, waiting: list[tuple[Piece, Future[_Found]]]) -> list[tuple[Piece, Future[_Found]]]:
         """Count the pieces whose search is done; those that are still waited for."""

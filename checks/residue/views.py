@@ -313,6 +313,7 @@ for _rule in _RULES.values():
     _FOLLOWS[_rule.mark[0]] = _rule.follows
 _MARKED = _FOLLOWS.any(axis=1).tobytes()
 COLUMN = "value of a column"  # decoded, not read in bytes at all (columns.py)
+BLOOM = "remembered by a bloom filter"  # its bits fit, and no value of its column explains them (bloom.py)
 _WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
-NAMES = ("", *_RULES, *(f"{outer} > {inner}" for outer in _RULES for inner in _RULES), *_WIDE, COLUMN)
+NAMES = ("", *_RULES, *(f"{outer} > {inner}" for outer in _RULES for inner in _RULES), *_WIDE, COLUMN, BLOOM)
 MARKS = (*(rule.mark for rule in _RULES.values()), b"\0")  # without one of these there is nothing to see

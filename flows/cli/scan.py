@@ -54,6 +54,12 @@ def scan(paths: Sequence[Path], identities: Sequence[str], *, home: Path, as_jso
             names = ("path", "container", "column", "kind", "encoding", "hits", "offset")
             table(header, [(*(h[n] for n in names), h["digest"][:12]) for h in hits])
             say()
+        for one in document["filters"]:
+            say(
+                f"BLOOM FILTER    {one['path']} {one['column']}: of {one['asked']} values asked, "
+                f"{one['perhaps']} not excluded ({one['by_chance']:.1f} by chance), {one['explained']} explained by "
+                f"other values of the column, {one['remembered']} remembered"
+            )
         for one in document["not_examinable"]:
             say(f"NOT_EXAMINABLE  {one['path']}: {one['reason']}")
         clean = [p for p in document["places"] if p["result"] == "NOT_FOUND"]
@@ -98,6 +104,10 @@ def told(result: Scan, files: Sequence[tuple[str, Path]], needles: Needles, kind
         "omitted": dict(result.omitted),
         "results": {r.value: sum(one.result is r for one in places) for r in Result},
         "hits": hits,
+        "filters": [
+            {**{k: v for k, v in row.items() if k != "place"}, "path": shown[row["place"]]}
+            for row in result.filters.to_pylist()
+        ],
         "not_examinable": [{"path": shown.get(p, p), "reason": r} for p, r in result.not_examinable],
         "places": [
             {

@@ -35,8 +35,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fangxin.checks.residue.carve import Limits, carve
-from fangxin.checks.residue.containers.parquet import xxh64
+from fangxin.checks.residue.carve import Limits, Probes, carve
 from fangxin.checks.residue.patterns import Breadth, Context, Needles, needles_for, spellings
 from fangxin.checks.residue.scan import Scan, scan, walk
 from fangxin.data.columnar.footer import InMemory, open_footer, pages
@@ -698,37 +697,6 @@ def test_what_a_killed_sort_of_duckdb_spilled_is_searched(tmp_path: Path) -> Non
     assert len(set(own["subject"].to_pylist())) > 10
 
 
-def test_a_bloom_filter_is_asked(tmp_path: Path) -> None:
-    numbers = pa.array(range(13_000_000_000, 13_000_002_000))
-    table = pa.table({"phone": numbers.cast(pa.string()), "number": numbers})
-    options = {name: {"ndv": 2000, "fpp": 0.0001} for name in table.column_names}
-    pq.write_table(table, tmp_path / "u", bloom_filter_options=options)
-    probes = [
-        b"13000000777",
-        (13_000_000_777).to_bytes(8, "little"),
-        b"14000000777",
-        (14 * 10**9).to_bytes(8, "little"),
-    ]
-    pieces = list(carve(InMemory((tmp_path / "u").read_bytes()), margin=64, problems=[], probes=probes))
-    asked = [(p.column, bytes(p.data)) for p in pieces if p.container == "parquet:bloom-probe"]
-    assert asked == [("phone", probes[0]), ("number", probes[1])]
-    no_filter = parquet(pa.array(["13000000777"]))
-    assert not [p for p in carve(InMemory(no_filter), margin=64, problems=[], probes=probes) if "probe" in p.container]
-
-
-@pytest.mark.parametrize(
-    ("data", "digest"),
-    [
-        (b"", 0xEF46DB3751D8E999),
-        (b"a", 0xD24EC4F1A98C6E5B),
-        (b"abc", 0x44BC2CF5AD770999),
-        (b"Nobody inspects the spammish repetition", 0xFBCEA83C8A378BF1),
-    ],
-)
-def test_the_hash_of_bloom_filters_is_xxh64(data: bytes, digest: int) -> None:
-    assert xxh64(data) == digest
-
-
 def test_columns_are_handed_out_for_a_join(tmp_path: Path) -> None:
     table = pa.table({"phone": [PHONE, "x"], "n": [1, 2]})
     pq.write_table(table, tmp_path / "u")
@@ -940,7 +908,7 @@ def test_no_damage_raises_anything(every: dict[str, bytes], random: Any, damages
     problems: list[str] = []
     limits = Limits(free=16 << 20, memory=4 << 20, page=8 << 20)
     size = 0
-    for piece in carve(InMemory(bytes(data)), margin=64, limits=limits, problems=problems, probes=[PHONE.encode()]):
+    for piece in carve(InMemory(bytes(data)), margin=64, limits=limits, problems=problems, probes=Probes({PHONE: [0]})):
         size += len(piece.data)
     assert size >= len(data) - 4  # all but the mark of a Parquet file
     assert all(isinstance(reason, str) and PHONE not in reason for reason in problems)

@@ -19,11 +19,12 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from sabotage.estate import LEAVER, Estate, phone
+from sabotage.estate import LEAVER, Estate, phone, write_parquet
 
 from fangxin.checks.residue import scan
 from fangxin.checks.residue.patterns import Hits, Needles
 from fangxin.checks.residue.views import NAMES
+from fangxin.data.columnar.footer import InMemory, open_footer
 
 LEFT_OUT: dict[tuple[str, str], str] = {  # (step, store or "") -> who must notice
     ("old file: hold", "sqlite:w"): "inventory",
@@ -65,6 +66,20 @@ def an_inherited_statistic(mine: Estate, before: Estate) -> None:
         told = pq.ParquetFile(path).metadata.row_group(0).column(0).statistics.max.encode()
         at = body.rindex(told)
         path.write_bytes(body[:at] + phone(LEAVER).encode() + body[at + len(told) :])
+
+
+def an_old_filter(mine: Estate, before: Estate) -> None:
+    """Over the rows of the survivors lie the bloom filters from before; no page and no footer holds the leaver."""
+    import pyarrow.parquet as pq
+
+    path, old = mine.stores / "l/p=1/a.parquet", (before.stores / "l/p=1/a.parquet").read_bytes()
+    write_parquet(pq.read_table(path, partitioning=None), path)
+    body = bytearray(path.read_bytes())
+    for new, was in zip(*(open_footer(InMemory(bytes(b))).chunks for b in (body, old)), strict=True):
+        if new.bloom is not None and was.bloom is not None:
+            assert new.bloom.length == was.bloom.length
+            body[new.bloom.offset : new.bloom.end] = old[was.bloom.offset : was.bloom.end]
+    path.write_bytes(body)
 
 
 def an_old_partition(mine: Estate, before: Estate) -> None:
@@ -120,6 +135,7 @@ def a_vault_put_back(mine: Estate, before: Estate) -> None:
 
 BY_HAND: dict[Callable[[Estate, Estate], None], str] = {
     an_inherited_statistic: "scan",
+    an_old_filter: "scan",
     an_old_partition: "rows",
     a_gzip_member: "scan",
     a_replica: "outside",

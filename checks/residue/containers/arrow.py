@@ -74,9 +74,18 @@ def _columns(walk: Walk, batch: pa.RecordBatch, label: str) -> Iterator[Piece]:
 
 
 def arrays(walk: Walk, array: pa.Array, container: str, column: str) -> Iterator[Piece]:
-    """The buffers of an array, and of the dictionaries it refers to, as they are stored."""
+    """The buffers of an array, and of the dictionaries it refers to, as they are stored.
+
+    The array is handed out as a column only where every offset and index in it leads to something: Arrow's functions
+    trust them, and end the process where they do not. Its buffers are searched in either case.
+    """
     if walk.columns:
-        yield Piece(container, column, b"", values=array)
+        try:
+            array.validate(full=True)
+        except pa.ArrowInvalid:
+            walk.note(container, "offsets or indexes of a column lead nowhere: only its buffers were searched")
+        else:
+            yield Piece(container, column, b"", values=array)
     for buffer in array.buffers():
         if buffer is not None and buffer.size:
             walk.spend(buffer.size)

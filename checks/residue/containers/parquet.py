@@ -4,8 +4,7 @@
   to them); `parquet:values`: columns whose encoding hides values, decoded; `parquet:header`: page headers, and bodies
   as stored where they could not be unpacked; `parquet:statistics`, `parquet:index`, `parquet:bloom`,
   `parquet:key-value`, `parquet:footer` and `parquet:gap`: the rest, so that every byte of the file belongs to one.
-* `parquet:bloom-probe`: a value that a bloom filter does not exclude. A filter also says so of some values that were
-  never there (of one in a hundred, usually): the hit is a reason to write the file afresh, no proof of a row.
+* `parquet:bloom-probe`: what bloom filters answer is told apart from the pieces (`Walk.answers`; bloom.py).
 * A file whose footer is cut off is walked page by page from its start, its codec tried; one whose beginning is
   missing is read as far as it is there. In a raw image a file is found by either end; what the image keeps of it in
   another place (a file in fragments) is not examinable.
@@ -13,16 +12,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from fangxin.checks.residue.containers import bloom
 from fangxin.checks.residue.containers.arrow import arrays
 from fangxin.checks.residue.containers.piece import NotExaminable, Piece, Place, Readable, Reader, Slice, Spans, inside
 from fangxin.data.columnar import thrift
@@ -94,8 +92,8 @@ def _chunk(
             known.append((span.offset, span.end))
             data = file.at(span.offset, span.length)
             yield Piece(inside(label, f"parquet:{what}"), chunk.path, data, span.offset)
-            if what == "bloom" and walk.probes:
-                yield from walk.guarded(_probed(walk, data, chunk, label), inside(label, "parquet:bloom-probe"))
+            if what == "bloom" and walk.probes is not None:
+                yield from walk.guarded(_asked(walk, walk.probes, file, data, chunk, label), inside(label, bloom.PROBE))
 
 
 def _page(
@@ -152,12 +150,35 @@ class _Together:
 
 def _values(walk: Walk, file: Readable, chunk: Chunk, label: str) -> Iterator[Piece]:
     """A column chunk whose encoding or type hides values (deltas, split bytes, decimals), decoded by pyarrow."""
+    for column in _decoded(file, chunk):
+        if pa.types.is_decimal(column.type):  # scaled numbers: as people write them, a line each
+            column = pc.binary_join_element_wise(column.cast(pa.string()), "", "\n")
+        yield from arrays(walk, column, inside(label, "parquet:values"), chunk.path)
+
+
+def _decoded(file: Readable, chunk: Chunk) -> Iterator[pa.Array]:
     reader = pq.ParquetFile(pa.PythonFile(Reader(file), mode="r"), pre_buffer=False)
     for batch in reader.iter_batches(64 << 10, row_groups=[chunk.row_group], columns=[chunk.path], use_threads=False):
-        for column in batch.columns:
-            if pa.types.is_decimal(column.type):  # scaled numbers: as people write them, a line each
-                column = pc.binary_join_element_wise(column.cast(pa.string()), "", "\n")
-            yield from arrays(walk, column, inside(label, "parquet:values"), chunk.path)
+        yield from batch.columns
+
+
+def _asked(walk: Walk, probes: bloom.Probes, file: Readable, data: bytes, chunk: Chunk, label: str) -> Iterator[Piece]:
+    """Ask the filter of a chunk for the probes; where it does not exclude some, its column says whether it may."""
+    yield from ()
+    bits, perhaps, which, asked = bloom.asked(data, probes, chunk.physical)
+    explained = np.zeros(len(perhaps), bool)
+    failure: Exception | None = None
+    if len(perhaps):
+        try:
+            explained = bits.explained(perhaps, (leaf for a in _decoded(file, chunk) for leaf in bloom.leaves(a)))
+        except Exception as error:
+            failure = error
+    remembered = () if failure else tuple(which[~explained].tolist())
+    container = inside(label, bloom.PROBE)
+    told = (asked, len(perhaps), int(explained.sum()), asked * bits.by_chance, remembered)
+    walk.answers.append(bloom.Answer(container, chunk.path, chunk.bloom.offset if chunk.bloom else 0, *told))
+    if failure:
+        raise failure
 
 
 def _decimals(file: Readable) -> frozenset[str]:
@@ -319,75 +340,3 @@ def _pages_without_a_footer(walk: Walk, place: Place, end: int) -> Generator[Pie
         # In two parts, for these pages are not all that there is to search: what could not be unpacked is searched raw.
         return [(place.at, place.at + 4), (place.at + 4, min(at, file.size))]
     return ()
-
-
-# ---------------------------------------------------------------- bloom filters
-
-_SALT = np.array(
-    [0x47B6137B, 0x44974D91, 0x8824AD5B, 0xA2B7289D, 0x705495C7, 0x2DF1424B, 0x9EFC4947, 0x5C6BFB31], np.uint32
-)
-_WIDTHS = {"int32": 4, "int64": 8, "double": 8, "float": 4}
-
-
-def _probed(walk: Walk, data: bytes, chunk: Chunk, label: str) -> Iterator[Piece]:
-    """The values that the filter does not exclude (split block filter, parquet-format's BloomFilter.md)."""
-    header, begin = thrift.read(data, 0)
-    size = thrift.get(header, 1)
-    if not isinstance(size, int) or size <= 0 or size % 32 or begin + size > len(data):
-        raise NotExaminable("a bloom filter's header is none")
-    width = _WIDTHS.get(chunk.physical)
-    values = [v for v in walk.probes if width is None or len(v) == width]
-    if not values:
-        return
-    hashes = _hashes(tuple(values))
-    blocks = np.frombuffer(data, "<u4", size // 4, begin).reshape(-1, 8)
-    block = ((hashes >> np.uint64(32)) * np.uint64(len(blocks)) >> np.uint64(32)).astype(np.int64)
-    low = (hashes & np.uint64(0xFFFFFFFF)).astype(np.uint32)
-    bits = np.uint32(1) << (low[:, None] * _SALT >> np.uint32(27))
-    for number in np.flatnonzero((blocks[block] & bits == bits).all(axis=1)).tolist():
-        yield Piece(inside(label, "parquet:bloom-probe"), chunk.path, values[number])
-
-
-@lru_cache(maxsize=8)
-def _hashes(values: Sequence[bytes]) -> npt.NDArray[np.uint64]:
-    return np.array([xxh64(v) for v in values], np.uint64)
-
-
-_P1, _P2, _P3 = 0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9
-_P4, _P5, _64 = 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5, (1 << 64) - 1
-
-
-def xxh64(data: bytes) -> int:
-    """XXH64 with seed 0 (xxHash's specification, section "XXH64 algorithm"): the hash of Parquet's bloom filters."""
-    at, end = 0, len(data)
-    if end >= 32:
-        lanes = [(_P1 + _P2) & _64, _P2, 0, -_P1 & _64]
-        while at + 32 <= end:
-            for i in range(4):
-                lanes[i] = _round(lanes[i], int.from_bytes(data[at + 8 * i : at + 8 * i + 8], "little"))
-            at += 32
-        found = sum(_rotated(lane, by) for lane, by in zip(lanes, (1, 7, 12, 18), strict=True)) & _64
-        for lane in lanes:
-            found = ((found ^ _round(0, lane)) * _P1 + _P4) & _64
-    else:
-        found = _P5
-    found = (found + end) & _64
-    while at + 8 <= end:
-        found = (_rotated(found ^ _round(0, int.from_bytes(data[at : at + 8], "little")), 27) * _P1 + _P4) & _64
-        at += 8
-    if at + 4 <= end:
-        found = (_rotated(found ^ int.from_bytes(data[at : at + 4], "little") * _P1 & _64, 23) * _P2 + _P3) & _64
-        at += 4
-    for byte in data[at:]:
-        found = _rotated(found ^ byte * _P5 & _64, 11) * _P1 & _64
-    found = (found ^ found >> 33) * _P2 & _64
-    found = (found ^ found >> 29) * _P3 & _64
-    return found ^ found >> 32
-
-
-def _round(lane: int, word: int) -> int:
-    return _rotated((lane + word * _P2) & _64, 31) * _P1 & _64
-
-
-def _rotated(word: int, by: int) -> int:
-    return (word << by | word >> (64 - by)) & _64
