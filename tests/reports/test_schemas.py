@@ -73,6 +73,8 @@ ANSWERS: dict[str, Any] = {
                     "reasons": []}],
         "results": {"FOUND": 1, "NOT_FOUND": 0, "NOT_EXAMINABLE": 1}, "breadth": "full", "omitted": {},
         "not_examinable": [{"path": "b.parquet", "reason": "truncated"}], "patterns": 52, "files": 2, "bytes": 4096,
+        "filters": [{"path": "c.parquet", "container": "parquet:bloom-probe", "column": "tel", "filters": 2,
+                     "asked": 16, "perhaps": 1, "by_chance": 0.16, "explained": 1, "remembered": 0}],
     },
     "canary-draft": {"file": "auditor.yml", "people": 5},
     "canary-seal": {"seal": "auditor.seal", "commitment": HASH, "people": 5, "placements": 6},

@@ -879,6 +879,29 @@ print(opened)
     assert list((tmp_path / "tmp").rglob("*")) == []
 
 
+def leading_nowhere() -> dict[str, bytes]:
+    """Streams of Arrow whose numbers point behind what is there: its own functions would end the process on them."""
+    texts, numbers = ["x" * n for n in range(1, 200)], list(range(199))
+    plain = ipc_stream(pa.array(texts), None)
+    ends = np.cumsum([0, *range(1, 200)]).astype("<i4").tobytes()
+    parts = ipc_stream(pa.StructArray.from_arrays([pa.array(numbers)], ["n"]), None)
+    at = plain.index(ends) + 4 * 100
+    node = struct.pack("<qq", 199, 0)  # a length and the count of nulls: once for the struct, once for what is in it
+    first = parts.index(node)
+    return {
+        "an end of a text": plain[:at] + struct.pack("<i", -5) + plain[at + 4 :],
+        "the length in a struct": parts[: first + 16] + struct.pack("<qq", -(1 << 62), 0) + parts[first + 32 :],
+    }
+
+
+@pytest.mark.parametrize("name", leading_nowhere())
+@pytest.mark.parametrize("breadth", Breadth)
+def test_numbers_that_lead_nowhere_are_named_and_end_nothing(name: str, breadth: Breadth, tmp_path: Path) -> None:
+    seen = once(leading_nowhere()[name], needles_for(PEOPLE[:1], breadth=breadth), tmp_path)
+    if name == "the length in a struct" or breadth is Breadth.CORE:  # few people are searched in buffers, not columns
+        assert any("lead nowhere" in reason for _place, reason in seen.not_examinable)
+
+
 @pytest.fixture(scope="module")
 def every(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return samples(tmp_path_factory.mktemp("every") / "made")

@@ -76,23 +76,28 @@ def _columns(walk: Walk, batch: pa.RecordBatch, label: str) -> Iterator[Piece]:
 def arrays(walk: Walk, array: pa.Array, container: str, column: str) -> Iterator[Piece]:
     """The buffers of an array, and of the dictionaries it refers to, as they are stored.
 
-    The array is handed out as a column only where every offset and index in it leads to something: Arrow's functions
-    trust them, and end the process where they do not. Its buffers are searched in either case.
+    Arrow believes lengths, offsets and indexes that a file says, and ends the process where they lead nowhere; so they
+    are checked before anything but the buffers is touched. A column is handed out only if every one of them holds.
     """
-    if walk.columns:
-        try:
-            array.validate(full=True)
-        except pa.ArrowInvalid:
-            walk.note(container, "offsets or indexes of a column lead nowhere: only its buffers were searched")
-        else:
-            yield Piece(container, column, b"", values=array)
+    whole = _holds(walk, array, container, full=walk.columns)
+    if walk.columns and whole:
+        yield Piece(container, column, b"", values=array)
     for buffer in array.buffers():
         if buffer is not None and buffer.size:
             walk.spend(buffer.size)
             yield Piece(container, column, memoryview(buffer))
-    for part in _parts(array):
+    for part in _parts(array) if whole or _holds(walk, array, container, full=False) else ():
         if isinstance(part, pa.DictionaryArray):
             yield from arrays(walk, part.dictionary, container, column)
+
+
+def _holds(walk: Walk, array: pa.Array, container: str, *, full: bool) -> bool:
+    try:
+        array.validate(full=full)
+    except pa.ArrowException:
+        walk.note(container, "lengths, offsets or indexes of a column lead nowhere: its buffers were searched")
+        return False
+    return True
 
 
 def texts(walk: Walk, array: pa.Array, container: str, column: str, depth: int) -> Iterator[Piece]:
