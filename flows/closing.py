@@ -34,6 +34,7 @@ from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows import sealing
 from fangxin.flows.behalf import Behalf, stands
 from fangxin.flows.desk import (
+    GROWN,
     HELD,
     REFUSED,
     RESTORED,
@@ -277,7 +278,7 @@ def make_plan(desk: Desk, closure_id: str, choices: Sequence[Choice] = ()) -> Cl
 def paper(desk: Desk, closure_id: str, action: str, reason: str = "") -> Grant:
     """What officers sign for a closing: `close` names its plan, `hold` and `lift` their reason. The same each time."""
     closure = desk.closures.get(closure_id)
-    subject = request_of(closure).plan if action == "close" else hashlib.sha256(reason.encode()).hexdigest()
+    subject = _standing(closure) if action == "close" else hashlib.sha256(reason.encode()).hexdigest()
     if subject is None:
         raise NotAllowed("there is no plan yet", hint=f"fangxin request plan {closure_id}")
     return Grant(
@@ -301,6 +302,8 @@ def approve(desk: Desk, closure_id: str, approvals: Sequence[Approval]) -> Closu
     """
     closure = current(desk, closure_id)
     stands(Behalf.of(closure.facts.get("behalf")), desk.now)
+    if closure.state == State.COOLING.value and (closure.facts.get("ahead") or {}).get("plan"):
+        return _ahead(desk, closure, approvals)
     grant = paper(desk, closure_id, "close")
     known = [Approval.parse(text) for text in closure.facts.get("approvals", ())]
     names = _signed(desk, grant, [*known, *approvals])
@@ -309,22 +312,74 @@ def approve(desk: Desk, closure_id: str, approvals: Sequence[Approval]) -> Closu
         raise NotAllowed("an officer signs a plan once", hint="another officer signs")
     for one in approvals:
         texts = [*closure.facts.get("approvals", ()), one.text()]
-        event = Event("sign", Actor.OFFICER, officers=(one.officer,), plan=grant.catalog)
-        closure = desk.take(closure, event, desk.now, by=one.officer, facts={"approvals": texts})
+        closure = _signs(desk, closure, one, grant.catalog, texts)
     request = request_of(closure)
-    return approved(desk, closure, names) if request.approved and request.state is State.REVIEW else closure
+    if request.approved and request.state is State.REVIEW:
+        return approved(desk, closure, names)
+    return regrown(desk, closure, names) if request.approved and request.state is State.READY else closure
+
+
+def _ahead(desk: Desk, closure: Closure, approvals: Sequence[Approval]) -> Closure:
+    """Keep officers' signatures under the plan that grew while the account is sealed; they count once regret is over.
+
+    The owner of the account is refused here as the table refuses them later.
+    """
+    request = request_of(closure)
+    known = [Approval.parse(text) for text in closure.facts.get("approvals_ahead", ())]
+    _signed(desk, paper(desk, closure.id, "close"), [*known, *approvals])
+    officers = [one.officer for one in (*known, *approvals)]
+    if len(set(officers)) != len(officers) or request.owner_officer in officers:
+        raise NotAllowed("an officer signs a plan once, and never their own", hint="another officer signs")
+    texts = [one.text() for one in (*known, *approvals)]
+    by = ",".join(one.officer for one in approvals)
+    return desk.write(closure, renamed(request), "signed_ahead", desk.now, by=by, facts={"approvals_ahead": texts})
+
+
+def grown_signed(desk: Desk, closure: Closure) -> Closure:
+    """Take over what officers signed ahead, where it was this very plan."""
+    ahead = closure.facts.get("ahead") or {}
+    texts = closure.facts.get("approvals_ahead") or []
+    if not texts or ahead.get("plan", {}).get("digest") != request_of(closure).plan:
+        return closure
+    grant = paper(desk, closure.id, "close")
+    names = _signed(desk, grant, [Approval.parse(text) for text in texts])
+    for n, text in enumerate(texts, start=1):
+        closure = _signs(desk, closure, Approval.parse(text), grant.catalog, texts[:n])
+    return regrown(desk, closure, names) if request_of(closure).approved else closure
+
+
+def regrown(desk: Desk, closure: Closure, names: Sequence[str]) -> Closure:
+    """The ledger learns that a plan which grew was approved again."""
+    request = request_of(closure)
+    entry = (GROWN + closure.version, _approved(request, names))
+    return desk.write(closure, renamed(request), "approved_again", desk.now, by="officer", entries=[entry])
+
+
+def _signs(desk: Desk, closure: Closure, one: Approval, plan: str, texts: Sequence[str]) -> Closure:
+    event = Event("sign", Actor.OFFICER, officers=(one.officer,), plan=plan)
+    return desk.take(closure, event, desk.now, by=one.officer, facts={"approvals": list(texts)})
+
+
+def _standing(closure: Closure) -> str | None:
+    """The plan that officers can sign: while an account is sealed, the one that grew ahead of the end."""
+    ahead: dict[str, Any] = closure.facts.get("ahead") or {}
+    if closure.state == State.COOLING.value and "plan" in ahead:
+        return str(ahead["plan"]["digest"])
+    return request_of(closure).plan
+
+
+def _approved(request: Request, names: Sequence[str]) -> dict[str, int | str]:
+    digest = hashlib.sha256(json.dumps([request.plan, sorted(names)]).encode()).hexdigest()
+    return {"type": "approved", "plan": request.plan or "", "approvals": digest}
 
 
 def approved(desk: Desk, closure: Closure, names: Sequence[str]) -> Closure:
     """The plan is approved: the review's clock is met, that of the seal starts."""
-    request = request_of(closure)
-    digest = hashlib.sha256(json.dumps([request.plan, sorted(names)]).encode()).hexdigest()
-    entry = {"type": "approved", "plan": request.plan or "", "approvals": digest}
     return desk.take(
         closure,
         Event("approve"),
         desk.now,
-        entries=[(SIGNED, entry)],
+        entries=[(SIGNED, _approved(request_of(closure), names))],
         met=["review"],
         clocks=[clock(desk, "start", desk.now)],
         messages=payouts(closure, desk.now, refunds=False),
@@ -382,12 +437,13 @@ def seal(desk: Desk, closures: Sequence[Closure]) -> list[Closure]:
     sealing.seal(estate, made, now=now)
     sealing.commit_root(estate)
     found = []
-    for closure, secret in asked.values():
-        until = sealing.until(estate, [ref for _case, ref, _codes in secret.cases]) or ends
-        at = until - desk.promise.regret
-        entry: dict[str, int | str] = {"type": "sealed", "until": until.strftime("%Y-%m-%dT%H:%MZ")}
-        clocks = [clock(desk, name, at) for name in ("regret", "done")]
-        found.append(desk.take(closure, Event("seal"), at, entries=[(SEALED, entry)], met=["start"], clocks=clocks))
+    with desk.together():
+        for closure, secret in asked.values():
+            until = sealing.until(estate, [ref for _case, ref, _codes in secret.cases]) or ends
+            at = until - desk.promise.regret
+            entry: dict[str, int | str] = {"type": "sealed", "until": until.strftime("%Y-%m-%dT%H:%MZ")}
+            clocks = [clock(desk, name, at) for name in ("regret", "done")]
+            found.append(desk.take(closure, Event("seal"), at, entries=[(SEALED, entry)], met=["start"], clocks=clocks))
     return found
 
 
@@ -535,6 +591,10 @@ def status(desk: Desk, closure: Closure) -> dict[str, Any]:
             for address, fates in sorted(plan.get("rows", {}).items())
         ],
         "certificate": closure.facts.get("certificate"),
+        "superseded": list(closure.facts.get("superseded", ())),
+        "delayed": closure.facts.get("delayed"),
+        "watched_until": (closure.facts.get("watch") or {}).get("until"),
+        "round": request.round,
         "refused": next(
             (e["body"].get("reason") for e in desk.closures.events(closure.id) if e["type"] == "reject"), None
         ),

@@ -43,10 +43,11 @@ from fangxin.reports.ledger.entries import tag
 _DATA = Path(fangxin.data.__file__ or "").parent
 _OVER = FINAL | {State.CERTIFIED, State.RESTRICTED}  # no clock runs on from here
 _LABEL = b"fangxin/closures/1"
+AHEAD = timedelta(hours=24)  # so long before the end of regret people are located again
 STALE = timedelta(days=15)  # what waits for an officer is looked at by then, at the latest
 # Places of a closing's own entries, beside those of its request in a batch (flows/evidence.py).
 SIGNED, SEALED, RESTORED, ENDED, REFUSED, WITHDRAWN, STALLED = 8, 9, 10, 11, 12, 13, 14
-SETTLED, HELD, BROKEN = 2**33, 2**34, 2**35
+SETTLED, HELD, BROKEN, GROWN, DELAYED, BACK = (2**n for n in range(33, 39))
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,7 @@ class Desk:
         secret: bytes | None = None,
         forget: bool = False,
         give_back: bool = False,
+        watched: tuple[str, Sequence[bytes]] | None = None,
     ) -> Closure:
         """Write a closing as it is now over the version that was read, then tell the ledger.
 
@@ -180,18 +182,20 @@ class Desk:
         running |= {name: running[name].done(now) for name in met if name in running}
         late = [n for n in met if n in running and running[n].broken(now)]
         told = {**(body or {}), "entries": self._tagged(closure, [*entries, *breaches(late)], secret)}
+        known = {**closure.facts, **(facts or {}), "machine": machine(request)}
         change = Change(
             state=request.state.value,
-            facts={**closure.facts, **(facts or {}), "machine": machine(request)},
+            facts=known,
             told=Told(by, name, told),
-            live=closure.live and request.state not in FINAL and not forget,
+            live=closure.live and request.state not in _OVER and not forget,
             clocks={n: _row(c, now) for n, c in running.items() if n in met or n in {one.name for one in clocks}},
-            timers=self.timers(request, running, now),
+            timers=self.timers(request, running, known, now),
             messages=messages,
             postings=postings,
             sealed=sealed,
             forget=forget,
             give_back=give_back,
+            watched=watched,
         )
         moved = self.closures.move(closure.id, closure.version, change, now)
         self._tell(told["entries"])
@@ -238,7 +242,9 @@ class Desk:
         """The clocks of a closing by name."""
         return {name: clock_of(name, row) for name, row in self.closures.clocks(closure.id).items()}
 
-    def timers(self, request: Request, clocks: Mapping[str, Clock], now: datetime) -> list[Timer]:
+    def timers(
+        self, request: Request, clocks: Mapping[str, Clock], facts: Mapping[str, Any], now: datetime
+    ) -> list[Timer]:
         """When run-due looks at a closing again, and why it waits; every wait has a latest date."""
         entered = request.entered or now
         if request.state is State.REVIEW and "review" in clocks:
@@ -251,7 +257,14 @@ class Desk:
             return [Timer("seal", self.promise.seal_from(entered), "next_seal", latest)]
         if request.state is State.COOLING and request.regret_ends is not None:
             due = min(request.regret_ends, request.waived_from or request.regret_ends)
-            return [Timer("regret", due, "regret", request.regret_ends)]
+            ahead = max(request.regret_ends - AHEAD, entered)
+            looks = [Timer("ahead", ahead, "ahead", request.regret_ends)] if "ahead" not in facts else []
+            return [Timer("regret", due, "regret", request.regret_ends), *looks]
+        if request.state in (State.CERTIFIED, State.RESTRICTED) and facts.get("watch"):
+            watch = facts["watch"]
+            return [
+                Timer("watch", datetime.fromisoformat(watch["next"]), "watch", datetime.fromisoformat(watch["until"]))
+            ]
         if request.state is State.READY:
             return [Timer("erase", now, "hold" if request.hold is Hold.ALL else "erase", now + STALE)]
         return []

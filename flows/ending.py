@@ -1,6 +1,7 @@
 """The end of a closing: when the days to change one's mind are over, and everybody due is erased in one batch.
 
-    ready     located again: as many rows as were approved, or fewer; more ask an officer again. Money that is not paid
+    ahead     a day before: located again, so that officers can sign what grew (flows/ahead.py)
+    ready     located again: as many rows as were approved, or fewer; more ask officers again. Money that is not paid
               goes to escrow under the receipt code: it never delays an erasure
     batch     locate, plant, baseline, export, while the seals still stand: what is refused here is given up unharmed
     begin     the point of no return: every closing's move first, then the end of their seals, in one new root each
@@ -13,8 +14,9 @@ and running it twice changes nothing.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -23,17 +25,17 @@ from fangxin.data.closures.store import Closure
 from fangxin.data.errors import FangxinError, NotAllowed
 from fangxin.data.keys.grant import Grant
 from fangxin.data.requests import REQUEST_DOMAIN, Batch
-from fangxin.data.vocabulary import Cohort, Identity, Subject
+from fangxin.data.vocabulary import Identity
 from fangxin.flows import erase, sealing
+from fangxin.flows.ahead import look_again, look_ahead
 from fangxin.flows.alarms import Alarm, sound
 from fangxin.flows.batch import BEGUN, begun
 from fangxin.flows.claims import payer
-from fangxin.flows.closing import fates_of, payouts, restored, reviewed, seal, verified
-from fangxin.flows.desk import ENDED, STALLED, Desk, Secret, renamed, request_of
+from fangxin.flows.closing import current, payouts, restored, reviewed, seal, verified
+from fangxin.flows.desk import DELAYED, ENDED, Desk, Secret, renamed, request_of
 from fangxin.flows.destroy_keys import destroy_keys
-from fangxin.flows.lifecycle import Event, Hold, Keys, Settlement, State
-from fangxin.flows.locate import find
-from fangxin.flows.plan import decide
+from fangxin.flows.lifecycle import ERASING, Actor, Event, Hold, Keys, Settlement, State
+from fangxin.flows.watch import begin, watch
 from fangxin.reports.certificate import PARTIAL
 
 _ERASED = ("erased", "erased_with_retention")
@@ -50,6 +52,7 @@ class Done:
     batches: list[str] = field(default_factory=list)
     messages: int = 0
     alarms: list[Alarm] = field(default_factory=list)
+    back: list[str] = field(default_factory=list)
     waiting: dict[str, str] = field(default_factory=dict)
     errors: list[FangxinError] = field(default_factory=list)
 
@@ -73,6 +76,9 @@ def run_due(
     sealing_now = _due(desk, State.SEALING, "seal")
     if sealing_now:
         _guarded(done, sealing_now[0].id, lambda: done.sealed.extend(c.id for c in seal(desk, sealing_now)))
+    looking = [c for c in _due(desk, State.COOLING, "ahead") if not _over(desk, c)]
+    if looking:
+        _guarded(done, looking[0].id, lambda: done.waiting.update(look_ahead(desk, looking)))
     with desk.together():
         for closure in _due(desk, State.COOLING, "regret"):
             _guarded(done, closure.id, partial(_end_regret, desk, closure, done))
@@ -81,8 +87,18 @@ def run_due(
     )
     if connectors or paying:
         done.messages = _outbox(desk, {**paying, **(connectors or {})})
+    done.back = _watched(desk, done)
     _erase(desk, done, dict(options or {}))
     return done
+
+
+def _watched(desk: Desk, done: Done) -> list[str]:
+    """Look for data that came back, where it is the day for it; whoever is found is erased again, tonight."""
+    due = [*_due(desk, State.CERTIFIED, "watch"), *_due(desk, State.RESTRICTED, "watch")]
+    found: list[str] = []
+    if due:
+        _guarded(done, due[0].id, lambda: found.extend(watch(desk, due)))
+    return found
 
 
 def _guarded(done: Done, name: str, work: Callable[[], object]) -> None:
@@ -108,6 +124,12 @@ def _unfinished(desk: Desk, closure: Closure) -> None:
         sealed = any(desk.estate.tree.sealed_until(ref) for _case, ref, _codes in cases)
         if cases and request_of(closure).keys is Keys.SEALED and not sealed:
             restored(desk, closure)
+
+
+def _over(desk: Desk, closure: Closure) -> bool:
+    """Whether the days to change one's mind are over, so that it is located again anyway."""
+    ends = request_of(closure).regret_ends
+    return ends is not None and desk.now >= ends
 
 
 def _review(desk: Desk, closure: Closure, done: Done) -> None:
@@ -144,34 +166,34 @@ def _erase(desk: Desk, done: Done, options: dict[str, Any]) -> None:
     requests = desk.estate.requests
     taken = {c for b in requests.unfinished() for c in requests.batch(b).options.get("closures", ())}
     waiting = [desk.closures.get(c) for c in desk.closures.in_state("ready", "destroying") if c not in taken]
+    later = (desk.closures.get(c) for c in desk.closures.in_state("overwriting") if c not in taken)
+    waiting += [c for c in later if c.facts.get("batch") is None]
     held = [c for c in waiting if request_of(c).hold is Hold.ALL]
     done.waiting |= {c.id: "a legal hold keeps all of it" for c in held}
-    due: list[Closure] = []
-    for closure in waiting:
-        if closure not in held:
-            _guarded(done, closure.id, partial(_ready, desk, closure, done, due))
-    if not due:
-        return
-    _guarded(done, due[0].id, lambda: _batch(desk, due, done, options))
+    due = [c for c in waiting if request_of(c).state is not State.READY]
+    ready: list[Closure] = []
+    with desk.together():
+        for closure in waiting:
+            if request_of(closure).state is State.READY and closure not in held:
+                _guarded(done, closure.id, partial(_ready, desk, closure, ready))
+    if ready:
+        _guarded(done, ready[0].id, partial(_again, desk, ready, due, done))
+    if due:
+        _guarded(done, due[0].id, lambda: _batch(desk, due, done, options))
 
 
-def _ready(desk: Desk, closure: Closure, done: Done, due: list[Closure]) -> None:
-    """Settle the money and locate again: a closing more is due, unless its plan grew."""
-    request = request_of(closure)
-    if request.state is State.DESTROYING:
-        due.append(closure)
-        return
-    if request.settlement in (Settlement.PENDING, Settlement.FAILED):
+def _ready(desk: Desk, closure: Closure, ready: list[Closure]) -> None:
+    """Settle the money: paid, or in escrow."""
+    if request_of(closure).settlement in (Settlement.PENDING, Settlement.FAILED):
         closure = _settled(desk, closure)
-    estate, secret = desk.estate, desk.opened(closure)
-    found = find(estate, Cohort((Subject("0", tuple(Identity(k, v) for k, v in secret.facts)),)))
-    fates = fates_of(decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date()))
-    approved = closure.facts["plan"]["rows"]
-    more = sorted(a for a, some in fates.items() if sum(some.values()) > sum(approved.get(a, {}).values()))
-    if more:
-        done.waiting[closure.id] = f"more rows than were approved, in {', '.join(more)}: an officer looks"
-        return
-    due.append(desk.take(closure, Event("locate_again"), desk.now))
+    ready.append(closure)
+
+
+def _again(desk: Desk, ready: Sequence[Closure], due: list[Closure], done: Done) -> None:
+    """Locate again, everybody at once; who is unchanged is due."""
+    found, waiting = look_again(desk, ready)
+    due += found
+    done.waiting |= waiting
 
 
 def _settled(desk: Desk, closure: Closure) -> Closure:
@@ -222,10 +244,9 @@ def _carry_on(desk: Desk, done: Done) -> None:
         closures = desk.estate.requests.batch(batch_id).options.get("closures")
         if closures:
             _guarded(done, batch_id, partial(_carry, desk, batch_id, done))
-    for closure in map(
-        desk.closures.get, desk.closures.in_state("overwriting", "validating", "certified", "restricted")
-    ):
-        if closure.facts.get("batch") and closure.sealed is not None:
+    states = ("overwriting", "validating", "certified", "restricted")
+    for closure in map(desk.closures.get, desk.closures.in_state(*states, remembered=True)):
+        if closure.facts.get("batch"):
             _guarded(done, closure.id, partial(_finish, desk, closure.facts["batch"], done))
 
 
@@ -240,10 +261,63 @@ def _carry(desk: Desk, batch_id: str, done: Done) -> None:
         for step in erase.STEPS[: erase.STEPS.index(destroy_keys)]:
             erase.run_step(step, batch_id)
         _begin(desk, batch)
-    _end_seals(desk, batch)
-    for step in erase.STEPS[erase.STEPS.index(destroy_keys) :]:
-        erase.run_step(step, batch_id)
+    _resumed(desk, batch)
+    try:
+        _end_seals(desk, batch)
+        for step in erase.STEPS[erase.STEPS.index(destroy_keys) :]:
+            erase.run_step(step, batch_id)
+    except FangxinError as error:
+        _stalled(desk, batch, type(error).__name__)
+        raise
     _finish(desk, batch_id, done)
+
+
+def _resumed(desk: Desk, batch: Batch) -> None:
+    """Go on with closings that stalled in this batch: from the ledger, keys first."""
+    with desk.together():
+        for closure in _closures(desk, batch):
+            if request_of(closure).state is State.STALLED:
+                desk.take(closure, Event("resume"), desk.now, body={"batch": batch.id}, facts={"delayed": None})
+
+
+def _stalled(desk: Desk, batch: Batch, code: str) -> None:
+    """Past the point of no return something failed: on record, shown to the person, and tried again by the next run."""
+    with desk.together():
+        for closure in _closures(desk, batch):
+            if request_of(closure).state in ERASING:
+                since = (closure.facts.get("delayed") or {}).get("since") or desk.now.isoformat()
+                stall(desk, closure, code, since)
+
+
+def stall(desk: Desk, closure: Closure, code: str, since: str, **facts: Any) -> Closure:  # Any: JSON
+    """Note that an erasure is delayed: what, and since when."""
+    entry: dict[str, int | str] = {"type": "exception", "code": f"stalled/{code}"[:64], "role": "system"}
+    noted = {**facts, "delayed": {"what": code, "since": since}}
+    return desk.take(
+        closure,
+        Event("stall"),
+        desk.now,
+        entries=[(DELAYED + closure.version, entry)],
+        facts=noted,
+        body={"code": code},
+    )
+
+
+def resume(desk: Desk, closure_id: str, officer: str) -> Closure:
+    """An officer has a closing tried again whose batch is over, in a batch of its own with the next run-due.
+
+    NotAllowed where it does not wait for an officer: what merely failed goes on by itself.
+    """
+    closure = current(desk, closure_id)
+    request = request_of(closure)
+    batch = closure.facts.get("batch")
+    if request.state is not State.STALLED or (batch and batch in desk.estate.requests.unfinished()):
+        raise NotAllowed("this closing does not wait for an officer", hint="`fangxin run-due` goes on with what failed")
+    fresh = replace(desk.opened(closure), secret=secrets.token_bytes(32))  # a round of its own in the ledger
+    return desk.take(
+        closure, Event("resume", Actor.OFFICER, (officer,)), desk.now, by=officer,
+        facts={"batch": None, "delayed": None}, sealed=desk.sealed(closure.ref, fresh),
+    )  # fmt: skip
 
 
 def _closures(desk: Desk, batch: Batch) -> list[Closure]:
@@ -252,7 +326,8 @@ def _closures(desk: Desk, batch: Batch) -> list[Closure]:
 
 def _may_begin(closure: Closure) -> bool:
     request = request_of(closure)
-    return request.state is State.DESTROYING or (request.state is State.READY and request.hold is not Hold.ALL)
+    later = request.state in (State.DESTROYING, State.OVERWRITING)  # another round of somebody erased before
+    return later or (request.state is State.READY and request.hold is not Hold.ALL)
 
 
 def _begin(desk: Desk, batch: Batch) -> None:
@@ -260,6 +335,10 @@ def _begin(desk: Desk, batch: Batch) -> None:
     for closure in _closures(desk, batch):
         if request_of(closure).state is State.READY:
             desk.take(closure, Event("begin"), desk.now, body={"batch": batch.id}, facts={"batch": batch.id})
+        elif closure.facts.get("batch") is None:
+            again = renamed(request_of(closure))
+            told = {"batch": batch.id}
+            desk.write(closure, again, "begin_again", desk.now, by="system", body=told, facts=told)
     desk.estate.requests.done(batch.id, BEGUN, at=desk.estate.minute, note={})
 
 
@@ -291,7 +370,10 @@ def _finish(desk: Desk, batch_id: str, done: Done) -> None:
     for closure, request in zip(_closures(desk, batch), requests, strict=True):
         if request.outcome == PARTIAL:
             _partial(desk, closure, request.certificate)
-            done.waiting[closure.id] = "its certificate is partial: the person stands where no collection looks"
+            done.waiting[closure.id] = (
+                "its certificate is partial: the person stands where no collection looks; "
+                "an officer looks, then `fangxin request resume`"
+            )
             continue
         if request.outcome not in _ERASED:
             done.waiting[closure.id] = "its erasure did not come to its end: `fangxin run-due` goes on"
@@ -304,26 +386,28 @@ def _finish(desk: Desk, batch_id: str, done: Done) -> None:
 def _partial(desk: Desk, closure: Closure, certificate: str | None) -> None:
     """An officer looks: what was known of the person is kept until then."""
     if request_of(closure).state is State.OVERWRITING:
-        entry = (STALLED, {"type": "exception", "code": "partial", "role": "system"})
-        desk.take(closure, Event("stall"), desk.now, entries=[entry], facts={"certificate": certificate})
+        stall(desk, closure, "partial", desk.now.isoformat(), certificate=certificate)
 
 
 def _ended(desk: Desk, closure: Closure, kept: bool, certificate: str | None) -> None:
     if request_of(closure).state is State.OVERWRITING:
         closure = desk.take(closure, Event("overwritten"), desk.now)
     if request_of(closure).state is State.VALIDATING:
-        closure = desk.take(
-            closure, Event("clean", kept=kept), desk.now, met=["done"], facts={"certificate": certificate}
-        )
+        before = closure.facts.get("certificate")
+        issued = {
+            "certificate": certificate,
+            "superseded": [*closure.facts.get("superseded", ()), *([before] * bool(before))],
+        }
+        closure = desk.take(closure, Event("clean", kept=kept), desk.now, met=["done"], facts=issued)
     if closure.sealed is None:
         return
+    watched = begin(desk, closure)
     tree, ref = desk.estate.tree, closure.ref
     drops = {ref: frozenset({REQUEST_DOMAIN})}
     grant = Grant.of(drops, vault=tree.vault_id, generation=tree.generation, catalog="", not_before=desk.estate.now)
     tree.destroy(drops, grant=grant, now=desk.estate.now)
     sealing.commit_root(desk.estate)
-    request = request_of(closure)
-    if request.state is State.CERTIFIED:
-        desk.take(closure, Event("close"), desk.now, forget=True)
-    else:
-        desk.write(closure, renamed(request), "forgotten", desk.now, by="system", forget=True)
+    again = renamed(request_of(closure))
+    desk.write(
+        closure, again, "forgotten", desk.now, by="system", forget=True, facts=watched.facts, watched=watched.tokens
+    )

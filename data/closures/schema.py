@@ -183,3 +183,12 @@ ATTEMPT = Table(
     Column("minute", BigInteger, primary_key=True),
     Column("count", Integer, nullable=False),
 )
+
+WATCH = Table(
+    "watch",
+    METADATA,
+    Column("closure", Text, ForeignKey("closure.id"), primary_key=True),
+    Column("token", LargeBinary, primary_key=True),  # a keyed digest of one identity; the key lies in the vault
+    Column("epoch", Text, nullable=False),  # which key
+)
+Index("watch_of", WATCH.c.token)

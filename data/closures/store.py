@@ -18,10 +18,13 @@ from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, sele
 
 from fangxin.data.closures import money
 from fangxin.data.closures.engine import Taken, connect, migrate, reading, settle, writing
-from fangxin.data.closures.schema import CLOCK, CLOSURE, EVENT, OUTBOX, POSTING, REPLAY, TIMER
+from fangxin.data.closures.schema import CLOCK, CLOSURE, EVENT, OUTBOX, POSTING, REPLAY, TIMER, WATCH
 from fangxin.data.errors import DoesNotHold, InputError, NotAllowed
 
 Facts = Mapping[str, Any]  # Any: JSON values
+
+
+_ENDED = ("closed", "cancelled", "rejected", "expired", "restored")
 
 
 class Overtaken(NotAllowed):
@@ -105,6 +108,7 @@ class Change:
     sealed: bytes | None = field(default=None, repr=False)  # what is sealed from now on; None: as it was
     forget: bool = False  # empty what is sealed, and the account's digest
     give_back: bool = False  # the closing does not happen: what was not paid goes back (money.py)
+    watched: tuple[str, Sequence[bytes]] | None = field(default=None, repr=False)  # epoch and tokens from now on
 
 
 def stamp(moment: datetime) -> int:
@@ -226,9 +230,11 @@ class Closures:
         """The closure whose receipt code has this SHA-256; InputError, in the same words, for any stranger's."""
         return self._one(CLOSURE.c.receipt == receipt, "nothing is found under this code")
 
-    def in_state(self, *states: str) -> tuple[str, ...]:
-        """Ids of the closures in these states, oldest first."""
+    def in_state(self, *states: str, remembered: bool = False) -> tuple[str, ...]:
+        """Ids of the closures in these states, oldest first; `remembered`: those of which something is still sealed."""
         wanted = select(CLOSURE.c.id).where(CLOSURE.c.state.in_(states)).order_by(CLOSURE.c.opened, CLOSURE.c.id)
+        if remembered:
+            wanted = wanted.where(CLOSURE.c.sealed.is_not(None))
         with reading(self.engine) as db:
             return tuple(db.execute(wanted).scalars())
 
@@ -271,11 +277,11 @@ class Closures:
                 yield row.closure, {**row._mapping, "told": json.loads(row.told)}
 
     def bodies(self) -> list[dict[str, Any]]:
-        """The bodies of events of live closures in which something is told to the ledger, oldest first."""
+        """The bodies of events in which something is told to the ledger, of closures that are under way, oldest first."""
         wanted = (
             select(EVENT.c.body)
             .join(CLOSURE, CLOSURE.c.id == EVENT.c.closure)
-            .where(CLOSURE.c.live == 1, EVENT.c.body.contains('"entries":[{'))
+            .where(CLOSURE.c.sealed.is_not(None), CLOSURE.c.state.not_in(_ENDED), EVENT.c.body.contains('"entries":[{'))
             .order_by(EVENT.c.time, EVENT.c.closure, EVENT.c.seq)
         )
         with reading(self.engine) as db:
@@ -304,6 +310,14 @@ class Closures:
                 raise DoesNotHold(f"closure {closure}: its history breaks at event {number}")
             previous = row.hash
         return [{**row._mapping, "body": json.loads(row.body)} for row in rows]
+
+    def watched(self) -> dict[str, list[tuple[str, bytes]]]:
+        """By epoch whom its tokens belong to: (closure, token). Some 200 bytes of memory a token."""
+        found: dict[str, list[tuple[str, bytes]]] = {}
+        with reading(self.engine) as db:
+            for row in db.execute(select(WATCH)):
+                found.setdefault(row.epoch, []).append((row.closure, bytes(row.token)))
+        return found
 
     def books(self, closure: str | None = None) -> dict[str, dict[str, int]]:
         """Sums of minor units by currency and account, of one closure or all; each currency sums to zero."""
@@ -366,6 +380,11 @@ def _write(db: Connection, closure: str, change: Change, now: datetime) -> None:
                 "latest": stamp(one.latest),
             },
         )
+    if change.watched is not None:
+        db.execute(delete(WATCH).where(WATCH.c.closure == closure))
+        epoch, tokens = change.watched
+        for token in tokens:
+            db.execute(insert(WATCH), {"closure": closure, "token": token, "epoch": epoch})
     for message in change.messages:
         db.execute(
             insert(OUTBOX),

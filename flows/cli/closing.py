@@ -183,6 +183,13 @@ def extend(
     )  # fmt: skip
 
 
+def resume(home: Path, catalog: Path | None, closure: str, officer: str, now: str | None, as_json: bool) -> int:
+    """Have a stalled closing tried again."""
+    from fangxin.flows import ending
+
+    return move(home, catalog, now, lambda desk: ending.resume(desk, closure, officer), as_json=as_json)
+
+
 def seal(home: Path, catalog: Path | None, closure: str, now: str | None, as_json: bool) -> int:
     """Seal an approved closing at once, not at the next hour of sealing."""
     from fangxin.flows import closing
@@ -279,13 +286,14 @@ def run_due(home: Path, catalog: Path | None, now: str | None, as_json: bool) ->
         "regret_ended": done.ended,
         "erased": done.erased,
         "batches": done.batches,
+        "came_back": done.back,
         "messages": done.messages,
         "alarms": [{"closure": a.closure, "clock": a.clock, "percent": a.percent} for a in done.alarms],
         "waiting": [{"closure": name, "why": why} for name, why in sorted(done.waiting.items())],
     }
 
     def words() -> None:
-        for what in ("reviewed", "sealed", "regret_ended", "erased", "batches"):
+        for what in ("reviewed", "sealed", "regret_ended", "erased", "batches", "came_back"):
             say(f"{what.replace('_', ' ')}: {', '.join(document[what]) or 'none'}")
         for one in document["alarms"]:
             say(f"{one['closure']}: {one['clock']} has used {one['percent']} % of its time")
@@ -487,6 +495,8 @@ def _tell(document: Document, *, as_json: bool) -> None:
                 f"({document['unclaimed']['ground']})")  # fmt: skip
             say(document["unclaimed"]["text"]["zh"])
             say(document["unclaimed"]["text"]["en"])
+        if document["delayed"]:
+            say(f"delayed since {document['delayed']['since']}: {document['delayed']['what']}")
         if document["certificate"]:
             say(f"certificate {document['certificate']}")
 

@@ -656,6 +656,23 @@ def request_extend(
     return work(_home(home), catalog, closure, clock, officer, reason, now, json)
 
 
+@request_app.command(name="resume")
+def request_resume(
+    closure: str,
+    /,
+    *,
+    officer: Annotated[str, Parameter(name="--officer", help="Who decides.")],
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Have a closing that stalled for an officer tried again by the next run-due, in a round of its own."""
+    from fangxin.flows.cli.closing import resume as work
+
+    return work(_home(home), catalog, closure, officer, now, json)
+
+
 @request_app.command(name="seal")
 def request_seal(
     closure: str, /, *, catalog: CatalogPath = None, home: Home = None, now: Now = None, json: Json = False

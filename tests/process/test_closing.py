@@ -86,7 +86,7 @@ def test_one_account_through_all_of_it(sealed: tuple[Shop, dict[str, str]]) -> N
     assert shop.rows() == others
     status = shop.ask("request", "status", "--receipt", opened["receipt_code"])
     conforms("request", status)
-    assert (status["state"], status["public"]) == ("closed", "finished")
+    assert (status["state"], status["public"]) == ("certified", "finished")
     assert Path(status["certificate"]).is_file()
     assert status["owed"] == [{"currency": "CNY", "minor": 3650 + 100, "where": "escrow"}]
     assert {c["name"] for c in status["clocks"] if c["by"] == "promise"} == {"review", "start", "regret", "done"}
@@ -291,7 +291,7 @@ def test_killed_in_the_night_the_next_run_goes_on(
     child = in_child(work)
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
     assert shop.ask("run-due")["erased"] == [opened["closure"]]
-    assert shop.ask("request", "status", "--receipt", opened["receipt_code"])["state"] == "closed"
+    assert shop.ask("request", "status", "--receipt", opened["receipt_code"])["state"] == "certified"
     assert shop.now - NOW > timedelta(days=7)
 
 
