@@ -277,7 +277,7 @@ class Closures:
                 yield row.closure, {**row._mapping, "told": json.loads(row.told)}
 
     def bodies(self) -> list[dict[str, Any]]:
-        """The bodies of events in which something is told to the ledger, of closures that are under way, oldest first."""
+        """The bodies of events in which something is told to the ledger, of closures under way, oldest first."""
         wanted = (
             select(EVENT.c.body)
             .join(CLOSURE, CLOSURE.c.id == EVENT.c.closure)
