@@ -57,7 +57,7 @@ from fangxin.flows.lifecycle import Actor, Event, Hold, Request, State, advance
 from fangxin.flows.locate import find
 from fangxin.flows.plan import Plan, decide, domains, drops
 from fangxin.flows.publish import software
-from fangxin.flows.settlement import Choice, blocked, posted, settle
+from fangxin.flows.settlement import Choice, Disposition, posted, settle
 from fangxin.reports.ledger.entries import commitment
 from fangxin.reports.ledger.entries import tag as tag_of
 
@@ -202,6 +202,8 @@ def make_plan(desk: Desk, closure_id: str, choices: Sequence[Choice] = ()) -> Cl
     Nothing in any store is changed. Raises what locating, deciding and settling raise: an item of an unknown kind, a
     loss that was not ticked, rows about which a person must look.
     """
+    from fangxin.flows import late
+
     closure = current(desk, closure_id)
     stands(Behalf.of(closure.facts.get("behalf")), desk.now)
     secret = desk.opened(closure)
@@ -212,30 +214,20 @@ def make_plan(desk: Desk, closure_id: str, choices: Sequence[Choice] = ()) -> Cl
     if not len(plan.fates):
         raise InputError("nobody has these identities any more", hint="the request may be withdrawn")
     items = held(estate, plan.fates, desk.sources, secret=secret.secret, zone=desk.promise.zone)
-    waits = blocked(items, desk.rules)
+    standing = late.blockers(items, desk.rules, closure.facts.get("blocked", {}), desk.now, desk.calendar)
+    closure = late.noted(desk, closure, standing)
+    waits = [one for one in standing if desk.now < one.latest]
     if waits:
         raise NotAllowed(
-            f"{len(waits)} items have to be ended first", hint="data/clearance says who ends them, and how"
+            "; ".join(map(str, waits)), hint="then it is planned without; or it is ended, and planned anew"
         )
-    decided = settle(items, choices, desk.rules, closed=estate.now)
+    overdue = {one.item for one in standing}
+    decided = settle(items, choices, desk.rules, closed=estate.now, overdue=overdue)
     worth = sum(one.money.minor for one in decided if one.money is not None)
     risk = sorted({*closure.facts["risk"], *(["value"] if worth > VALUABLE else [])})
     told = {
         "rows": fates_of(plan),
-        "items": [
-            {
-                "id": d.entitlement,
-                "kind": d.kind,
-                "fate": d.fate,
-                "amount": d.amount,
-                "minor": d.money.minor if d.money else None,
-                "currency": d.money.currency if d.money else None,
-                "lost": d.lost,
-                "version": d.version,
-                "digest": d.digest,
-            }
-            for d in decided
-        ],
+        "items": [told_of(d) for d in decided],
         "sealed": {address: list(names) for address, names in sealing.protection(estate).items()},
         "risk": risk,
         **desk.digests(),
@@ -264,10 +256,7 @@ def make_plan(desk: Desk, closure_id: str, choices: Sequence[Choice] = ()) -> Cl
         body={"plan": digest},
         facts={"plan": {**told, "digest": digest}},
         sealed=desk.sealed(closure.ref, replace(secret, facts=facts, cases=tuple(cases), instruments=instruments)),
-        postings=[
-            (f"owed-{closure.id}-{n // 2}", one.account, one.currency, one.minor)
-            for n, one in enumerate(posted(decided))
-        ],
+        postings=owed_for(closure.id, decided, first=0),
     )
     return entered if not worth else desk.take(entered, Event("settle"), desk.now)
 
@@ -579,6 +568,11 @@ def status(desk: Desk, closure: Closure) -> dict[str, Any]:
             for account, minor in sorted(accounts.items())
             if account != "wallet" and minor
         ],
+        "blocked": [
+            {k: v for k, v in one.items() if k != "item"} | {"id": name}
+            for name, one in sorted(closure.facts.get("blocked", {}).items())
+            if request.state in (State.PREFLIGHT, State.READY)
+        ],
         "unclaimed": waits
         and {"since": _iso(waits.since), "until": _iso(waits.until), "ground": claims.GROUND, "text": claims.TEXT},
         "collections": [
@@ -611,6 +605,30 @@ def fates_of(plan: Plan) -> dict[str, dict[str, int]]:
 
 
 # ---------------------------------------------------------------- inside
+
+
+def told_of(d: Disposition) -> dict[str, Any]:
+    """A disposition as it stands in a plan. Any: JSON."""
+    return {
+        "id": d.entitlement,
+        "kind": d.kind,
+        "fate": d.fate,
+        "amount": d.amount,
+        "minor": d.money.minor if d.money else None,
+        "currency": d.money.currency if d.money else None,
+        "lost": d.lost,
+        "version": d.version,
+        "digest": d.digest,
+    }
+
+
+def owed_for(closure_id: str, decided: Sequence[Disposition], *, first: int) -> list[tuple[str, str, str, int]]:
+    """The postings that owe what was decided; `first` numbers their entries on from those of an earlier plan."""
+    return [
+        (f"owed-{closure_id}-{first + n}", half.account, half.currency, half.minor)
+        for n, one in enumerate(decided)
+        for half in posted([one])
+    ]
 
 
 def payouts(closure: Closure, due: datetime, *, refunds: bool) -> list[Message]:

@@ -1,6 +1,7 @@
 """The end of a closing: when the days to change one's mind are over, and everybody due is erased in one batch.
 
     ahead     a day before: located again, so that officers can sign what grew (flows/ahead.py)
+    late      what appeared after the plan is settled, or holds its closing back until a date (flows/late.py)
     ready     located again: as many rows as were approved, or fewer; more ask officers again. Money that is not paid
               goes to escrow under the receipt code: it never delays an erasure
     batch     locate, plant, baseline, export, while the seals still stand: what is refused here is given up unharmed
@@ -26,7 +27,7 @@ from fangxin.data.errors import FangxinError, NotAllowed
 from fangxin.data.keys.grant import Grant
 from fangxin.data.requests import REQUEST_DOMAIN, Batch
 from fangxin.data.vocabulary import Identity
-from fangxin.flows import erase, sealing
+from fangxin.flows import erase, late, sealing
 from fangxin.flows.ahead import look_again, look_ahead
 from fangxin.flows.alarms import Alarm, sound
 from fangxin.flows.batch import BEGUN, begun
@@ -82,13 +83,14 @@ def run_due(
     with desk.together():
         for closure in _due(desk, State.COOLING, "regret"):
             _guarded(done, closure.id, partial(_end_regret, desk, closure, done))
+    kept_back = _late(desk, done)
     paying = (
         {} if desk.provider is None else {"payout": payer(desk, desk.provider), "claim": payer(desk, desk.provider)}
     )
     if connectors or paying:
         done.messages = _outbox(desk, {**paying, **(connectors or {})})
     done.back = _watched(desk, done)
-    _erase(desk, done, dict(options or {}))
+    _erase(desk, done, dict(options or {}), kept_back)
     return done
 
 
@@ -161,8 +163,23 @@ def _outbox(desk: Desk, connectors: Mapping[str, Connector]) -> int:
 # ---------------------------------------------------------------- ready
 
 
-def _erase(desk: Desk, done: Done, options: dict[str, Any]) -> None:
-    """Erase everybody who is ready, in one batch."""
+def _late(desk: Desk, done: Done) -> set[str]:
+    """Take in what appeared since the plans of everybody ready; those who wait for something of it are kept back."""
+    there = [c for c in map(desk.closures.get, desk.closures.in_state("ready")) if request_of(c).hold is not Hold.ALL]
+    kept_back = {one.id for one in there}
+
+    def look() -> None:
+        waiting = late.look(desk, there)
+        done.waiting.update(waiting)
+        kept_back.intersection_update(waiting)
+
+    if there:
+        _guarded(done, there[0].id, look)
+    return kept_back
+
+
+def _erase(desk: Desk, done: Done, options: dict[str, Any], kept_back: set[str]) -> None:
+    """Erase everybody who is ready and not kept back, in one batch."""
     requests = desk.estate.requests
     taken = {c for b in requests.unfinished() for c in requests.batch(b).options.get("closures", ())}
     waiting = [desk.closures.get(c) for c in desk.closures.in_state("ready", "destroying") if c not in taken]
@@ -174,7 +191,7 @@ def _erase(desk: Desk, done: Done, options: dict[str, Any]) -> None:
     ready: list[Closure] = []
     with desk.together():
         for closure in waiting:
-            if request_of(closure).state is State.READY and closure not in held:
+            if request_of(closure).state is State.READY and closure.id not in kept_back and closure not in held:
                 _guarded(done, closure.id, partial(_ready, desk, closure, ready))
     if ready:
         _guarded(done, ready[0].id, partial(_again, desk, ready, due, done))
@@ -184,9 +201,7 @@ def _erase(desk: Desk, done: Done, options: dict[str, Any]) -> None:
 
 def _ready(desk: Desk, closure: Closure, ready: list[Closure]) -> None:
     """Settle the money: paid, or in escrow."""
-    if request_of(closure).settlement in (Settlement.PENDING, Settlement.FAILED):
-        closure = _settled(desk, closure)
-    ready.append(closure)
+    ready.append(_settled(desk, closure))
 
 
 def _again(desk: Desk, ready: Sequence[Closure], due: list[Closure], done: Done) -> None:
@@ -200,11 +215,16 @@ def _settled(desk: Desk, closure: Closure) -> Closure:
     """Paid where everything is; else what is owed goes to escrow, under the receipt code, and is paid from there."""
     books = desk.closures.books(closure.id)
     rows = [
-        (f"escrow-{closure.id}-{currency}", account, currency, minor)
+        (f"escrow-{closure.id}-{currency}-{closure.version}", account, currency, minor)
         for currency, accounts in books.items()
         if (owed := accounts.get("owed", 0))
         for account, minor in (("owed", -owed), ("escrow", owed))
     ]
+    request = request_of(closure)
+    if request.settlement not in (Settlement.PENDING, Settlement.FAILED):  # decided before; what came later follows
+        return (
+            desk.write(closure, renamed(request), "escrow", desk.now, by="system", postings=rows) if rows else closure
+        )
     unpaid = bool(rows) or any(accounts.get("unclaimed") for accounts in books.values())
     return desk.take(closure, Event("escrow" if unpaid else "settled"), desk.now, postings=rows)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
@@ -82,10 +82,16 @@ class Posting:
 
 
 def settle(
-    held: Sequence[Entitlement], choices: Sequence[Choice], rules: Clearance, *, closed: datetime
+    held: Sequence[Entitlement],
+    choices: Sequence[Choice],
+    rules: Clearance,
+    *,
+    closed: datetime,
+    overdue: Collection[str] = (),
 ) -> tuple[Disposition, ...]:
     """Decide every item; the same items and choices give the same answer, in the order of `held`.
 
+    `overdue`: items that block and whose latest date has passed; they end as their rule's `else` says.
     InputError for an unknown kind or currency, an item that does not say what its rule asks of it, a choice for an item
     that is not held or named twice; NotAllowed for a fate that the rule does not know, or a loss without its tick.
     """
@@ -97,10 +103,10 @@ def settle(
         if one.entitlement not in set(ids) or one.entitlement in chosen:
             raise InputError("a choice names an item that is not held, or names it twice")
         chosen[one.entitlement] = one
-    return tuple(_decide(one, chosen.get(one.id), rules, closed) for one in held)
+    return tuple(_decide(one, chosen.get(one.id), rules, closed, one.id in overdue) for one in held)
 
 
-def _decide(one: Entitlement, choice: Choice | None, rules: Clearance, closed: datetime) -> Disposition:
+def _decide(one: Entitlement, choice: Choice | None, rules: Clearance, closed: datetime, overdue: bool) -> Disposition:
     rule = rules.rules.get(one.kind)
     if rule is None:
         raise InputError(
@@ -111,6 +117,8 @@ def _decide(one: Entitlement, choice: Choice | None, rules: Clearance, closed: d
         raise NotAllowed(
             f"{one.kind}: a negative amount is no entitlement", hint="an officer looks at the account first"
         )
+    if overdue and rule.blocks is not None:
+        return Disposition(one.id, one.kind, rule.blocks.otherwise, one.amount, None, 0, one.version)
     missing = [name for name in rule.per_item if getattr(one, name) is None]
     if missing:
         raise InputError(f"an item of kind {one.kind} does not say: {', '.join(missing)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -85,3 +87,26 @@ def test_who_asks_for_somebody_else_shows_documents_and_two_officers_sign(shop: 
     assert "ended on" in shop.said
     assert shop.ask("request", "cancel", opened["closure"])["state"] == "cancelled"  # the person may, without the agent
     assert shop.run("request", "waive", opened["closure"], "--code", opened["restore_code"])[0] == 4
+
+
+@pytest.mark.scenario("S14")
+def test_an_open_order_holds_a_plan_back_until_a_date_and_then_it_goes_on(shop: Shop) -> None:
+    with closing(sqlite3.connect(shop.wallet)) as db, db:
+        db.execute("INSERT INTO coupons VALUES (8000, 3, 'order', 5, '2027-06-01')")
+    listed = (shop.home / "holdings.toml").read_text("utf-8")
+    (shop.home / "holdings.toml").write_text(
+        listed.replace('coffee = "coupon"', 'coffee = "coupon", order = "open_order"')
+    )
+    closure = shop.ask(*asked(shop, 3))["closure"]
+    assert shop.run("request", "plan", closure)[0] == 4
+    assert "open_order: merchant ends it (complete), at the latest on 2026-12-09T01:00:00Z; then split_off" in shop.said
+    status = shop.ask("request", "status", closure)
+    conforms("request", status)
+    assert (status["state"], [one["kind"] for one in status["blocked"]]) == ("preflight", ["open_order"])
+    before = stored(shop)
+    shop.now += timedelta(days=15, seconds=-1)
+    assert shop.run("request", "plan", closure)[0] == 4
+    assert stored(shop) == before
+    shop.now += timedelta(seconds=1)
+    planned = shop.ask("request", "plan", closure)
+    assert sorted(one["fate"] for one in planned["items"]) == ["cash", "payout", "split_off"]
