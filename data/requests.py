@@ -26,6 +26,7 @@ from fangxin.data.vocabulary import Identity
 REQUEST_DOMAIN = 0x06  # keys.md section 6: identities and evidence secrets of one closure
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_AS_TYPED = str.maketrans({"O": "0", "I": "1", "L": "1", "-": None, " ": None})
 
 _DEAD: Mapping[str, Any] = {"secret": "", "receipt": "", "identities": []}  # when the request's key is gone
 
@@ -79,13 +80,30 @@ def opaque(prefix: str) -> str:
 
 
 def receipt_code() -> str:
-    """24 Crockford characters (120 bits) and a check character, in groups of five."""
-    body = "".join(secrets.choice(_CROCKFORD) for _ in range(24))
+    """24 Crockford characters (120 bits) and a check character that can be said on the phone, in groups of five."""
+    while True:
+        body = "".join(secrets.choice(_CROCKFORD) for _ in range(24))
+        code = body + _check_of(body)
+        if code[-1] not in "*~$=":
+            return "-".join(code[i : i + 5] for i in range(0, 25, 5))
+
+
+def receipt_digest(typed: str) -> str:
+    """SHA-256 of a receipt code as people type it; InputError, which never quotes it, where it is mistyped.
+
+    That a code is mistyped is seen from the code alone: it says nothing about what we have.
+    """
+    plain = typed.upper().translate(_AS_TYPED)
+    if len(plain) != 25 or not set(plain[:24]) <= set(_CROCKFORD) or plain[24] != _check_of(plain[:24]):
+        raise InputError("a receipt code: expected 25 characters that fit together", hint="look for a mistyped one")
+    return hashlib.sha256(plain.encode()).hexdigest()
+
+
+def _check_of(body: str) -> str:
     value = 0
     for letter in body:
         value = value * 32 + _CROCKFORD.index(letter)
-    code = body + (_CROCKFORD + "*~$=U")[value % 37]
-    return "-".join(code[i : i + 5] for i in range(0, 25, 5))
+    return (_CROCKFORD + "*~$=U")[value % 37]
 
 
 class Requests:

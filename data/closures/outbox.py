@@ -118,10 +118,18 @@ class Outbox:
                 money.move(db, row.closure, key, *money.amount_of(row.body), to)
             return marked
 
-    def failed(self, row: Row, refused: Refused, now: datetime, *, chance: Callable[[], float] = random.random) -> bool:
+    def failed(
+        self,
+        row: Row,
+        refused: Refused,
+        now: datetime,
+        *,
+        most_tries: int = TRIES,
+        chance: Callable[[], float] = random.random,
+    ) -> bool:
         """Put a row back with a longer wait each time (with jitter); True where it is parked for an officer."""
         tries = row.tries + (not refused.waits)
-        parked = refused.final or tries >= TRIES
+        parked = refused.final or tries >= most_tries
         wait = LOOK_AGAIN if refused.waits else FIRST_WAIT * 2 ** min(tries - 1, 10) * (0.5 + chance())
         values = {
             "tries": tries,
@@ -137,7 +145,9 @@ class Outbox:
         """Claim, call, mark; returns how many rows were done. A kind without a connector is parked, never dropped."""
         return self.carry(self.claim(worker, now, most=most), connectors, now)
 
-    def carry(self, rows: Sequence[Row], connectors: Mapping[str, Connector], now: datetime) -> int:
+    def carry(
+        self, rows: Sequence[Row], connectors: Mapping[str, Connector], now: datetime, *, most_tries: int = TRIES
+    ) -> int:
         """Call and mark rows that were claimed; returns how many were done."""
         count = 0
         for row in rows:
@@ -149,7 +159,7 @@ class Outbox:
             except Never as never:
                 self.done(row.key, UNPAID + never.code, now, to=never.to)
             except Refused as refused:
-                self.failed(row, refused, now)
+                self.failed(row, refused, now, most_tries=most_tries)
             else:
                 count += self.done(row.key, answer, now)
         return count
@@ -179,6 +189,22 @@ class Outbox:
             for kind in db.execute(wanted).scalars():
                 found[kind] = found.get(kind, 0) + 1
         return found
+
+    def standing(self, closure: str, kinds: Sequence[str]) -> tuple[int, int]:
+        """How many rows of these kinds a closure has that are still tried, and how many are parked."""
+        wanted = select(OUTBOX.c.error).where(
+            OUTBOX.c.done.is_(None), OUTBOX.c.closure == closure, OUTBOX.c.kind.in_(kinds)
+        )
+        with reading(self.engine) as db:
+            errors = list(db.execute(wanted).scalars())
+        parked = sum(error == PARKED for error in errors)
+        return len(errors) - parked, parked
+
+    def give_up(self, closures: Sequence[str], kinds: Sequence[str]) -> None:
+        """Park what is left of these kinds, and empty what is sealed in it."""
+        rows = (OUTBOX.c.done.is_(None), OUTBOX.c.closure.in_(closures), OUTBOX.c.kind.in_(kinds))
+        with writing(self.engine) as db:
+            db.execute(update(OUTBOX).where(*rows).values(sealed=None, error=PARKED, claimed=None))
 
 
 def _row(one: Any) -> Row:  # Any: a row of SQLAlchemy's

@@ -1,0 +1,294 @@
+"""Tickets: questions under a receipt code, answered by a person in time, also when the account is long gone.
+
+    open      by the holder (web) or an agent who hears the code (phone); the receipt's digest binds it
+    alarm     at 50, 80 and 100 % of the time to the first answer; at 100 it is a broken promise, for ever
+    answer    by an officer; the first answer meets the clock
+    close     by either side, or by itself when nobody has anything more to say
+    forget    some days after the close, and at the erasure for what is closed by then: the texts' key dies
+
+* Nothing personal is kept in clear: identities that can be seen are refused or masked before anything is written
+  (`spotting.py`), and the rest lies under a key of the ticket's own.
+* An agent on the phone sees states and dates and no text; an officer sees texts and no code.
+* How soon: by category (`data/support/*.toml`), else the promise's first answer (P6).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from fangxin.data.catalog.calendar import Calendar
+from fangxin.data.closures.engine import Taken as Overlapped
+from fangxin.data.closures.tickets import ANSWERED, CLOSED, OPEN, Ticket, Tickets
+from fangxin.data.errors import InputError, NotAllowed
+from fangxin.data.keys.domains import TICKET
+from fangxin.data.keys.envelope import open_blob, seal_blob
+from fangxin.data.keys.faults import KeyAbsent
+from fangxin.data.keys.grant import Grant
+from fangxin.data.requests import opaque
+from fangxin.flows import sealing
+from fangxin.flows.clocks import Clock, promised
+from fangxin.flows.desk import Desk
+from fangxin.flows.spotting import masked, warning
+
+MOST_A_DAY = 5
+MOST_BYTES = 4096
+_LABEL = b"fangxin/tickets/1"
+
+
+class Role(StrEnum):
+    """Who speaks."""
+
+    WEB = "web"
+    PHONE = "phone"
+    OFFICER = "officer"
+
+
+@dataclass(frozen=True)
+class Category:
+    """What a ticket can be about; without hours of its own it has the promise's first answer."""
+
+    code: str
+    zh: str
+    en: str
+    working_hours: int | None = None
+
+
+@dataclass(frozen=True)
+class Support:
+    """How support is given: categories, the hours in which it works, how long texts are kept."""
+
+    version: int
+    hours: tuple[time, time]
+    keep: timedelta
+    quiet: timedelta
+    categories: Mapping[str, Category]
+    digest: str
+
+    @classmethod
+    def load(cls, path: Path) -> Support:
+        """Read a support file strictly; InputError names key, what was expected and found."""
+        body = path.read_bytes()
+        try:
+            found: dict[str, Any] = tomllib.loads(body.decode("utf-8"))  # Any: TOML
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not TOML in UTF-8: {error}") from None
+        for key in sorted(set(found) ^ {"version", "hours", "keep_days", "quiet_days", "category"}):
+            raise InputError(f"{path}: {'unknown' if key in found else 'missing'} key {key}", hint="see lecard.toml")
+        hours = found["hours"]
+        if not (isinstance(hours, list) and len(hours) == 2 and all(isinstance(h, time) for h in hours)):
+            raise InputError(f"{path}: hours: expected two local times such as [09:00:00, 18:00:00]")
+        if hours[0] >= hours[1]:
+            raise InputError(f"{path}: hours: expected the first one earlier; found {hours[0]} to {hours[1]}")
+        for key in ("version", "keep_days", "quiet_days"):
+            if type(found[key]) is not int or found[key] < 1:
+                raise InputError(f"{path}: {key}: expected a whole number above 0; found {found[key]!r}")
+        categories = {code: _category(path, code, raw) for code, raw in found["category"].items()}
+        return cls(
+            found["version"],
+            (hours[0], hours[1]),
+            timedelta(days=found["keep_days"]),
+            timedelta(days=found["quiet_days"]),
+            categories,
+            hashlib.sha256(body).hexdigest(),
+        )
+
+    def clock(self, category: str, desk: Desk) -> Clock:
+        """The clock of a ticket that is opened now."""
+        one = self.categories.get(category)
+        if one is None:
+            raise InputError(f"no category {category}", hint=f"one of {', '.join(self.categories)}")
+        if one.working_hours is None:
+            return promised("first_answer", desk.promise, desk.now, desk.calendar)
+        span = timedelta(hours=one.working_hours)
+        at, provisional = in_working_hours(desk.calendar, self.hours, desk.now, span)
+        zone = desk.calendar.zone
+        return Clock("first_answer", desk.now, at, zone, self.digest, desk.calendar.digest, provisional=provisional)
+
+
+def in_working_hours(
+    calendar: Calendar, hours: tuple[time, time], start: datetime, span: timedelta
+) -> tuple[datetime, bool]:
+    """When a span of working hours is used up that begins at an instant; and whether a day of it may still change."""
+    zone = ZoneInfo(calendar.zone)
+    day, left, certain = start.astimezone(zone).date(), span, True
+    while True:
+        certain = certain and calendar.final(day)
+        if calendar.works(day):
+            begins = max(datetime.combine(day, hours[0], tzinfo=zone), start)
+            room = datetime.combine(day, hours[1], tzinfo=zone) - begins
+            if room >= left:
+                return (begins + left).astimezone(start.tzinfo), not certain
+            left -= max(room, timedelta())
+        day += timedelta(days=1)
+
+
+# ---------------------------------------------------------------- moving
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A ticket that was opened, and what was masked in its text, by kind."""
+
+    ticket: Ticket
+    masked: Counter[str]
+
+
+def open_ticket(
+    desk: Desk, support: Support, receipt: str, category: str, text: str, *, role: Role, locale: str, mask: bool
+) -> Taken:
+    """Open a ticket under a receipt (its digest; the closing of it exists). Nothing is kept that can be spotted.
+
+    InputError for a text that is empty, longer than 4 KiB or, unless `mask`, holds an identity; NotAllowed after the
+    fifth of a day.
+    """
+    if role is Role.OFFICER:
+        raise NotAllowed("an officer answers tickets; holders open them", hint="--as web or --as phone")
+    running = support.clock(category, desk)
+    kept, counts = _kept(text, locale, mask=mask)
+    ref = secrets.token_bytes(16)
+    told = {
+        "zone": running.zone,
+        "source": running.source,
+        "calendar": running.calendar,
+        "provisional": running.provisional,
+        "locale": locale,
+    }
+    ticket = Ticket(opaque("t"), receipt, category, OPEN, desk.now, running.deadline, told, 0, None, None, None, ref)
+    desk.estate.tree.ensure([ref], TICKET)
+    tickets = Tickets(desk.closures.engine)
+    sealed = _sealed(desk, ref, 0, kept)
+    tickets.open(ticket, role.value, sealed, most=MOST_A_DAY, since=desk.now - timedelta(days=1))
+    return Taken(tickets.get(ticket.id), counts)
+
+
+def answer_ticket(desk: Desk, ticket_id: str, text: str, *, mask: bool) -> Taken:
+    """An officer's answer; it is looked through like a question."""
+    tickets = Tickets(desk.closures.engine)
+    ticket = tickets.get(ticket_id)
+    if ticket.state == CLOSED:
+        raise NotAllowed(f"ticket {ticket_id} is closed", hint="a new one can be opened with the receipt code")
+    kept, counts = _kept(text, ticket.told["locale"], mask=mask)
+    seq = len(tickets.words(ticket_id))
+    try:
+        answered = tickets.answer(ticket_id, seq, _sealed(desk, ticket.ref, seq, kept), desk.now)
+    except Overlapped:
+        raise NotAllowed(f"ticket {ticket_id} was answered meanwhile", hint="read it again") from None
+    return Taken(answered, counts)
+
+
+def close_ticket(desk: Desk, ticket_id: str) -> Ticket:
+    """Nothing more is to be said: the days begin after which the texts' key dies."""
+    tickets = Tickets(desk.closures.engine)
+    tickets.get(ticket_id)
+    tickets.close([ticket_id], desk.now)
+    return tickets.get(ticket_id)
+
+
+def of_receipt(desk: Desk, ticket_id: str, receipt: str) -> Ticket:
+    """A ticket of this receipt; InputError, in the words for one that does not exist, for anybody else's."""
+    found = [one for one in Tickets(desk.closures.engine).of(receipt) if one.id == ticket_id]
+    if not found:
+        raise InputError(f"no ticket {ticket_id}", hint="`fangxin ticket list` shows them")
+    return found[0]
+
+
+def texts(desk: Desk, ticket: Ticket) -> list[dict[str, str | None]]:
+    """What was said, in order; None for texts whose key is dead."""
+    found: list[dict[str, str | None]] = []
+    for word in Tickets(desk.closures.engine).words(ticket.id):
+        said = None
+        if word.sealed is not None:
+            try:
+                key = desk.estate.tree.get(ticket.ref, TICKET)
+                said = open_blob(key, word.sealed, _label(ticket.ref, word.seq)).decode("utf-8")
+            except KeyAbsent:
+                said = None  # killed between the key's death and the emptying: run-due goes on
+        found.append({"at": word.time.strftime("%Y-%m-%dT%H:%M:%SZ"), "role": word.role, "text": said})
+    return found
+
+
+# ---------------------------------------------------------------- what is due
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A ticket that waits for its first answer has used up so many per cent of its time; at 100 it is a breach."""
+
+    ticket: str
+    category: str
+    percent: int
+
+
+def look_after(desk: Desk, support: Support) -> list[Alarm]:
+    """Tell every alarm once, close what went quiet, and let the texts' keys die whose days are over."""
+    tickets, found = Tickets(desk.closures.engine), []
+    for ticket in tickets.standing(OPEN):
+        percent = clock_of(ticket).alarm(desk.now) or 0
+        if percent > ticket.alarmed and tickets.alarm(ticket.id, percent):
+            found.append(Alarm(ticket.id, ticket.category, percent))
+    quiet = desk.now - support.quiet
+    tickets.close([t.id for t in tickets.standing(ANSWERED) if t.answered and t.answered <= quiet], desk.now)
+    forget(desk, [t for t in tickets.known() if t.closed and t.closed <= desk.now - support.keep])
+    return found
+
+
+def forget(desk: Desk, tickets: Sequence[Ticket]) -> None:
+    """The keys of these tickets' texts die, all under one new root; then the texts are emptied."""
+    if not tickets:
+        return
+    tree = desk.estate.tree
+    drops = {ticket.ref: frozenset({TICKET}) for ticket in tickets}
+    grant = Grant.of(drops, vault=tree.vault_id, generation=tree.generation, catalog="", not_before=desk.estate.now)
+    tree.destroy(drops, grant=grant, now=desk.estate.now)
+    sealing.commit_root(desk.estate)
+    Tickets(desk.closures.engine).forget([ticket.id for ticket in tickets], desk.now)
+
+
+def clock_of(ticket: Ticket) -> Clock:
+    """The clock of a ticket's first answer."""
+    told = {key: ticket.told[key] for key in ("zone", "source", "calendar", "provisional")}
+    return Clock("first_answer", ticket.opened, ticket.due, met=ticket.answered, **told)
+
+
+# ---------------------------------------------------------------- inside
+
+
+def _kept(text: str, locale: str, *, mask: bool) -> tuple[str, Counter[str]]:
+    text = text.strip()
+    if not text or len(text.encode()) > MOST_BYTES:
+        raise InputError(f"a text: expected 1 to {MOST_BYTES} bytes; found {len(text.encode())}")
+    told, counts = masked(text, locale)
+    if counts and not mask:
+        raise InputError(
+            f"{warning(counts, 'zh')} {warning(counts, 'en')} Nothing was kept.",
+            hint="leave it out, or let it be masked with --mask",
+        )
+    return told, counts
+
+
+def _sealed(desk: Desk, ref: bytes, seq: int, text: str) -> bytes:
+    return seal_blob(desk.estate.tree.get(ref, TICKET), text.encode(), _label(ref, seq))
+
+
+def _label(ref: bytes, seq: int) -> bytes:
+    return _LABEL + ref + seq.to_bytes(4, "big")
+
+
+def _category(path: Path, code: str, raw: Any) -> Category:  # Any: TOML
+    if not isinstance(raw, dict) or not {"zh", "en"} <= set(raw) <= {"zh", "en", "first_answer"}:
+        raise InputError(f"{path}: category.{code}: expected zh, en and perhaps first_answer")
+    span = raw.get("first_answer")
+    hours = span.get("working_hours") if isinstance(span, dict) else None
+    if span is not None and (type(hours) is not int or hours < 1 or len(span) != 1):
+        raise InputError(f"{path}: category.{code}: first_answer: expected {{working_hours = 4}}")
+    return Category(code, raw["zh"], raw["en"], hours)
