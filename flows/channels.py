@@ -34,6 +34,7 @@ from urllib.parse import urlsplit
 from fangxin.data.catalog.kinds import check
 from fangxin.data.closures.outbox import Refused
 from fangxin.data.errors import InputError
+from fangxin.data.vocabulary import Identity
 from fangxin.flows.notices import Notice
 
 _FORBIDDEN = [ipaddress.ip_network(n) for n in ("64:ff9b::/96", "2002::/16", "2001::/32", "100.64.0.0/10")]
@@ -259,7 +260,12 @@ _KEYS: Mapping[str, frozenset[str]] = {
     "webhook": frozenset(),
     OFFICERS: frozenset({"mail"}),
 }
-_NEEDED: Mapping[str, set[str]] = {"mail": {"host", "port", "sender", "domain"}, "sms": {"url", "token_file"}, "webhook": set(), OFFICERS: {"mail"}}
+_NEEDED: Mapping[str, set[str]] = {
+    "mail": {"host", "port", "sender", "domain"},
+    "sms": {"url", "token_file"},
+    "webhook": set(),
+    OFFICERS: {"mail"},
+}
 _KINDS = {"mail": "email", "sms": "phone_number"}  # the catalog's kind of an address
 
 
@@ -327,3 +333,22 @@ def checked(kind: str, address: str) -> str:
         raise InputError(f"no channel {kind}", hint=f"one of {', '.join(_KEYS)}")
     form(callback(address)[0])
     return address.strip()
+
+
+def given(option: str, read: Callable[[str], str]) -> tuple[str, str]:
+    """`KIND=@FILE` as (kind, address); InputError for an address on the command line, which stays in its history."""
+    kind, _, where = option.partition("=")
+    if not where.startswith("@"):
+        raise InputError("--notify: expected KIND=@FILE", hint=f"KIND is one of {', '.join(_MAKE)}")
+    return kind, checked(kind, read(where))
+
+
+def reachable(channels: Channels, identities: Sequence[Identity]) -> list[tuple[str, str]]:
+    """The channels by which the identities that were verified can be told."""
+    return [
+        (kind, one.value)
+        for kind, wanted in _KINDS.items()
+        if kind in channels.by_kind
+        for one in identities
+        if one.kind == wanted
+    ]

@@ -22,10 +22,10 @@ from zoneinfo import ZoneInfo
 from fangxin.data.closures.outbox import UNPAID, Connector, Row
 from fangxin.data.closures.store import Closure, Message
 from fangxin.data.errors import InputError, NotAllowed, Unavailable
-from fangxin.flows.closing import by_receipt
 from fangxin.flows.desk import Desk, renamed, request_of
 from fangxin.flows.lifecycle import State
 from fangxin.flows.payments import Provider, connector
+from fangxin.flows.receipt import by_code
 from fangxin.flows.refund import Money
 
 YEARS: Final = 3
@@ -69,7 +69,7 @@ def claim(desk: Desk, code: str, instrument: str) -> dict[str, str]:
     """
     if not instrument:
         raise InputError("a claim names the provider's token to pay to", hint="--to @FILE")
-    closure = by_receipt(desk, code)
+    closure = by_code(desk, code, source="console")
     there = unclaimed(desk, closure)
     if there is None:
         raise NotAllowed("nothing is unclaimed under this code")

@@ -23,13 +23,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fangxin.data.closures.store import AlreadyLive, Change, Closure, Message, Replayed, Told
+from fangxin.data.closures.tickets import Tickets
 from fangxin.data.errors import InputError, NotAllowed
 from fangxin.data.keys.approval import Approval
-from fangxin.data.keys.domains import INDEX
+from fangxin.data.keys.domains import CONTACT, INDEX
 from fangxin.data.keys.envelope import ref_of
 from fangxin.data.keys.grant import Grant, refs_digest
 from fangxin.data.keys.seal import Case, new_code, public_of
-from fangxin.data.requests import REQUEST_DOMAIN, opaque, receipt_code
+from fangxin.data.requests import REQUEST_DOMAIN, opaque, receipt_code, receipt_digest
 from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows import sealing
 from fangxin.flows.behalf import Behalf, stands
@@ -55,8 +56,10 @@ from fangxin.flows.frames import each, tuples
 from fangxin.flows.holdings import held
 from fangxin.flows.lifecycle import Actor, Event, Hold, Request, State, advance
 from fangxin.flows.locate import find
+from fangxin.flows.notices import KINDS, UNTOLD, Contact
 from fangxin.flows.plan import Plan, decide, domains, drops
 from fangxin.flows.publish import software
+from fangxin.flows.receipt import says, steps
 from fangxin.flows.settlement import Choice, Disposition, posted, settle
 from fangxin.reports.ledger.entries import commitment
 from fangxin.reports.ledger.entries import tag as tag_of
@@ -92,13 +95,14 @@ def open_closure(
     key: str | None = None,
     laws: Sequence[str] = (),
     received: datetime | None = None,
+    contact: Contact = Contact(),  # noqa: B008  frozen
 ) -> Opened:
     """Take in a request of somebody whose identities were verified; a live one of the same account is answered with.
 
     `level` and `risk` are codes; `owner` is the officer whose own account it is. `laws` are those whose clocks run
     beside the promises, from `received` (when the request reached the operator, now unless it came earlier); without
     any, those of the home. `key` is the caller's idempotency key, under which the same request is answered the same
-    again. InputError where nobody is found, and for a law that is not loaded.
+    again. `contact` hears of every move. InputError where nobody is found, and for a law that is not loaded.
     """
     asked = [
         [[i.kind, i.value] for i in identities],
@@ -120,6 +124,7 @@ def open_closure(
             replay,
             sorted(set(laws or desk.estate.settings.laws)),
             received or desk.now,
+            contact,
         )
     except Replayed as before:
         there = desk.closures.get(before.closure)
@@ -137,6 +142,7 @@ def _take_in(
     replay: tuple[str, str] | None,
     laws: Sequence[str],
     received: datetime,
+    contact: Contact,
 ) -> Opened:
     estate, now = desk.estate, desk.now
     for law in laws:
@@ -158,7 +164,10 @@ def _take_in(
     closure_id, ref, receipt = opaque("c"), secrets.token_bytes(16), receipt_code()
     code, public = new_code()
     estate.tree.ensure([ref], REQUEST_DOMAIN)
-    secret = Secret(secrets.token_bytes(32), receipt, public, tuple((i.kind, i.value) for i in identities))
+    if contact.channels:
+        estate.tree.ensure([ref], CONTACT)
+    pairs = tuple((i.kind, i.value) for i in identities)
+    secret = Secret(secrets.token_bytes(32), receipt, public, pairs, channels=contact.channels)
     request = advance(Request(closure_id, owner_officer=owner), Event("submit", Actor.HOLDER), now)
     entry = {
         "type": "request.opened",
@@ -170,14 +179,17 @@ def _take_in(
     }
     facts = {"machine": machine(request), "risk": list(risk), "level": level, "behalf": behalf and behalf.facts()}
     facts |= {"laws": list(laws), "received": received.isoformat()}
+    facts |= {"channels": [kind for kind, _address in contact.channels], "locale": contact.locale}
+    heard = desk.notices(closure_id, ref, contact.channels, "received", contact.locale, request.version)
+    told = Told("holder", "submit", {"entries": [entry]})
     try:
         closure = desk.closures.open(
             closure_id,
-            receipt=hashlib.sha256(receipt.replace("-", "").encode()).hexdigest(),
+            receipt=receipt_digest(receipt),
             account=_token(desk, accounts[0]),
             ref=ref,
             digests=desk.digests(),
-            change=Change(request.state.value, facts, Told("holder", "submit", {"entries": [entry]})),
+            change=Change(request.state.value, facts, told, messages=heard),
             now=now,
             sealed=desk.sealed(ref, secret),
             replay=replay,
@@ -489,6 +501,7 @@ def waive(desk: Desk, closure_id: str, code: str) -> Closure:
 def hold(desk: Desk, closure_id: str, approvals: Sequence[Approval], reason: str, *, lift: bool = False) -> Closure:
     """Keep all of it from being erased, or no longer, signed by two officers. Too late once keys are destroyed.
 
+    The person is told, unless the reason ends in `/untold`, which officers sign with it: only where a law forbids it.
     NotAllowed past the point of no return; the attempt is put on record there.
     """
     closure = current(desk, closure_id)
@@ -503,7 +516,9 @@ def hold(desk: Desk, closure_id: str, approvals: Sequence[Approval], reason: str
         raise NotAllowed(
             "the hold comes too late: keys are destroyed, and there is no way back", hint="it is on record"
         )
-    return desk.take(closure, event, desk.now, by=",".join(names), entries=[(place, entry)])
+    return desk.take(
+        closure, event, desk.now, by=",".join(names), entries=[(place, entry)], untold=reason.endswith(UNTOLD)
+    )
 
 
 # ---------------------------------------------------------------- reading
@@ -516,12 +531,6 @@ def current(desk: Desk, closure_id: str) -> Closure:
     if closure.state == State.SUBMITTED.value:
         closure = verified(desk, closure)
     return closure
-
-
-def by_receipt(desk: Desk, code: str) -> Closure:
-    """The closing of a receipt code; InputError, in the same words, for a code that is nobody's."""
-    plain = code.upper().replace("-", "").replace(" ", "").translate(str.maketrans("OIL", "011"))
-    return desk.closures.by_receipt(hashlib.sha256(plain.encode()).hexdigest())
 
 
 def status(desk: Desk, closure: Closure) -> dict[str, Any]:
@@ -589,6 +598,14 @@ def status(desk: Desk, closure: Closure) -> dict[str, Any]:
         "delayed": closure.facts.get("delayed"),
         "watched_until": (closure.facts.get("watch") or {}).get("until"),
         "round": request.round,
+        "says": says(request),
+        "steps": steps(desk, closure),
+        "told_by": list(closure.facts.get("channels", ())),
+        "notices": dict(zip(("waiting", "undelivered"), desk.outbox.standing(closure.id, KINDS), strict=True)),
+        "tickets": [
+            {"ticket": one.id, "category": one.category, "state": one.state, "first_answer_by": _iso(one.due)}
+            for one in Tickets(desk.closures.engine).of(closure.receipt)
+        ],
         "refused": next(
             (e["body"].get("reason") for e in desk.closures.events(closure.id) if e["type"] == "reject"), None
         ),

@@ -7,12 +7,11 @@ refused for good is parked, told by run-due, and keeps nobody's address for long
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 
-from fangxin.data.closures.outbox import Connector, Outbox, Refused, Row
+from fangxin.data.closures.outbox import Connector, Refused, Row
 from fangxin.data.closures.store import Closure, Message
 from fangxin.data.keys.domains import CONTACT
 from fangxin.data.keys.faults import KeyAbsent
@@ -20,10 +19,9 @@ from fangxin.data.keys.grant import Grant
 from fangxin.data.requests import REQUEST_DOMAIN
 from fangxin.flows import sealing
 from fangxin.flows.channels import OFFICERS, Channel, Channels
-from fangxin.flows.desk import FORGET, Desk, renamed, request_of
+from fangxin.flows.desk import FORGET, LONGEST, Desk, renamed, request_of
 from fangxin.flows.notices import KINDS, Notice, address_of
 
-LONGEST = timedelta(days=30)  # after the end an address is not kept longer, delivered or not
 _TRIES = 16
 _AT_ONCE = 5  # rows claimed together: as many slow servers fit into a lease
 
@@ -44,12 +42,11 @@ def deliver(desk: Desk, channels: Channels) -> Delivered:
     if not connectors:
         return Delivered(0, ())
     kinds, count = tuple(connectors), 0
-    before = set(desk.outbox.parked(kinds))
-    while claimed := desk.outbox.due(desk.now, kinds):
-        count += desk.outbox.work(
-            "run-due", connectors, desk.now, most=min(_AT_ONCE, claimed), only=kinds, most_tries=_TRIES
-        )
-    return Delivered(count, tuple(sorted(set(desk.outbox.parked(kinds)) - before)))
+    before = desk.outbox.parked(kinds)
+    while rows := desk.outbox.claim("run-due", desk.now, most=_AT_ONCE, only=kinds):
+        count += desk.outbox.carry(rows, connectors, desk.now, most_tries=_TRIES)
+    given_up = {closure for key, closure in desk.outbox.parked(kinds).items() if key not in before}
+    return Delivered(count, tuple(sorted(given_up)))
 
 
 def shred(desk: Desk) -> list[str]:
@@ -75,7 +72,7 @@ def shred(desk: Desk) -> list[str]:
     return [one.id for one in over]
 
 
-def escalation(closure: str, key: str, template: str, now: datetime, channels: Channels) -> list[Message]:
+def escalation(key: str, template: str, now: datetime, channels: Channels) -> list[Message]:
     """A row that tells the officers' mailbox of something, in the language of officers; none where there is none."""
     if not channels.officers or "mail" not in channels.by_kind:
         return []

@@ -28,6 +28,7 @@ from fangxin.data.catalog.clearance import Clearance
 from fangxin.data.closures.outbox import Outbox
 from fangxin.data.closures.store import Change, Closure, Closures, Message, Timer, Told, instant, stamp
 from fangxin.data.errors import NotAllowed
+from fangxin.data.keys.domains import CONTACT
 from fangxin.data.keys.envelope import open_blob, seal_blob
 from fangxin.data.keys.faults import KeyAbsent
 from fangxin.data.requests import REQUEST_DOMAIN
@@ -37,13 +38,17 @@ from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import load_calendar, record
 from fangxin.flows.holdings import Sources
 from fangxin.flows.lifecycle import FINAL, Event, Export, Hold, Keys, Profile, Request, Settlement, State, step
+from fangxin.flows.notices import template_of, written
 from fangxin.flows.payments import Provider
+from fangxin.flows.support import Support
 from fangxin.reports.ledger.entries import tag
 
 _DATA = Path(fangxin.data.__file__ or "").parent
 _OVER = FINAL | {State.CERTIFIED, State.RESTRICTED}  # no clock runs on from here
 _LABEL = b"fangxin/closures/1"
 AHEAD = timedelta(hours=24)  # so long before the end of regret people are located again
+FORGET = "forget"  # the timer of what is still known of somebody whose closing is over
+LONGEST = timedelta(days=30)  # after the end no address is kept longer, whether its last notice was taken or not
 STALE = timedelta(days=15)  # what waits for an officer is looked at by then, at the latest
 # Places of a closing's own entries, beside those of its request in a batch (flows/evidence.py).
 SIGNED, SEALED, RESTORED, ENDED, REFUSED, WITHDRAWN, STALLED = 8, 9, 10, 11, 12, 13, 14
@@ -59,6 +64,7 @@ class Secret:
     restore: bytes = field(repr=False)  # the public key made from the restore code
     identities: tuple[tuple[str, str], ...] = field(repr=False)
     facts: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # everything the person was found by
+    channels: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # (kind, address) of who hears of moves
     cases: tuple[tuple[bytes, bytes, tuple[int, ...]], ...] = field(default=(), repr=False)
     instruments: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # item, and the token to pay it back to
 
@@ -66,7 +72,8 @@ class Secret:
         """As it is sealed."""
         cases = [[case.hex(), ref.hex(), codes] for case, ref, codes in self.cases]
         raw = {"secret": self.secret.hex(), "receipt": self.receipt, "restore": self.restore.hex(), "cases": cases}
-        told = {"identities": self.identities, "facts": self.facts, "instruments": self.instruments}
+        told = {"identities": self.identities, "facts": self.facts}
+        told |= {"channels": self.channels, "instruments": self.instruments}
         return json.dumps({**raw, **told}).encode()
 
     @classmethod
@@ -74,7 +81,8 @@ class Secret:
         """Read back what `text` wrote."""
         raw = json.loads(text)
         cases = tuple((bytes.fromhex(c), bytes.fromhex(r), tuple(d)) for c, r, d in raw["cases"])
-        pairs = {name: tuple((k, v) for k, v in raw.get(name, ())) for name in ("identities", "facts", "instruments")}
+        names = ("identities", "facts", "channels", "instruments")
+        pairs = {name: tuple((k, v) for k, v in raw.get(name, ())) for name in names}
         return cls(bytes.fromhex(raw["secret"]), raw["receipt"], bytes.fromhex(raw["restore"]), cases=cases, **pairs)
 
 
@@ -87,6 +95,7 @@ class Desk:
     calendar: Calendar
     rules: Clearance
     sources: Sources
+    support: Support
     provider: Provider | None = None  # who pays
     _later: list[list[Mapping[str, int | str]]] = field(default_factory=list, repr=False)  # told at the end, together
 
@@ -165,6 +174,7 @@ class Desk:
         forget: bool = False,
         give_back: bool = False,
         watched: tuple[str, Sequence[bytes]] | None = None,
+        untold: bool = False,
     ) -> Closure:
         """Write a closing as it is now over the version that was read, then tell the ledger.
 
@@ -183,14 +193,18 @@ class Desk:
         late = [n for n in met if n in running and running[n].broken(now)]
         told = {**(body or {}), "entries": self._tagged(closure, [*entries, *breaches(late)], secret)}
         known = {**closure.facts, **(facts or {}), "machine": machine(request)}
+        template = None if untold else template_of(name, request, body)
         change = Change(
             state=request.state.value,
             facts=known,
             told=Told(by, name, told),
             live=closure.live and request.state not in _OVER and not forget,
             clocks={n: _row(c, now) for n, c in running.items() if n in met or n in {one.name for one in clocks}},
-            timers=self.timers(request, running, known, now),
-            messages=messages,
+            timers=[
+                *self.timers(request, running, known, now),
+                *self._last(closure, request, known, now, forget=forget),
+            ],
+            messages=[*messages, *(self._notices(closure, template, request.version, now) if template else ())],
             postings=postings,
             sealed=sealed,
             forget=forget,
@@ -237,6 +251,30 @@ class Desk:
         due = [entry for event in self.closures.events(closure.id) for entry in event["body"].get("entries", ())]
         if due:
             record(self.estate, due)
+
+    def notices(
+        self, closure_id: str, ref: bytes, channels: Sequence[tuple[str, str]], template: str, locale: str, version: int
+    ) -> list[Message]:
+        """The rows that tell the person of something by each of their channels."""
+        if not channels:
+            return []
+        key = self.estate.tree.get(ref, CONTACT)
+        return written(closure_id, ref, channels, template, locale, version=version, key=key, now=self.now)
+
+    def _notices(self, closure: Closure, template: str, version: int, now: datetime) -> list[Message]:
+        if not closure.facts.get("channels") or closure.sealed is None:
+            return []
+        channels, locale = self.opened(closure).channels, closure.facts.get("locale", "zh")
+        return self.notices(closure.id, closure.ref, channels, template, locale, version)
+
+    def _last(
+        self, closure: Closure, request: Request, facts: Mapping[str, Any], now: datetime, *, forget: bool
+    ) -> list[Timer]:
+        """Of a closing that is over: what is still known of the person is destroyed when the last notice is out."""
+        forgotten = forget or closure.sealed is None
+        if not (forgotten or request.state in FINAL) or (forgotten and not facts.get("channels")):
+            return []
+        return [Timer(FORGET, now, "last_notice", now + LONGEST)]
 
     def clocks(self, closure: Closure) -> dict[str, Clock]:
         """The clocks of a closing by name."""
@@ -296,8 +334,8 @@ def calendar_of(home: Path, name: str) -> Calendar:
 def at_desk(estate: Estate) -> Iterator[Desk]:
     """A desk with LeCard's promise, calendar and rules; a home's own files of the same names come first.
 
-    `home/promise.toml`, `home/clearance.yaml` and `home/holdings.toml` take the place of those that ship, and so do
-    notices of a calendar in `home/calendars`. Without `home/payments.toml` nobody pays, and what is owed waits.
+    `home/promise.toml`, `clearance.yaml`, `holdings.toml` and `support.toml` take the place of those that ship, and so
+    do notices of a calendar in `home/calendars`. Without `home/payments.toml` nobody pays, and what is owed waits.
     """
     home = estate.settings.home
 
@@ -310,6 +348,7 @@ def at_desk(estate: Estate) -> Iterator[Desk]:
         calendar_of(home, "cn"),
         Clearance.load(one("clearance.yaml", _DATA / "clearance" / "lecard.yaml")),
         Sources.load(one("holdings.toml", _DATA / "holdings" / "lecard.toml")),
+        Support.load(one("support.toml", _DATA / "support" / "lecard.toml")),
         payments.load(home / "payments.toml", rehearsal=estate.settings.rehearsal),
     )
     try:

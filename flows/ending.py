@@ -8,6 +8,7 @@
     begin     the point of no return: every closing's move first, then the end of their seals, in one new root each
     erase     the journey of the batch (flows/erase.py), certificates among it
     forget    what was known of the people is emptied, their closings end; the receipt code still opens the status
+    tell      notices go out; with the last one of a closing its addresses are destroyed
 
 `run_due` does all that is due, in the order of process and not of schedule: a missed night is caught up by the next,
 and running it twice changes nothing.
@@ -23,16 +24,20 @@ from typing import Any
 
 from fangxin.data.closures.outbox import Connector
 from fangxin.data.closures.store import Closure
+from fangxin.data.closures.tickets import CLOSED, Tickets
 from fangxin.data.errors import FangxinError, NotAllowed
+from fangxin.data.keys.domains import TICKET
 from fangxin.data.keys.grant import Grant
 from fangxin.data.requests import REQUEST_DOMAIN, Batch
 from fangxin.data.vocabulary import Identity
-from fangxin.flows import erase, late, sealing
+from fangxin.flows import erase, late, sealing, tickets
 from fangxin.flows.ahead import look_again, look_ahead
 from fangxin.flows.alarms import Alarm, sound
 from fangxin.flows.batch import BEGUN, begun
+from fangxin.flows.channels import Channels
 from fangxin.flows.claims import payer
 from fangxin.flows.closing import current, payouts, restored, reviewed, seal, verified
+from fangxin.flows.delivery import deliver, shred
 from fangxin.flows.desk import DELAYED, ENDED, Desk, Secret, renamed, request_of
 from fangxin.flows.destroy_keys import destroy_keys
 from fangxin.flows.lifecycle import ERASING, Actor, Event, Hold, Keys, Settlement, State
@@ -54,12 +59,18 @@ class Done:
     messages: int = 0
     alarms: list[Alarm] = field(default_factory=list)
     back: list[str] = field(default_factory=list)
+    asked: list[tickets.Alarm] = field(default_factory=list)  # tickets whose first answer runs late
+    forgotten: list[str] = field(default_factory=list)
     waiting: dict[str, str] = field(default_factory=dict)
     errors: list[FangxinError] = field(default_factory=list)
 
 
 def run_due(
-    desk: Desk, *, connectors: Mapping[str, Connector] | None = None, options: Mapping[str, Any] | None = None
+    desk: Desk,
+    *,
+    connectors: Mapping[str, Connector] | None = None,
+    channels: Channels | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Done:
     """Do everything that is due now. One closing that cannot go on holds up nobody else; its reason is told.
 
@@ -91,6 +102,8 @@ def run_due(
         done.messages = _outbox(desk, {**paying, **(connectors or {})})
     done.back = _watched(desk, done)
     _erase(desk, done, dict(options or {}), kept_back)
+    _guarded(done, "support", partial(_answers, desk, done))
+    _guarded(done, "notices", partial(_tell, desk, channels, done))
     return done
 
 
@@ -101,6 +114,19 @@ def _watched(desk: Desk, done: Done) -> list[str]:
     if due:
         _guarded(done, due[0].id, lambda: found.extend(watch(desk, due)))
     return found
+
+
+def _answers(desk: Desk, done: Done) -> None:
+    """Tickets: alarms about first answers, what went quiet, texts whose days are over."""
+    done.asked += tickets.look_after(desk, Channels.load(desk.estate.settings.home))
+
+
+def _tell(desk: Desk, channels: Channels | None, done: Done) -> None:
+    """Notices go out, and addresses that are needed no more are destroyed."""
+    delivered = deliver(desk, channels or Channels.load(desk.estate.settings.home))
+    done.messages += delivered.sent
+    done.waiting |= {c: "a notice cannot be delivered by one of its channels" for c in delivered.parked}
+    done.forgotten += shred(desk)
 
 
 def _guarded(done: Done, name: str, work: Callable[[], object]) -> None:
@@ -423,10 +449,12 @@ def _ended(desk: Desk, closure: Closure, kept: bool, certificate: str | None) ->
         return
     watched = begin(desk, closure)
     tree, ref = desk.estate.tree, closure.ref
-    drops = {ref: frozenset({REQUEST_DOMAIN})}
+    over = [one for one in Tickets(desk.closures.engine).of(closure.receipt) if one.state == CLOSED]
+    drops = {ref: frozenset({REQUEST_DOMAIN}), **{one.ref: frozenset({TICKET}) for one in over}}
     grant = Grant.of(drops, vault=tree.vault_id, generation=tree.generation, catalog="", not_before=desk.estate.now)
     tree.destroy(drops, grant=grant, now=desk.estate.now)
     sealing.commit_root(desk.estate)
+    Tickets(desk.closures.engine).forget([one.id for one in over], desk.now)
     again = renamed(request_of(closure))
     desk.write(
         closure, again, "forgotten", desk.now, by="system", forget=True, facts=watched.facts, watched=watched.tokens

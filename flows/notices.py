@@ -1,4 +1,4 @@
-"""Notices: which moves the person hears of, by every verified channel, and what they are told: to look at their receipt.
+"""Notices: which moves the person hears of by every verified channel, and that they are told to look at their receipt.
 
 A notice is a row of the outbox, written in the transaction of the move: a template, a language, and an address that
 lies sealed under a key of the closing's own until the last notice is out. Its text holds no name, no link, no detail.
@@ -74,6 +74,14 @@ SILENT: Final[Mapping[str, str]] = {
     "export_expired": "the day was told with the export",
     "waive_export": "they said so this minute",
 }
+
+
+@dataclass(frozen=True)
+class Contact:
+    """How a person hears of their closing: (kind, address) of each verified channel, and the language."""
+
+    channels: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    locale: str = "zh"
 
 
 def template_of(event: str, request: Request, body: Mapping[str, Any] | None = None) -> str | None:

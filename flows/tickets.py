@@ -14,19 +14,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
-import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import timedelta
 from enum import StrEnum
-from pathlib import Path
-from typing import Any
-from zoneinfo import ZoneInfo
 
-from fangxin.data.catalog.calendar import Calendar
 from fangxin.data.closures.engine import Taken as Overlapped
 from fangxin.data.closures.tickets import ANSWERED, CLOSED, OPEN, Ticket, Tickets
 from fangxin.data.errors import InputError, NotAllowed
@@ -36,7 +30,9 @@ from fangxin.data.keys.faults import KeyAbsent
 from fangxin.data.keys.grant import Grant
 from fangxin.data.requests import opaque
 from fangxin.flows import sealing
-from fangxin.flows.clocks import Clock, promised
+from fangxin.flows.channels import Channels
+from fangxin.flows.clocks import Clock
+from fangxin.flows.delivery import escalation
 from fangxin.flows.desk import Desk
 from fangxin.flows.spotting import masked, warning
 
@@ -53,85 +49,6 @@ class Role(StrEnum):
     OFFICER = "officer"
 
 
-@dataclass(frozen=True)
-class Category:
-    """What a ticket can be about; without hours of its own it has the promise's first answer."""
-
-    code: str
-    zh: str
-    en: str
-    working_hours: int | None = None
-
-
-@dataclass(frozen=True)
-class Support:
-    """How support is given: categories, the hours in which it works, how long texts are kept."""
-
-    version: int
-    hours: tuple[time, time]
-    keep: timedelta
-    quiet: timedelta
-    categories: Mapping[str, Category]
-    digest: str
-
-    @classmethod
-    def load(cls, path: Path) -> Support:
-        """Read a support file strictly; InputError names key, what was expected and found."""
-        body = path.read_bytes()
-        try:
-            found: dict[str, Any] = tomllib.loads(body.decode("utf-8"))  # Any: TOML
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not TOML in UTF-8: {error}") from None
-        for key in sorted(set(found) ^ {"version", "hours", "keep_days", "quiet_days", "category"}):
-            raise InputError(f"{path}: {'unknown' if key in found else 'missing'} key {key}", hint="see lecard.toml")
-        hours = found["hours"]
-        if not (isinstance(hours, list) and len(hours) == 2 and all(isinstance(h, time) for h in hours)):
-            raise InputError(f"{path}: hours: expected two local times such as [09:00:00, 18:00:00]")
-        if hours[0] >= hours[1]:
-            raise InputError(f"{path}: hours: expected the first one earlier; found {hours[0]} to {hours[1]}")
-        for key in ("version", "keep_days", "quiet_days"):
-            if type(found[key]) is not int or found[key] < 1:
-                raise InputError(f"{path}: {key}: expected a whole number above 0; found {found[key]!r}")
-        categories = {code: _category(path, code, raw) for code, raw in found["category"].items()}
-        return cls(
-            found["version"],
-            (hours[0], hours[1]),
-            timedelta(days=found["keep_days"]),
-            timedelta(days=found["quiet_days"]),
-            categories,
-            hashlib.sha256(body).hexdigest(),
-        )
-
-    def clock(self, category: str, desk: Desk) -> Clock:
-        """The clock of a ticket that is opened now."""
-        one = self.categories.get(category)
-        if one is None:
-            raise InputError(f"no category {category}", hint=f"one of {', '.join(self.categories)}")
-        if one.working_hours is None:
-            return promised("first_answer", desk.promise, desk.now, desk.calendar)
-        span = timedelta(hours=one.working_hours)
-        at, provisional = in_working_hours(desk.calendar, self.hours, desk.now, span)
-        zone = desk.calendar.zone
-        return Clock("first_answer", desk.now, at, zone, self.digest, desk.calendar.digest, provisional=provisional)
-
-
-def in_working_hours(
-    calendar: Calendar, hours: tuple[time, time], start: datetime, span: timedelta
-) -> tuple[datetime, bool]:
-    """When a span of working hours is used up that begins at an instant; and whether a day of it may still change."""
-    zone = ZoneInfo(calendar.zone)
-    day, left, certain = start.astimezone(zone).date(), span, True
-    while True:
-        certain = certain and calendar.final(day)
-        if calendar.works(day):
-            begins = max(datetime.combine(day, hours[0], tzinfo=zone), start)
-            room = datetime.combine(day, hours[1], tzinfo=zone) - begins
-            if room >= left:
-                return (begins + left).astimezone(start.tzinfo), not certain
-            left -= max(room, timedelta())
-        day += timedelta(days=1)
-
-
 # ---------------------------------------------------------------- moving
 
 
@@ -143,9 +60,7 @@ class Taken:
     masked: Counter[str]
 
 
-def open_ticket(
-    desk: Desk, support: Support, receipt: str, category: str, text: str, *, role: Role, locale: str, mask: bool
-) -> Taken:
+def open_ticket(desk: Desk, receipt: str, category: str, text: str, *, role: Role, locale: str, mask: bool) -> Taken:
     """Open a ticket under a receipt (its digest; the closing of it exists). Nothing is kept that can be spotted.
 
     InputError for a text that is empty, longer than 4 KiB or, unless `mask`, holds an identity; NotAllowed after the
@@ -153,7 +68,7 @@ def open_ticket(
     """
     if role is Role.OFFICER:
         raise NotAllowed("an officer answers tickets; holders open them", hint="--as web or --as phone")
-    running = support.clock(category, desk)
+    running = desk.support.clock(category, desk.promise, desk.calendar, desk.now)
     kept, counts = _kept(text, locale, mask=mask)
     ref = secrets.token_bytes(16)
     told = {
@@ -229,16 +144,25 @@ class Alarm:
     percent: int
 
 
-def look_after(desk: Desk, support: Support) -> list[Alarm]:
-    """Tell every alarm once, close what went quiet, and let the texts' keys die whose days are over."""
+def look_after(desk: Desk, channels: Channels) -> list[Alarm]:
+    """Tell every alarm once, close what went quiet, and let the texts' keys die whose days are over.
+
+    From 80 % on officers hear of it by their mailbox, where the home has one.
+    """
     tickets, found = Tickets(desk.closures.engine), []
     for ticket in tickets.standing(OPEN):
         percent = clock_of(ticket).alarm(desk.now) or 0
-        if percent > ticket.alarmed and tickets.alarm(ticket.id, percent):
+        if percent <= ticket.alarmed:
+            continue
+        if percent >= 80:
+            closure = desk.closures.by_receipt(ticket.receipt).id
+            for message in escalation(f"{ticket.id}-{percent}", "ticket_late", desk.now, channels):
+                desk.outbox.add(closure, message)
+        if tickets.alarm(ticket.id, percent):
             found.append(Alarm(ticket.id, ticket.category, percent))
-    quiet = desk.now - support.quiet
+    quiet = desk.now - desk.support.quiet
     tickets.close([t.id for t in tickets.standing(ANSWERED) if t.answered and t.answered <= quiet], desk.now)
-    forget(desk, [t for t in tickets.known() if t.closed and t.closed <= desk.now - support.keep])
+    forget(desk, [t for t in tickets.known() if t.closed and t.closed <= desk.now - desk.support.keep])
     return found
 
 
@@ -282,13 +206,3 @@ def _sealed(desk: Desk, ref: bytes, seq: int, text: str) -> bytes:
 
 def _label(ref: bytes, seq: int) -> bytes:
     return _LABEL + ref + seq.to_bytes(4, "big")
-
-
-def _category(path: Path, code: str, raw: Any) -> Category:  # Any: TOML
-    if not isinstance(raw, dict) or not {"zh", "en"} <= set(raw) <= {"zh", "en", "first_answer"}:
-        raise InputError(f"{path}: category.{code}: expected zh, en and perhaps first_answer")
-    span = raw.get("first_answer")
-    hours = span.get("working_hours") if isinstance(span, dict) else None
-    if span is not None and (type(hours) is not int or hours < 1 or len(span) != 1):
-        raise InputError(f"{path}: category.{code}: first_answer: expected {{working_hours = 4}}")
-    return Category(code, raw["zh"], raw["en"], hours)

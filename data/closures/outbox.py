@@ -12,16 +12,17 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Engine, func, or_, select, update
+from sqlalchemy import Engine, func, insert, or_, select, update
 
 from fangxin.data.closures import money
-from fangxin.data.closures.engine import reading, writing
+from fangxin.data.closures.engine import Taken, reading, writing
 from fangxin.data.closures.schema import OUTBOX
-from fangxin.data.closures.store import instant, stamp
+from fangxin.data.closures.store import Message, instant, stamp
 
 LEASE: Final = timedelta(minutes=2)
 TRIES: Final = 8
@@ -189,6 +190,21 @@ class Outbox:
             for kind in db.execute(wanted).scalars():
                 found[kind] = found.get(kind, 0) + 1
         return found
+
+    def add(self, closure: str, message: Message) -> None:
+        """Write a row by itself; one whose key is there already is left alone."""
+        with suppress(Taken), writing(self.engine) as db:
+            values = {"key": message.key, "closure": closure, "kind": message.kind, "sealed": message.sealed}
+            body = json.dumps(dict(message.body), sort_keys=True, separators=(",", ":"))
+            db.execute(insert(OUTBOX), {**values, "body": body, "due": stamp(message.due)})
+
+    def parked(self, kinds: Sequence[str]) -> dict[str, str]:
+        """Key -> closure of every row of these kinds that nobody tries any more."""
+        wanted = select(OUTBOX.c.key, OUTBOX.c.closure).where(
+            OUTBOX.c.done.is_(None), OUTBOX.c.error == PARKED, OUTBOX.c.kind.in_(kinds)
+        )
+        with reading(self.engine) as db:
+            return {key: closure for key, closure in db.execute(wanted)}
 
     def standing(self, closure: str, kinds: Sequence[str]) -> tuple[int, int]:
         """How many rows of these kinds a closure has that are still tried, and how many are parked."""

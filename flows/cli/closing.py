@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from fangxin.data.closures.store import Closure
+    from fangxin.data.vocabulary import Identity
     from fangxin.flows.desk import Desk
+    from fangxin.flows.notices import Contact
 
 Document = dict[str, Any]  # Any: JSON
 
@@ -49,6 +51,9 @@ def open_request(
     key: str | None,
     laws: Sequence[str],
     received: str | None,
+    notify: Sequence[str],
+    receipt_only: bool,
+    locale: str,
     now: str | None,
     as_json: bool,
 ) -> int:
@@ -67,15 +72,19 @@ def open_request(
         until = _moment(mandate_until, "--mandate-until") if mandate_until else None
         behalf = shown(on_behalf, documents, level=level, until=until, now=desk.now) if on_behalf else None
         since = _moment(received, "--received") if received else None
+        contact = _contact(home, people, notify, receipt_only=receipt_only, locale=locale)
         made = open_closure(
-            desk, people, level=level, risk=risk, owner=owner, behalf=behalf, key=key, laws=laws, received=since
-        )
+            desk, people, level=level, risk=risk, owner=owner, behalf=behalf, key=key, laws=laws, received=since,
+            contact=contact,
+        )  # fmt: skip
+        told_by = [kind for kind, _address in contact.channels] if made.restore else []
         document = {
             "closure": made.id,
             "new": bool(made.receipt) and not made.replayed,
             "replayed": made.replayed,
             "receipt_code": made.receipt or None,
             "restore_code": made.restore or None,
+            "told_by": told_by,
         }
 
     def words() -> None:
@@ -90,9 +99,31 @@ def open_request(
         say(f"receipt code  {made.receipt}  opens the status, for ever")
         say(f"restore code  {made.restore}  brings the account back while it is sealed")
         say("Both are shown this once. Signing in restores nothing.")
+        say("After the erasure nobody can give you a lost receipt code again.")
+        say(f"Every move is told by: {', '.join(told_by) or 'the receipt alone'}.")
 
     answer(document, as_json=as_json, words=words)
     return 0
+
+
+def _contact(
+    home: Path, people: Sequence[Identity], notify: Sequence[str], *, receipt_only: bool, locale: str
+) -> Contact:
+    """Whom to tell: every address that verified the person and that this home can reach, and those given besides."""
+    from fangxin.flows import channels
+    from fangxin.flows.notices import Contact
+
+    if receipt_only and notify:
+        raise InputError("--notify with --receipt-only: one or the other")
+    if locale not in ("zh", "en"):
+        raise InputError(f"--lang: expected zh or en; found {locale}")
+    known = channels.Channels.load(home)
+    given = [channels.given(one, _code) for one in notify]
+    missing = [kind for kind, _address in given if kind not in known.by_kind]
+    if missing:
+        raise InputError(f"--notify {missing[0]}: this home has no such channel", hint="channels.toml names them")
+    found = [] if receipt_only else [*channels.reachable(known, people), *given]
+    return Contact(tuple(dict.fromkeys(found)), locale)
 
 
 def plan(
@@ -227,17 +258,22 @@ def waive(home: Path, catalog: Path | None, closure: str, code: str, now: str | 
 
 
 def status(
-    home: Path, catalog: Path | None, closure: str | None, receipt: str | None, now: str | None, as_json: bool
-) -> int:
+    home: Path, catalog: Path | None, closure: str | None, receipt: str | None, locale: str, now: str | None,
+    as_json: bool,
+) -> int:  # fmt: skip
     """How a closing stands, by its id or by its receipt code."""
     from fangxin.flows import closing
+    from fangxin.flows.receipt import by_code
 
     if (closure is None) == (receipt is None):
         raise InputError("expected either a closure's id or --receipt")
     with _desk(home, catalog, now, alone=False) as desk:
-        found = closing.by_receipt(desk, _code(receipt)) if receipt else desk.closures.get(closure or "")
+        found = by_code(desk, _code(receipt), source="console") if receipt else desk.closures.get(closure or "")
         document = closing.status(desk, found)
-    _tell(document, as_json=as_json)
+    if receipt and not as_json:
+        _show(document, locale)
+    else:
+        _tell(document, as_json=as_json)
     return 0
 
 
@@ -289,6 +325,8 @@ def run_due(home: Path, catalog: Path | None, now: str | None, as_json: bool) ->
         "came_back": done.back,
         "messages": done.messages,
         "alarms": [{"closure": a.closure, "clock": a.clock, "percent": a.percent} for a in done.alarms],
+        "tickets": [{"ticket": a.ticket, "category": a.category, "percent": a.percent} for a in done.asked],
+        "forgotten": done.forgotten,
         "waiting": [{"closure": name, "why": why} for name, why in sorted(done.waiting.items())],
     }
 
@@ -297,6 +335,9 @@ def run_due(home: Path, catalog: Path | None, now: str | None, as_json: bool) ->
             say(f"{what.replace('_', ' ')}: {', '.join(document[what]) or 'none'}")
         for one in document["alarms"]:
             say(f"{one['closure']}: {one['clock']} has used {one['percent']} % of its time")
+        say(f"messages sent: {done.messages}")
+        for one in document["tickets"]:
+            say(f"{one['ticket']}: {one['percent']} % of the time for a first answer is used up")
         for one in document["waiting"]:
             say(f"{one['closure']} waits: {one['why']}")
 
@@ -467,6 +508,26 @@ def _remarks(clock: Document) -> str:
         f"first told {clock['first_told']}" if clock["first_told"] else "",
     ]
     return "; ".join(filter(None, said))
+
+
+def _show(document: Document, locale: str) -> None:
+    """The receipt as the person reads it."""
+    from fangxin.flows.refund import Money
+
+    zh = locale == "zh"
+    say(document["says"][locale])
+    for number, one in enumerate(document["steps"], 1):
+        say(
+            f"{ {'done': '✓', 'now': '▶', 'ahead': '·', 'stopped': '■'}[one['state']] } {number}  {one['says'][locale]}"
+        )
+    for one in document["owed"]:
+        where = {"escrow": ("待领取", "kept for you"), "unclaimed": ("待领取", "kept for you")}
+        told = where.get(one["where"], ("应付", "to be paid") if one["where"] == "owed" else ("已付", "paid"))
+        say(f"{told[0] if zh else told[1]}: {Money(one['minor'], one['currency'])}")
+    if document["certificate"]:
+        say(f"{'证书' if zh else 'certificate'}: {document['certificate']}")
+    for one in document["tickets"]:
+        say(f"{'工单' if zh else 'ticket'} {one['ticket']}: {one['category']}, {one['state']}")
 
 
 def _tell(document: Document, *, as_json: bool) -> None:

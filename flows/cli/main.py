@@ -32,6 +32,8 @@ request_app = App(name="request", help="The closing of an account: one verb a mo
 app.command(catalog_app)
 app.command(keys_app)
 app.command(request_app)
+ticket_app = App(name="ticket", help="Questions under a receipt code, also when the account is gone.")
+app.command(ticket_app)
 canary_app = App(name="canary", help="An auditor's sealed canaries: made-up people, opened when a run is validated.")
 app.command(canary_app)
 
@@ -556,6 +558,14 @@ def request_open(
     received: Annotated[
         str | None, Parameter(name="--received", help="When it reached you, if before now; laws count from there.")
     ] = None,
+    notify: Annotated[
+        list[str] | None,
+        Parameter(name="--notify", negative="", help="mail=@FILE, sms=@FILE or webhook=@FILE, verified; repeatable."),
+    ] = None,
+    receipt_only: Annotated[
+        bool, Parameter(name="--receipt-only", negative="", help="Keep no address: the receipt code is enough.")
+    ] = False,
+    lang: Annotated[str, Parameter(name="--lang", help="zh or en: what notices are written in.")] = "zh",
     home: Home = None,
     now: Now = None,
     json: Json = False,
@@ -565,8 +575,8 @@ def request_open(
 
     return work(
         _home(home), catalog, identity or [], level=verified, risk=risk or [], owner=owner, on_behalf=on_behalf,
-        documents=document or [], mandate_until=mandate_until, key=key, laws=law or [], received=received, now=now,
-        as_json=json,
+        documents=document or [], mandate_until=mandate_until, key=key, laws=law or [], received=received,
+        notify=notify or [], receipt_only=receipt_only, locale=lang, now=now, as_json=json,
     )  # fmt: skip
 
 
@@ -763,6 +773,7 @@ def request_status(
     /,
     *,
     receipt: Annotated[str | None, Parameter(name="--receipt", help="The receipt code, or @FILE.")] = None,
+    lang: Annotated[str, Parameter(name="--lang", help="zh or en: what a receipt shows.")] = "zh",
     catalog: CatalogPath = None,
     home: Home = None,
     now: Now = None,
@@ -771,7 +782,7 @@ def request_status(
     """Show how a closing stands: by its id, or by its receipt code, also after the erasure."""
     from fangxin.flows.cli.closing import status as work
 
-    return work(_home(home), catalog, closure, receipt, now, json)
+    return work(_home(home), catalog, closure, receipt, lang, now, json)
 
 
 @request_app.command(name="claim")
@@ -815,6 +826,101 @@ def request_list(*, catalog: CatalogPath = None, home: Home = None, now: Now = N
     from fangxin.flows.cli.closing import listing as work
 
     return work(_home(home), catalog, now, json)
+
+
+Receipt = Annotated[str | None, Parameter(name="--receipt", help="The receipt code, or @FILE.")]
+Text = Annotated[str, Parameter(name="--text", help="@FILE, or - for standard input.")]
+Mask = Annotated[bool, Parameter(name="--mask", negative="", help="Mask identities in the text, instead of refusing.")]
+
+
+@ticket_app.command(name="open")
+def ticket_open(
+    *,
+    receipt: Annotated[str, Parameter(name="--receipt", help="The receipt code, or @FILE.")],
+    category: Annotated[str, Parameter(name="--category", help="What it is about; `fangxin ticket list` names them.")],
+    text: Text,
+    role: Annotated[str, Parameter(name="--as", help="web: the holder; phone: an agent who hears the code.")] = "web",
+    mask: Mask = False,
+    lang: Annotated[str, Parameter(name="--lang", help="zh or en.")] = "zh",
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Ask something under a receipt code; a text with an ID, card, phone or e-mail is refused, or masked."""
+    from fangxin.flows.cli.tickets import open_ticket as work
+
+    return work(_home(home), catalog, receipt, category, text, role=role, mask=mask, locale=lang, now=now, as_json=json)
+
+
+@ticket_app.command(name="answer")
+def ticket_answer(
+    ticket: str,
+    /,
+    *,
+    text: Text,
+    mask: Mask = False,
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Answer a ticket as an officer; the first answer meets its clock."""
+    from fangxin.flows.cli.tickets import answer_ticket as work
+
+    return work(_home(home), catalog, ticket, text, mask=mask, now=now, as_json=json)
+
+
+@ticket_app.command(name="list")
+def ticket_list(
+    *,
+    receipt: Receipt = None,
+    waiting: Annotated[bool, Parameter(name="--open", negative="", help="Only those that wait for an answer.")] = False,
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Tickets: of a receipt code, or all; states and dates, no text."""
+    from fangxin.flows.cli.tickets import listing as work
+
+    return work(_home(home), catalog, receipt, waiting=waiting, now=now, as_json=json)
+
+
+@ticket_app.command(name="show")
+def ticket_show(
+    ticket: str,
+    /,
+    *,
+    receipt: Receipt = None,
+    role: Annotated[str, Parameter(name="--as", help="web, phone (no text), or officer (needs no code).")] = "web",
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """One ticket with what was said."""
+    from fangxin.flows.cli.tickets import show as work
+
+    return work(_home(home), catalog, ticket, receipt, role=role, now=now, as_json=json)
+
+
+@ticket_app.command(name="close")
+def ticket_close(
+    ticket: str,
+    /,
+    *,
+    receipt: Receipt = None,
+    role: Annotated[str, Parameter(name="--as", help="web, phone, or officer (needs no code).")] = "web",
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Close a ticket; days later the key of its texts is destroyed."""
+    from fangxin.flows.cli.tickets import close as work
+
+    return work(_home(home), catalog, ticket, receipt, role=role, now=now, as_json=json)
 
 
 @app.command(name="run-due")

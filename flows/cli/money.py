@@ -14,11 +14,11 @@ from fangxin.flows.cli.console import answer, say
 def claim(home: Path, catalog: Path | None, receipt: str, to: str, now: str | None, as_json: bool) -> int:
     """Pay what is unclaimed under a receipt code to the provider's token of whoever has the code."""
     from fangxin.flows import claims
-    from fangxin.flows.closing import by_receipt
+    from fangxin.flows.receipt import by_code
 
     with at_home(home, catalog, now) as desk:
         found = claims.claim(desk, read_code(receipt), read_code(to))
-        left = claims.unclaimed(desk, by_receipt(desk, read_code(receipt)))
+        left = claims.unclaimed(desk, by_code(desk, read_code(receipt), source="console"))
     document: dict[str, Any] = {  # Any: JSON
         "claims": [{"currency": currency, "outcome": outcome} for currency, outcome in sorted(found.items())],
         "left": [{"currency": one.currency, "minor": one.minor} for one in (left.sums if left else ())],

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import http.server
+import json
 import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +24,8 @@ from cryptography.x509.oid import NameOID
 from fangxin.data.closures.outbox import Outbox, Refused, Row
 from fangxin.data.closures.store import Change, Closures, Message, Told
 from fangxin.data.errors import InputError
-from fangxin.flows.notices import Mail, Notice, Webhook, public, signature, target, templates
+from fangxin.flows.channels import Mail, Sms, Webhook, callback, checked, public, signature, target
+from fangxin.flows.notices import Notice, templates
 
 NOW = datetime(2026, 11, 27, 2, tzinfo=UTC)
 
@@ -187,8 +190,7 @@ def hook(tmp_path: Path) -> Iterator[tuple[list[tuple[dict[str, str], bytes]], l
     server.socket = tls.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     trust = ssl.create_default_context(cafile=str(pem))
-    url = "https://hooks.example.com/closure"
-    yield got, answers, Webhook(url, b"s" * 24, lookup=lambda _h: ["127.0.0.1"], context=trust, port=server.server_port)
+    yield got, answers, Webhook(lambda _host: ["127.0.0.1"], trust, server.server_port)
     server.shutdown()
 
 
@@ -196,17 +198,87 @@ def test_a_webhook_is_signed_and_what_is_not_taken_is_refused(
     hook: tuple[list[tuple[dict[str, str], bytes]], list[int], Webhook], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     got, answers, webhook = hook
-    event = {"type": "request.sealed", "request": "c-1", "public_state": "sealed"}
-    with pytest.raises(InputError, match="not public"):
-        webhook.send("k", event, NOW)  # the test's server is on loopback, as a trap would be
-    monkeypatch.setattr("fangxin.flows.notices.public", lambda _address: True)
+    secret = base64.b64encode(b"s" * 24).decode()
+    notice = Notice("k-1", "sealed", "zh", f"https://hooks.example.com/closure whsec_{secret}", "c-1")
+    with pytest.raises(Refused, match="webhook_not_public"):
+        webhook.send(notice, NOW)  # the test's server is on loopback, as a trap would be
+    monkeypatch.setattr("fangxin.flows.channels.public", lambda _address: True)
     answers += [200, 302, 503, 410]
-    assert webhook.send("k-1", event, NOW) == "200"
+    assert webhook.send(notice, NOW) == "200"
     headers, body = got[0]
     known = {k.lower(): v for k, v in headers.items()}
     assert known["webhook-signature"] == signature(b"s" * 24, "k-1", int(NOW.timestamp()), body)
+    assert json.loads(body) == {
+        "type": "closure.sealed", "timestamp": "2026-11-27T02:00:00Z", "data": {"closure": "c-1"}
+    }  # fmt: skip
     for code, final in (("webhook_302", False), ("webhook_503", False), ("webhook_410", True)):
         with pytest.raises(Refused, match=code) as refused:
-            webhook.send("k-1", event, NOW)
+            webhook.send(notice, NOW)
         assert refused.value.final == final
     assert len(got) == 4  # the redirect was not followed
+
+
+def test_a_name_that_means_another_address_the_second_time_is_asked_once_and_called_by_number(
+    hook: tuple[list[tuple[dict[str, str], bytes]], list[int], Webhook], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DNS rebinding: public when it is checked, inside when it is called. There is no second look."""
+    got, answers, webhook = hook
+    asked: list[str] = []
+
+    def lookup(host: str) -> list[str]:
+        asked.append(host)
+        return ["127.0.0.1" if len(asked) == 1 else "169.254.169.254"]
+
+    monkeypatch.setattr("fangxin.flows.channels.public", lambda address: address == "127.0.0.1")
+    answers.append(200)
+    secret = base64.b64encode(b"s" * 24).decode()
+    notice = Notice("k-2", "sealed", "en", f"https://hooks.example.com/ whsec_{secret}", "c-1")
+    assert replace(webhook, lookup=lookup).send(notice, NOW) == "200"
+    assert (asked, len(got)) == (["hooks.example.com"], 1)
+    with pytest.raises(Refused, match="webhook_not_public"):  # the next message looks again, and sees the trap
+        replace(webhook, lookup=lookup).send(notice, NOW)
+    assert len(got) == 1
+
+
+@pytest.mark.parametrize("told", ["https://hooks.example.com/", "https://hooks.example.com/ whsec_AAAA", "x whsec_!"])
+def test_a_callback_without_a_secret_is_none(told: str) -> None:
+    with pytest.raises(InputError, match="whsec_"):
+        callback(told)
+    with pytest.raises(InputError):
+        checked("webhook", told)
+
+
+# ---------------------------------------------------------------- text messages
+
+
+def test_a_text_message_goes_to_the_operator_s_gateway_once_a_key() -> None:
+    got: list[tuple[dict[str, str], dict[str, str]]] = []
+    answers = [202, 302, 503, 400, 429]
+
+    class Gateway(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:  # noqa: N802
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            got.append(({k.lower(): v for k, v in self.headers.items()}, body))
+            self.send_response(answers[len(got) - 1])
+            self.send_header("Location", "http://169.254.169.254/")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_args: object) -> None:
+            return
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Gateway)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    sms = Sms(f"http://127.0.0.1:{server.server_port}/", "token")
+    notice = Notice("k-1", "sealed", "zh", "+8613900000005", "c-1")
+    assert sms.send(notice, NOW) == "202"
+    headers, body = got[0]
+    assert (headers["idempotency-key"], headers["authorization"]) == ("k-1", "Bearer token")
+    assert (body["to"], body["reference"]) == ("+8613900000005", "k-1")
+    assert "13900000005" not in body["text"]
+    for code, final in (("sms_302", False), ("sms_503", False), ("sms_400", True), ("sms_429", False)):
+        with pytest.raises(Refused, match=code) as refused:
+            sms.send(notice, NOW)
+        assert refused.value.final == final
+    server.shutdown()
+    assert "token" not in repr(sms)

@@ -46,6 +46,18 @@ ERASE = {
     "free_space": ["free space overwritten in 2 rounds of 9 and 9 bytes; not reached: 4 bytes left to others"],
 }  # fmt: skip
 
+TICKET = {
+    "ticket": "t-abcdefghijklmnop",
+    "category": "refund",
+    "state": "open",
+    "opened": "2026-11-24T01:00:00Z",
+    "first_answer_by": "2026-11-25T16:00:00Z",
+    "provisional": False,
+    "answered": None,
+    "closed": None,
+    "forgotten": None,
+    "breached": False,
+}
 ANSWERS: dict[str, Any] = {
     "erase": ERASE,
     "resume": {"batches": [ERASE], "exports_ended": 0},
@@ -105,8 +117,10 @@ ANSWERS: dict[str, Any] = {
     "request-open": {
         "closure": "c-abcdefghijklmnop",
         "new": True,
+        "replayed": False,
         "receipt_code": "04HMA-SW9NF-6YY09-38NKR-KAYDR",
         "restore_code": None,
+        "told_by": ["mail"],
     },
     "request": {
         "closure": "c-abcdefghijklmnop",
@@ -152,7 +166,27 @@ ANSWERS: dict[str, Any] = {
         ],
         "certificate": None,
         "refused": None,
+        "says": {"zh": "已停止处理。", "en": "Processing has stopped."},
+        "steps": [
+            {
+                "step": "received",
+                "state": "done",
+                "at": "2026-11-24T01:00:00Z",
+                "by": None,
+                "late": False,
+                "says": {"zh": "收到申请：2026年11月24日 09:00", "en": "Request received: 24 November 2026 09:00"},
+            }
+        ],
+        "told_by": ["mail", "sms"],
+        "notices": {"waiting": 1, "undelivered": 0},
+        "tickets": [TICKET],
     },
+    "ticket": {
+        **TICKET,
+        "masked": {"phone_number": 1},
+        "said": [{"at": "2026-11-24T01:00:00Z", "role": "web", "text": None}],
+    },
+    "ticket-list": {"tickets": [TICKET], "categories": {"question": {"zh": "一般咨询", "en": "A question"}}},
     "request-list": {
         "closures": [
             {
@@ -171,6 +205,8 @@ ANSWERS: dict[str, Any] = {
         "erased": [],
         "batches": [],
         "messages": 0,
+        "tickets": [{"ticket": "t-abcdefghijklmnop", "category": "refund", "percent": 80}],
+        "forgotten": [],
         "waiting": [{"closure": "c-abcdefghijklmnop", "why": "a legal hold keeps all of it"}],
     },
     "report-sla": {
