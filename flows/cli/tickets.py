@@ -94,7 +94,7 @@ def show(
         said = tickets.texts(desk, one)
         if who is tickets.Role.PHONE:
             said = [{**word, "text": None} for word in said]
-        document = {**_row(desk, one), "said": said}
+        document = {**_alone(desk, one), "said": said}
     _tell(document, as_json=as_json)
     return 0
 
@@ -107,7 +107,7 @@ def close(
 
     with at_home(home, catalog, now, alone=False) as desk:
         one = _asked(desk, ticket, receipt, _role(role))
-        document = _row(desk, tickets.close_ticket(desk, one.id))
+        document = _alone(desk, tickets.close_ticket(desk, one.id))
     _tell(document, as_json=as_json)
     return 0
 
@@ -148,7 +148,11 @@ def _read(given: str) -> str:
 
 
 def _taken(desk: Desk, made: Taken) -> Document:
-    return {**_row(desk, made.ticket), "masked": dict(sorted(made.masked.items()))}
+    return {**_alone(desk, made.ticket), "masked": dict(sorted(made.masked.items()))}
+
+
+def _alone(desk: Desk, one: Ticket) -> Document:
+    return {**_row(desk, one), "masked": {}, "said": []}
 
 
 def _row(desk: Desk, one: Ticket) -> Document:
@@ -176,9 +180,9 @@ def _tell(document: Document, *, as_json: bool) -> None:
         late = ", later than promised" if document["breached"] else ""
         say(f"{document['ticket']}: {document['category']}, {document['state']}{late}")
         say(f"first answer by {document['first_answer_by']}; given {document['answered'] or 'not yet'}")
-        for kind, count in document.get("masked", {}).items():
+        for kind, count in document["masked"].items():
             say(f"masked: {count} x {kind}")
-        for word in document.get("said", ()):
+        for word in document["said"]:
             say(f"{word['at']}  {word['role']}: {word['text'] if word['text'] is not None else '—'}")
 
     answer(document, as_json=as_json, words=words)
