@@ -137,6 +137,12 @@ ANSWERS: dict[str, Any] = {
         "clocks": [
             {
                 "name": "done",
+                "by": "promise",
+                "source": "lecard-1",
+                "draft": False,
+                "first_told": None,
+                "extended": None,
+                "used": 12,
                 "started": "2026-11-24T16:05:00Z",
                 "deadline": "2026-12-04T16:00:00Z",
                 "provisional": False,
@@ -205,13 +211,25 @@ ANSWERS: dict[str, Any] = {
         "erased": [],
         "batches": [],
         "messages": 0,
+        "alarms": [{"closure": "c-abcdefghijklmnop", "clock": "done", "percent": 50}],
         "tickets": [{"ticket": "t-abcdefghijklmnop", "category": "refund", "percent": 80}],
         "forgotten": [],
         "waiting": [{"closure": "c-abcdefghijklmnop", "why": "a legal hold keeps all of it"}],
     },
     "report-sla": {
         "promise": {"name": "lecard", "version": 1, "digest": "0" * 64},
-        "clocks": [{"name": "review", "running": 1, "met": 0, "breached": 0, "provisional": 0}],
+        "clocks": [
+            {
+                "name": "review",
+                "by": "promise",
+                "running": 1,
+                "met": 0,
+                "breached": 0,
+                "provisional": 0,
+                "hours": None,
+                "used": None,
+            }
+        ],
         "breaches": [],
     },
     "ledger-rotate": {"entry": 48, "log": "ledger.example.com/erasure+01234567+" + "A" * 44},
