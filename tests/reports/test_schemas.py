@@ -162,6 +162,7 @@ ANSWERS: dict[str, Any] = {
             }
         ],
         "owed": [{"currency": "CNY", "minor": 3650, "where": "owed"}],
+        "unclaimed": None,
         "collections": [
             {
                 "collection": "wallet/accounts",
@@ -193,6 +194,10 @@ ANSWERS: dict[str, Any] = {
         "said": [{"at": "2026-11-24T01:00:00Z", "role": "web", "text": None}],
     },
     "ticket-list": {"tickets": [TICKET], "categories": {"question": {"zh": "一般咨询", "en": "A question"}}},
+    "request-claim": {
+        "claims": [{"currency": "CNY", "outcome": "paid"}],
+        "left": [{"currency": "USD", "minor": 250}],
+    },
     "request-list": {
         "closures": [
             {
