@@ -194,6 +194,9 @@ class Desk:
         told = {**(body or {}), "entries": self._tagged(closure, [*entries, *breaches(late)], secret)}
         known = {**closure.facts, **(facts or {}), "machine": machine(request)}
         template = None if untold else template_of(name, request, body)
+        if template == "delayed":  # told once a round: each night that it is tried again in vain says nothing new
+            template = None if closure.facts.get("delay_told") == request.round else template
+            known["delay_told"] = request.round
         change = Change(
             state=request.state.value,
             facts=known,

@@ -163,6 +163,10 @@ ANSWERS: dict[str, Any] = {
         ],
         "owed": [{"currency": "CNY", "minor": 3650, "where": "owed"}],
         "unclaimed": None,
+        "superseded": [],
+        "delayed": {"what": "StoreUnavailable", "since": "2026-12-01T16:05:00+00:00"},
+        "watched_until": None,
+        "round": 1,
         "collections": [
             {
                 "collection": "wallet/accounts",
@@ -215,6 +219,7 @@ ANSWERS: dict[str, Any] = {
         "regret_ended": [],
         "erased": [],
         "batches": [],
+        "came_back": [],
         "messages": 0,
         "alarms": [{"closure": "c-abcdefghijklmnop", "clock": "done", "percent": 50}],
         "tickets": [{"ticket": "t-abcdefghijklmnop", "category": "refund", "percent": 80}],
