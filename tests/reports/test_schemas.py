@@ -163,6 +163,7 @@ ANSWERS: dict[str, Any] = {
         ],
         "owed": [{"currency": "CNY", "minor": 3650, "where": "owed"}],
         "unclaimed": None,
+        "blocked": [],
         "superseded": [],
         "delayed": {"what": "StoreUnavailable", "since": "2026-12-01T16:05:00+00:00"},
         "watched_until": None,
