@@ -52,14 +52,16 @@ drill: setup
 	$(B)/python tests/evidence/browser_drill.py
 	$(B)/python tests/medium/loop_drill.py
 	$(B)/python tests/residue/random_drill.py
+	$(B)/python tests/residue/damage_drill.py
 
 # the pictures of our own pages in the README
 pictures: setup components
 	$(B)/python docs/pictures/draw.py
 
-# The product's own mutation test: one step left out, and somebody must notice. ONLY=parquet runs those with it.
+# The product's own mutation test: one step left out, and somebody must notice. ONLY=parquet runs those with it;
+# LOG=HOME writes into the ledger of a home how many of all were noticed, for its reports.
 sabotage: setup
-	$(B)/python tests/sabotage/sabotage_drill.py $(ONLY)
+	$(B)/python tests/sabotage/sabotage_drill.py $(ONLY) $(addprefix --log ,$(LOG))
 
 lock: .venv/bin/uv
 	$(B)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-header --no-annotate -q -o requirements.lock

@@ -1,12 +1,14 @@
-"""Sabotage: who may leave a step out, and where. The list of what is left out is in tests/sabotage.
+"""Sabotage: who may leave a step out, and where; and the record of a whole run. The list of it is in tests/sabotage.
 
-Only in a rehearsal home that has never held a request: nobody's erasure may depend on a run like that.
+Only in a rehearsal home that has never held a request: nobody's erasure may depend on a run like that. What came of it
+is logged in any home that wants to show it: `make sabotage LOG=HOME`.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 from fangxin.data.errors import NotAllowed
@@ -32,3 +34,23 @@ def permit(home: Path) -> Permit:
                 hint="make a home of its own: fangxin init DIR --rehearsal",
             )
     return Permit(str(home))
+
+
+def log_run(home: Path, *, tried: int, noticed: int) -> None:
+    """Log in a home's ledger how much of the whole list was tried and noticed, with the digest of the program."""
+    from fangxin.flows.estate import alone, open_estate
+    from fangxin.flows.publish import software
+
+    with alone(home):
+        estate = open_estate(home, now=datetime.now(UTC))
+        estate.ledger.append(
+            [
+                {
+                    "type": "sabotage.run",
+                    "time": estate.minute,
+                    "mutants": tried,
+                    "caught": noticed,
+                    "digest": software().sha256,
+                }
+            ]
+        )

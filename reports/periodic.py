@@ -7,7 +7,7 @@ ever written, the figure is null and the pages say "not recorded".
 * Counts of requests and records are banded where they are small, so that no table and no two tables give one away.
 * Percentiles are given for five requests or more.
 * A report names the one of its kind before it by SHA-256, and the days since that one's end that no report covers.
-* Canaries are no requests: they are counted apart.
+* Canaries are no requests: they are counted apart, ours and an auditor's, whose misses make a report one to explain.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ _USED = frozenset({
     "request.opened", "request.refused", "request.withdrawn", "restored", "certificate.issued",
     "certificate.validated", "retained", "residue.found", "exception", "validated", "key.destroyed", "swept",
     "sabotage.run", "incident.recorded", "processor.notified", "processor.confirmed", "code.loaded", "law.loaded",
-    "package.published",
+    "package.published", "canary.planted", "canary.erased",
 })  # fmt: skip
+_PLACED = ("placements", "erased", "retained", "reported", "missed")  # of an auditor's canaries
 _ROWS = ("rows_found", "rows_erased", "rows_retained", "values_masked", "baseline_hits", "hits_after")
 Entry = Mapping[str, int | str]
 
@@ -388,12 +389,13 @@ def _trust(
         return None if known is None else [one for one in known if facts.period.has(str(one["time"]))]
 
     def summed(found: Sequence[Entry], key: str) -> int:
-        return sum(int(one[key]) for one in found)
+        return sum(int(one.get(key, 0)) for one in found)
 
     validated, sweeps, sabotage = of("validated") or [], of("swept"), of("sabotage.run")
     codes = Counter(str(one["code"]) for one in of("exception") or [] if not str(one["code"]).startswith(_ANSWERS))
     told, confirmed = of("processor.notified"), of("processor.confirmed")
     incidents = of("incident.recorded")
+    sealed, opened = of("canary.planted"), [one for one in of("canary.erased") or [] if "seal" in one]
     tables.add("trust/validations", len(validated))
     tables.add("trust/canaries", summed(validated, "canaries"))
     tables.add("trust/accepted", len(of("certificate.validated") or []))
@@ -405,6 +407,9 @@ def _trust(
             "bytes_scanned": summed(validated, "bytes"),
             "hits_unexplained": summed(validated, "hits"),
             "canaries": seen["trust/canaries"],
+            "auditors_canaries": None
+            if sealed is None
+            else {"sealed": len(sealed), "opened": len(opened), **{key: summed(opened, key) for key in _PLACED}},
             "accepted_by_officers": seen["trust/accepted"],
             "sweeps": None
             if sweeps is None
@@ -475,6 +480,8 @@ def _verdict(document: Mapping[str, Any]) -> str:
     trouble = document["flow"]["failed"] != 0 or document["trust"]["incidents"] or document["chain"]["missing"]
     sabotage = document["trust"]["sabotage"]
     missed = sabotage is not None and sabotage["caught"] != sabotage["mutants"]
+    canaries = document["trust"]["auditors_canaries"]
+    missed = missed or (canaries is not None and canaries["missed"] > 0)
     if trouble or missed:
         return "mind"
     return "none" if document["flow"]["closed"] == 0 else "good"

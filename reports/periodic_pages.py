@@ -359,6 +359,10 @@ def _trust(d: Mapping[str, Any]) -> Block:
     def or_none(value: Any, *text: str) -> Said:  # Any: JSON
         return _said(NOT_RECORDED) if value is None else _said((text[0].format(**value), text[1].format(**value)))
 
+    def unless_none(value: Any, *text: str) -> Said:  # Any: JSON
+        """What something of the period came to; where there was none that is said in words, never as 0 of 0."""
+        return or_none(value, *text) if value and any(value.values()) else _said(("本期没有", "none in this period"))
+
     exceptions = ", ".join(f"{one['code']} × {one['count']}" for one in t["exceptions"]) or "–"
     return _section(
         ("检验与监督", "What stands behind these figures"),
@@ -377,8 +381,18 @@ def _trust(d: Mapping[str, Any]) -> Block:
                         or_none(t["sweeps"], "{runs} 次，找到 {hits} 处", "{runs} run(s), {hits} found"),
                     ),
                     (
+                        ("审计方密封的对照", "an auditor's sealed canaries"),
+                        unless_none(
+                            t["auditors_canaries"],
+                            "密封 {sealed} 组，开封 {opened} 组；{placements} 处中：擦除 {erased}，"
+                            "依法保留 {retained}，目录外发现 {reported}，遗漏 {missed}",
+                            "{sealed} sealed, {opened} opened; of {placements} placements {erased} erased, "
+                            "{retained} kept by law, {reported} found outside the catalog, {missed} missed",
+                        ),
+                    ),
+                    (
                         ("破坏性自检", "sabotage of our own program"),
-                        or_none(
+                        unless_none(
                             t["sabotage"],
                             "{runs} 次，{mutants} 处改动，发现 {caught} 处",
                             "{runs} run(s), {mutants} mutants, {caught} caught",

@@ -78,6 +78,39 @@ def test_what_was_never_recorded_is_not_called_zero(quarter: dict[str, Any]) -> 
     assert "无记录" in page
 
 
+def test_sabotage_and_an_auditors_canaries_are_told_with_their_misses(made: dict[str, Any]) -> None:
+    def of(*events: dict[str, Any]) -> dict[str, Any]:
+        timed = [(9**6 + n, {"time": "2026-01-20T10:00Z", **one}) for n, one in enumerate(events)]
+        return report(facts({**made, "entries": [*made["entries"], *timed]}, "2026-01"))
+
+    run = {"type": "sabotage.run", "mutants": 51, "caught": 51, "digest": sha("code")}
+    seal = {"type": "canary.planted", "digest": sha("seal")}
+    told = {"type": "canary.erased", "digest": sha("told"), "seal": sha("seal"), "placements": 6, "erased": 3}
+    opened = {**told, "retained": 1, "reported": 2, "missed": 0}
+    good = of(run, run, seal, opened)
+    assert good["trust"]["sabotage"] == {"runs": 2, "mutants": 102, "caught": 102}
+    assert good["trust"]["auditors_canaries"] == {
+        "sealed": 1, "opened": 1, "placements": 6, "erased": 3, "retained": 1, "reported": 2, "missed": 0,
+    }  # fmt: skip
+    conforms(good)
+    page = report_html(good).decode()
+    assert "2 run(s), 102 mutants, 102 caught" in page
+    assert "of 6 placements 3 erased, 1 kept by law, 2 found outside the catalog, 0 missed" in page
+    assert of(run, seal, {**opened, "erased": 2, "missed": 1})["verdict"] == "mind" != good["verdict"]
+    assert of({**run, "caught": 50})["verdict"] == "mind"
+    assert of(seal)["trust"]["auditors_canaries"]["opened"] == 0
+
+
+def test_a_period_without_sabotage_says_so_and_is_no_success_of_nothing(made: dict[str, Any]) -> None:
+    run = {"type": "sabotage.run", "time": "2026-01-02T10:00Z", "mutants": 51, "caught": 51, "digest": sha("code")}
+    later = report(facts({**made, "entries": [(9**6, run), *made["entries"]]}, "2026-05"))
+    assert later["trust"]["sabotage"] == {"runs": 0, "mutants": 0, "caught": 0}
+    for one in (later, report(facts(made, "2026-05"))):
+        row = report_html(one).decode().partition("sabotage of our own program")[2]
+        assert "none in this period" in row[:200]
+        assert "0 caught" not in row[:200]
+
+
 def test_few_people_show_in_bands_only() -> None:
     few = made_up_report("2026-02", per_day=0.1)
     for path, count, _band in figures(few):

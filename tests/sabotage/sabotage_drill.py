@@ -1,10 +1,14 @@
 """The product's own mutation test: `make sabotage`. Every line is one run with one thing wrong.
 
-Exit 1 unless everything on the readable list was noticed by whom the list names, and the unspoiled run passes.
+    python tests/sabotage/sabotage_drill.py [ONLY] [--log HOME]
+
+Exit 1 unless everything on the readable list was noticed by whom the list names, and the unspoiled run passes. With
+`--log` the ledger of that home learns how much was tried and noticed; a part of the list is not worth an entry.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 import time
@@ -16,8 +20,10 @@ from sabotage.estate import build  # noqa: E402
 from sabotage.procedures import BLIND, BY_HAND, LEFT_OUT, UNSEEN  # noqa: E402
 from sabotage.run import blinded, leave_out, spoil  # noqa: E402
 
+from fangxin.flows.sabotage import log_run  # noqa: E402
 
-def main(only: str = "") -> int:
+
+def main(only: str, log: Path | None) -> int:
     """Run everything, or what has `only` in its name; print a table and the count."""
     started, caught, listed = time.monotonic(), 0, 0
     with tempfile.TemporaryDirectory(prefix="sabotage-") as folder:
@@ -51,8 +57,16 @@ def main(only: str = "") -> int:
     for name, why in UNSEEN.items():
         print(f"{name:48}no reading of files can notice it: {why}")
     print(f"{caught} of {listed} noticed by whom the list names; {time.monotonic() - started:.0f} s")
+    if log is not None:
+        log_run(log, tried=listed, noticed=caught)
     return 0 if caught == listed else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:2]))
+    given = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    given.add_argument("only", nargs="?", default="")
+    given.add_argument("--log", type=Path)
+    asked = given.parse_args()
+    if asked.only and asked.log:
+        given.error("--log: expected a run of the whole list, found a part of it")
+    sys.exit(main(asked.only, asked.log))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from sabotage.run import blinded, leave_out
 
 from fangxin.data.errors import InputError, NotAllowed
 from fangxin.data.steps import STEPS, due, leaving_out, pretended
-from fangxin.flows.estate import make_home
-from fangxin.flows.sabotage import permit
+from fangxin.flows.estate import make_home, open_estate
+from fangxin.flows.publish import software
+from fangxin.flows.sabotage import log_run, permit
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,14 @@ def test_no_step_is_left_out_in_a_home_that_is_no_rehearsal_or_holds_a_request(
         permit(mine.home)
     with pytest.raises(InputError, match="no procedure has a step"), leaving_out("everything", allowed):
         pass
+
+
+def test_a_run_is_on_record_where_a_home_wants_to_show_it(pristine: Estate, tmp_path: Path) -> None:
+    mine = pristine.copy(tmp_path / "shown")
+    shutil.copytree(mine.catalog, mine.home / "catalog", dirs_exist_ok=True)
+    log_run(mine.home, tried=52, noticed=51)
+    told = [e for _n, e in open_estate(mine.home, mine.catalog).ledger.entries() if e["type"] == "sabotage.run"]
+    assert [(e["mutants"], e["caught"], e["digest"]) for e in told] == [(52, 51, software().sha256)]
 
 
 def test_outside_of_a_rehearsal_every_step_is_due_and_no_destruction_is_made_up() -> None:
