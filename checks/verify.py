@@ -1,7 +1,7 @@
 """The auditor's verifier: checks a package of evidence without trusting, asking or importing its maker.
 
-    python verify.py PACKAGE [--trust VKEY|DIR] [--since OLD_CHECKPOINT] [--quorum N] [--challenge FILE]
-                             [--secret FILE] [--json]
+    python verify.py PACKAGE [--trust VKEY|DIR] [--officer PUB]... [--since OLD_CHECKPOINT] [--quorum N]
+                             [--challenge FILE] [--secret FILE] [--json]
 
 PACKAGE is the zip or the same files as a plain folder. One file, standard library and `cryptography`, no network,
 public keys only. It prints every check with its result and the reason. Exit codes:
@@ -15,6 +15,8 @@ public keys only. It prints every check with its result and the reason. Exit cod
   where you have them `witness.vkeys`, `tsa-ca.pem` and `certificate-ca.pem`. VKEY is the log's key alone, as text or
   a file: the other keys of the operator are then those whose digests the ledger holds. Without trust the package's
   own keys are used and the answer is at best 2: whoever signs a whole package again with other keys never earns 0.
+* Officers count by the keys in DIR/officers or after --officer (64 hex digits, or a file with them): no other key
+  leads to theirs.
 * Witnesses and time stamping authorities count only when their keys come from outside.
 * Members are read by name and never extracted; a zip must be, byte for byte, the one that our writer makes.
 * Every parser refuses what the format's writer would not have written; whatever it refuses has its own message.
@@ -44,6 +46,7 @@ import struct
 import sys
 import zlib
 from calendar import monthrange
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -97,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _Parser(prog="verify.py", description="Check a package of erasure evidence.")
     parser.add_argument("path", metavar="PACKAGE", help="the zip, or the same files as a folder")
     parser.add_argument("--trust", metavar="VKEY|DIR", help="the log's key, or a folder of keys, from outside")
+    parser.add_argument("--officer", metavar="PUB", action="append", help="an officer's key, from outside; repeatable")
     parser.add_argument("--since", metavar="CHECKPOINT", help="an older checkpoint that this ledger must extend")
     parser.add_argument("--quorum", metavar="N", type=int, help="ask for the cosignatures of so many witnesses")
     parser.add_argument("--challenge", metavar="FILE", help="the challenge that this package has to answer")
@@ -107,6 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         checks = verify(
             given.path,
             trust=given.trust,
+            officers=given.officer or (),
             since=given.since,
             quorum=given.quorum,
             challenge=given.challenge,
@@ -127,6 +132,7 @@ def verify(
     path: str | Path,
     *,
     trust: str | Path | None = None,
+    officers: Sequence[str | Path] = (),
     since: str | Path | None = None,
     quorum: int | None = None,
     challenge: str | Path | None = None,
@@ -141,6 +147,7 @@ def verify(
     case = _Case(
         package,
         trust=None if trust is None else _brought(trust, package),
+        officers=[_officer_given(one) for one in officers],
         since=None if since is None else _given(since, "--since"),
         quorum=quorum or 0,
         challenge=None if challenge is None else _given(challenge, "--challenge"),
@@ -213,6 +220,16 @@ def _brought(trust: str | Path, package: Path) -> dict[str, bytes]:
     return found
 
 
+def _officer_given(given: str | Path) -> bytes:
+    """Return an officer's key as its file holds it: 64 hex digits and a newline; Usage for anything else."""
+    if re.fullmatch("[0-9a-f]{64}", str(given), re.ASCII):
+        return f"{given}\n".encode()
+    raw = _given(given, "--officer")
+    if re.fullmatch(rb"[0-9a-f]{64}\n", raw) is None:
+        raise Usage(f"--officer: {_brief(given)}: expected 64 hex digits, or a file with them")
+    return raw
+
+
 def _mode(path: str | Path, option: str) -> int:
     """Return the type and mode of what a path leads to; Usage if it leads nowhere."""
     try:
@@ -258,6 +275,7 @@ class _Case:
         path: Path,
         *,
         trust: dict[str, bytes] | None,
+        officers: Sequence[bytes],
         since: bytes | None,
         quorum: int,
         challenge: bytes | None,
@@ -265,6 +283,7 @@ class _Case:
     ) -> None:
         self._path, self._trust, self._since, self._secret = path, trust, since, secret
         self._quorum, self._challenge = quorum, challenge
+        self._officers = {*officers, *(raw for name, raw in (trust or {}).items() if name.startswith("officers/"))}
         self._files: dict[str, bytes | Path] | None = None  # a Path is read when asked for
         self._vkeys: list[VKey] = []  # the log's keys: the trusted one, and those it was rotated to and from
         self._evidence: Ed25519PublicKey | None = None
@@ -298,6 +317,7 @@ class _Case:
             ("keys", self.keys),
             ("time", self.time),
             ("order", self.order),
+            ("approvals", self.approvals),
             # (5) the documents that entries hold the digests of
             ("statements", self.statements),
             ("certificates", self.certificates),
@@ -356,7 +376,7 @@ class _Case:
             r"checkpoints/(0|[1-9][0-9]*)(\.tsr)?|rotations/(0|[1-9][0-9]*)\.tlog-proof|"
             r"tile/(entries|[0-9]{1,2})/[x0-9./p]+|dsse/[0-9a-f]{64}\.json|proofs/[^/]+\.tlog-proof|"
             r"certificates/[^/]+\.(json|html|pdf)|reports/[^/]+\.(json|html|pdf|parquet)|law/[^/]+|"
-            r"officers/[A-Za-z_][A-Za-z0-9_]*\.pub|"
+            r"officers/[A-Za-z_][A-Za-z0-9_]*\.pub|approvals/[0-9a-f]{64}\.json|"
             r"calendars/[^/]+|schemas/[^/]+\.json|"
             rf"code-digests\.txt|{re.escape(_MANIFEST)}|{re.escape(_SIGNED)}"
         )
@@ -699,6 +719,81 @@ class _Case:
             raise Missing(late)
         return f"{len(intents)} intent(s), each before its outcome; laws, plans and validations before their use"
 
+    def approvals(self) -> str:
+        """Each plan that officers approved bears their signatures, over the grant that the vault carried out, in time.
+
+        Two officers for whatever destroys keys; one may do for a plan that only seals. Their keys came from outside.
+        """
+        keys, said, wanted, lacking = self._officer_keys(), dict[str, tuple[str, ...]](), set[str](), list[str]()
+        plans, acts = Counter[str](), self._acts()
+        for index, entry in enumerate(self._known()):
+            if entry["type"] != "approved":
+                continue
+            where, plan, signed = f"entry {index}", entry["plan"], entry["by"] == "officers"
+            words = tuple(str(entry.get(key, "")) for key in ("by", "cap", "grant", "officers", "approvals"))
+            if said.setdefault(plan, words) != words:
+                raise Wrong(f"{where}: approved by others than an earlier entry says of the same plan")
+            if not all((key in entry) is signed for key in ("grant", "officers", "approvals")):
+                raise Wrong(f"{where}: approved by {entry['by']}, with other fields than that has")
+            plans[entry["by"]] += 1
+            if plans[entry["by"]] and not signed:
+                many = [one for one, _gone in acts.get(plan, []) if _least(one["units"]) > entry.get("cap", _FREE)]
+                if many and entry["by"] != "rehearsal":
+                    lacking.append(f"{where}: more people than may go without officers, and none signed")
+                continue
+            ids, digests = entry["officers"].split(","), entry["approvals"].split(",")
+            wanted.update(digests)
+            if len({*ids}) != len(ids) or len(digests) != len(ids):
+                raise Wrong(f"{where}: not one signature of each of {len({*ids})} different officer(s)")
+            if plan in acts and len(ids) < 2:
+                raise Wrong(f"{where}: one officer signed for the destruction of keys; two have to")
+            begun, ended = self._times(acts.get(plan, []), entry, where)
+            found = set[str]()
+            for digest in digests:
+                name = f"approvals/{digest}.json"
+                if name not in self._names():
+                    lacking.append(f"{name}: not in the package")
+                    continue
+                by = _approval(self._read(name), name, digest, entry["grant"], keys, begun, ended)
+                if by not in ids or by in found:
+                    raise Wrong(f"{name}: signed by another officer than {where} says")
+                found.add(by)
+                if keys[by][1] not in self._officers:
+                    lacking.append(
+                        f"{keys[by][0]}: not a key that you brought; --trust DIR with officers/, or --officer"
+                    )
+        for name in self._names():
+            if name.startswith("approvals/") and name[len("approvals/") : -len(".json")] not in wanted:
+                raise Wrong(f"{name}: an approval that no entry speaks of")
+        if lacking:
+            raise Missing(lacking[0])
+        if not plans["officers"]:
+            raise Skip(
+                "no plan needed officers, as the operator says: " + (", ".join(sorted(plans)) or "none approved")
+            )
+        others = sum(plans.values()) - plans["officers"]
+        return f"{plans['officers']} approval(s) signed by officers, over the grants carried out; {others} needed none"
+
+    def _acts(self) -> dict[str, list[tuple[dict[str, Any], dict[str, Any] | None]]]:
+        """Return by plan the intents to destroy keys, each with its outcome where there is one."""
+        outcomes = {one["intent"]: one for one in self._known() if one["type"] == "key.destroyed"}
+        acts: dict[str, list[tuple[dict[str, Any], dict[str, Any] | None]]] = {}
+        for index, one in enumerate(self._known()):
+            if one["type"] == "erase.intended" and one["store"] == "vault" and "plan" in one:
+                acts.setdefault(one["plan"], []).append((one, outcomes.get(index)))
+        return acts
+
+    def _times(
+        self, acts: Sequence[tuple[dict[str, Any], dict[str, Any] | None]], entry: dict[str, Any], where: str
+    ) -> tuple[str, str]:
+        """Return the minutes between which an approved plan was carried out: approved, where no key had to die."""
+        begun = min([one["time"] for one, _gone in acts], default=entry["time"])
+        ended = max([gone["time"] for _one, gone in acts if gone is not None], default=begun)
+        for _one, gone in acts:
+            if gone is not None and gone.get("grant") != entry["grant"]:
+                raise Wrong(f"{where}: the keys were destroyed under another grant than officers signed")
+        return begun, ended
+
     def statements(self) -> str:
         """Every statement is signed by the evidence key, canonical, and its digest stands in the ledger."""
         digests = self._digests()
@@ -796,12 +891,7 @@ class _Case:
     def _officer(self, record: str, about: str, digest: str) -> None:
         """Check that an officer, by a key that the auditor brought, signed that this certificate was accepted."""
         envelope = strict_json(self._read(record), record)
-        keys = {}
-        for name in sorted(one for one in self._names() if one.startswith("officers/")):
-            raw = self._read(name)
-            if re.fullmatch(rb"[0-9a-f]{64}\n", raw) is None:
-                raise Wrong(f"{name}: not an officer's public key")
-            keys[hashlib.sha256(bytes.fromhex(raw.decode())).hexdigest()] = (name, raw)
+        keys = self._officer_keys()
         signatures = envelope.get("signatures") if isinstance(envelope, dict) else None
         if not isinstance(signatures, list) or len(signatures) != 1 or not isinstance(signatures[0], dict):
             raise Wrong(f"{record}: expected one signature")
@@ -815,11 +905,18 @@ class _Case:
             raise Wrong(f"{record}: speaks about another certificate")
         if f"officers/{statement['predicate'].get('officer')}.pub" != name:
             raise Wrong(f"{record}: names another officer than the one whose key signed it")
-        if self._trust is not None:
-            if name not in self._trust:
-                raise Missing(f"--trust: {name} is not in it")
-            if self._trust[name] != raw:
-                raise Wrong(f"{name}: the package's key is not the trusted one")
+        if self._trust is not None and raw not in self._officers:
+            raise Missing(f"{name}: not a key that you brought; --trust DIR with officers/, or --officer")
+
+    def _officer_keys(self) -> dict[str, tuple[str, bytes]]:
+        """Return the officers' keys of the package by SHA-256: name of the file, and its content."""
+        keys = {}
+        for name in sorted(one for one in self._names() if one.startswith("officers/")):
+            raw = self._read(name)
+            if re.fullmatch(rb"[0-9a-f]{64}\n", raw) is None:
+                raise Wrong(f"{name}: not an officer's public key")
+            keys[hashlib.sha256(bytes.fromhex(raw.decode())).hexdigest()] = (name, raw)
+        return keys
 
     def _certified(self, certificate: dict[str, Any], name: str, issued: int) -> None:
         """Check what a certificate says about the ledger: origin, the validation it rests on, its proof, its plan."""
@@ -1300,6 +1397,52 @@ def _instant(text: str) -> datetime:
     return datetime.strptime(text, "%Y-%m-%dT%H:%M%z")
 
 
+_FREE = 20  # people that need no officer, whatever an entry says
+
+
+def _least(band: str) -> int:
+    return int(band.partition("-")[0])
+
+
+def _approval(
+    raw: bytes, name: str, digest: str, grant: str, keys: dict[str, tuple[str, bytes]], begun: str, ended: str
+) -> str:
+    """Check an officer's signature under a grant, and return the SHA-256 of the officer's key.
+
+    It has to be good at some minute between `begun` and `ended`, the last one an hour later than it was signed where
+    keys died; what an outcome that was logged late leaves open is the vault's word.
+    """
+    if hashlib.sha256(raw).hexdigest() != digest:
+        raise Wrong(f"{name}: its name is not its SHA-256")
+    said = strict_json(raw, name)
+    fields = {
+        "grant": _HASH,
+        "officer": r"\w{1,64}",
+        "signed": _SECOND,
+        "expires": _SECOND,
+        "signature": "[0-9a-f]{128}",
+    }
+    if not isinstance(said, dict) or said.keys() != {"format", *fields} or said["format"] != "fangxin/approval/1":
+        raise Wrong(f"{name}: not an approval of the format fangxin/approval/1")
+    if not all(isinstance(said[key], str) and re.fullmatch(fits, said[key], re.ASCII) for key, fits in fields.items()):
+        raise Wrong(f"{name}: an approval with a malformed field")
+    if said["grant"] != grant:
+        raise Wrong(f"{name}: signed for another plan")
+    message = {"plan": grant, **{key: said[key] for key in ("officer", "signed", "expires")}}
+    signed = b"fangxin/approval/1\n" + json.dumps(message, sort_keys=True, separators=(",", ":")).encode()
+    for by, (_file, key) in keys.items():
+        try:
+            Ed25519PublicKey.from_public_bytes(bytes.fromhex(key.decode())).verify(
+                bytes.fromhex(said["signature"]), signed
+            )
+        except InvalidSignature:
+            continue
+        if said["signed"][:16] > ended[:16] or said["expires"][:16] < begun[:16]:
+            raise Wrong(f"{name}: not good when the plan was carried out")
+        return by
+    raise Wrong(f"{name}: signed by nobody whose key is in officers/, or changed since")
+
+
 def _rows_kept(certificate: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """Return what a certificate says is kept by law, its fields being texts and its dates days."""
     rows = certificate["retained"]
@@ -1316,9 +1459,12 @@ def _rows_kept(certificate: dict[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def _follows(rules: Sequence[Rule], rule: str, classes: str, event: str, until: str, where: str) -> None:
-    """Check a date against the rule that it names; `event` and `until` are both days, or both months."""
+    """Check a date against the rule that it names; `event` and `until` are both days, or both months.
+
+    The rule is the one that keeps longest; other classes of the same rows may be kept under others of the table.
+    """
     named = [one for one in rules if one.id == rule and not set(classes.split(",")).isdisjoint(one.classes)]
-    if not named:
+    if not named or not {*classes.split(",")} <= {known for one in rules for known in one.classes}:
         raise Wrong(f"{where}: kept under a rule that is in no law loaded before it, or not for that class")
     if until == "officer":
         if event:
@@ -1358,12 +1504,15 @@ def _shown(value: object) -> str:
 
 
 _CODE = r"[A-Za-z0-9][A-Za-z0-9._:/+-]{0,63}"
+_CODES = rf"{_CODE}(?:,{_CODE})*"
 _TAG, _HASH, _INT = r"[0-9a-f]{32}", r"[0-9a-f]{64}", "an integer"
+_SEVERAL = rf"{_HASH}(?:,{_HASH})*"
 _SHOP = r"s-[0-9]{2,4}"
 _BAND = r"0|1-4|5-19|20-99|10{2,17}-9{3,18}"
 _MONTH = "[0-9]{4}-(?:0[1-9]|1[0-2])"
 _UNTIL = f"{_MONTH}|officer"
 _TIME = "[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]Z"
+_SECOND = "[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9]Z"
 _ORIGIN = "[A-Za-z0-9][A-Za-z0-9._:/-]{0,254}"
 _VKEY = rf"{_ORIGIN}\+[0-9a-f]{{8}}\+[A-Za-z0-9+/]{{44}}"
 _DONE = {
@@ -1380,7 +1529,7 @@ _TYPES: dict[str, dict[str, str]] = {  # a field with "?" may be absent
     "request.opened": {
         "tag": _TAG,
         "commitment": _HASH,
-        "law": rf"{_CODE}(?:,{_CODE})*",
+        "law": _CODES,
         "promise": _CODE,
         "catalog": _HASH,
     },
@@ -1394,8 +1543,16 @@ _TYPES: dict[str, dict[str, str]] = {  # a field with "?" may be absent
         "baseline": _HASH,
     },
     "exported": {"tag": _TAG, "manifest": _HASH},
-    "approved": {"tag": _TAG, "plan": _HASH, "approvals": _HASH},
-    "retained": {"tag": _TAG, "rule": _CODE, "class": _CODE, "until": _UNTIL, "event?": _MONTH, "seal?": _HASH},
+    "approved": {
+        "tag": _TAG,
+        "plan": _HASH,
+        "by": "officers|request|timer|rehearsal",
+        "cap?": _INT,
+        "grant?": _HASH,
+        "officers?": _SEVERAL,
+        "approvals?": _SEVERAL,
+    },
+    "retained": {"tag": _TAG, "rule": _CODE, "class": _CODES, "until": _UNTIL, "event?": _MONTH, "seal?": _HASH},
     "sealed": {"tag": _TAG, "until": _TIME},
     "restored": {"tag": _TAG},
     "regret.ended": {"tag": _TAG, "waived?": _CODE},
@@ -1413,6 +1570,7 @@ _TYPES: dict[str, dict[str, str]] = {  # a field with "?" may be absent
         "generation": _INT,
         "count": _BAND,
         "claim": _CODE,
+        "grant?": _HASH,
     },
     "store.overwritten": _DONE,
     "store.rewritten": _DONE,

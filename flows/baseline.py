@@ -12,6 +12,7 @@ from itertools import zip_longest
 
 from fangxin.data.errors import DoesNotHold, Incomplete, NotAllowed
 from fangxin.data.requests import Request
+from fangxin.flows.approvals import of_batch
 from fangxin.flows.batch import finish, is_done, opened, read_plan, unpack_states
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import APPROVED, LOCATED, RETAINED, mark, record
@@ -64,6 +65,7 @@ def baseline(batch_id: str) -> None:
             f"{len(set(named['place']))} units carry an identity in their names, which no overwriting reaches",
             hint="name units by numbers or random ids, then run this again",
         )
+    approval = of_batch(estate, batch, plan)
     states = unpack_states(estate.requests.kept(batch, "states"))
     work = orders(estate.catalog, plan, estate.stores, states)
     estate.meter.step = "remains"
@@ -80,23 +82,24 @@ def baseline(batch_id: str) -> None:
     estate.requests.keep(batch, "before", seen.pack())
     digest = hashlib.sha256(seen.pack()).hexdigest()
     people = [r for r in estate.requests.requests(batch.id) if not r.canary]
-    record(estate, [entry for one in people for entry in _planned(estate, plan, one, digest)])
+    record(estate, [entry for one in people for entry in _planned(estate, plan, one, digest, approval)])
     # A flush never holds two kept classes of one person: dates that belong together would tell that they do.
     for kept in zip_longest(*(_retained(plan, one) for one in people)):
         record(estate, [entry for entry in kept if entry is not None])
     finish(estate, batch, "baseline", digest=digest, bytes=seen.total, patterns=seen.patterns)
 
 
-def _planned(estate: Estate, plan: Plan, one: Request, digest: str) -> list[dict[str, int | str]]:
+def _planned(
+    estate: Estate, plan: Plan, one: Request, digest: str, approval: dict[str, int | str]
+) -> list[dict[str, int | str]]:
     """What was located and approved for one request. The bands are the cohort's: a person's own would single it out."""
     counts = []
     for store in estate.stores:
         n = int(plan.fates["collection"].isin([c.address for c in store.collections]).sum())
         counts.append(f"{estate.store_id(store)}:{band(n)}")
-    approvals = hashlib.sha256(f"operator{plan.digest}".encode()).hexdigest()
     return [
         {"type": "located", "tag": mark(one, LOCATED), "counts": ",".join(counts), "baseline": digest},
-        {"type": "approved", "tag": mark(one, APPROVED), "plan": plan.digest, "approvals": approvals},
+        {"type": "approved", "tag": mark(one, APPROVED), **approval},
     ]
 
 

@@ -33,6 +33,7 @@ from fangxin.data.keys.seal import Case, new_code, public_of
 from fangxin.data.requests import REQUEST_DOMAIN, opaque, receipt_code, receipt_digest
 from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows import sealing
+from fangxin.flows.approvals import by_officers
 from fangxin.flows.behalf import Behalf, stands
 from fangxin.flows.desk import (
     GROWN,
@@ -307,7 +308,7 @@ def approve(desk: Desk, closure_id: str, approvals: Sequence[Approval]) -> Closu
         return _ahead(desk, closure, approvals)
     grant = paper(desk, closure_id, "close")
     known = [Approval.parse(text) for text in closure.facts.get("approvals", ())]
-    names = _signed(desk, grant, [*known, *approvals])
+    _signed(desk, grant, [*known, *approvals])
     again = {one.officer for one in known} & {one.officer for one in approvals}
     if again or len({one.officer for one in approvals}) != len(approvals):
         raise NotAllowed("an officer signs a plan once", hint="another officer signs")
@@ -316,8 +317,10 @@ def approve(desk: Desk, closure_id: str, approvals: Sequence[Approval]) -> Closu
         closure = _signs(desk, closure, one, grant.catalog, texts)
     request = request_of(closure)
     if request.approved and request.state is State.REVIEW:
-        return approved(desk, closure, names)
-    return regrown(desk, closure, names) if request.approved and request.state is State.READY else closure
+        return approved(desk, closure, by_officers(desk.estate, grant.catalog, [*known, *approvals]))
+    if request.approved and request.state is State.READY:
+        return regrown(desk, closure, [*known, *approvals])
+    return closure
 
 
 def _ahead(desk: Desk, closure: Closure, approvals: Sequence[Approval]) -> Closure:
@@ -343,16 +346,18 @@ def grown_signed(desk: Desk, closure: Closure) -> Closure:
     if not texts or ahead.get("plan", {}).get("digest") != request_of(closure).plan:
         return closure
     grant = paper(desk, closure.id, "close")
-    names = _signed(desk, grant, [Approval.parse(text) for text in texts])
-    for n, text in enumerate(texts, start=1):
-        closure = _signs(desk, closure, Approval.parse(text), grant.catalog, texts[:n])
-    return regrown(desk, closure, names) if request_of(closure).approved else closure
+    approvals = [Approval.parse(text) for text in texts]
+    _signed(desk, grant, approvals)
+    for n, one in enumerate(approvals, start=1):
+        closure = _signs(desk, closure, one, grant.catalog, texts[:n])
+    return regrown(desk, closure, approvals) if request_of(closure).approved else closure
 
 
-def regrown(desk: Desk, closure: Closure, names: Sequence[str]) -> Closure:
+def regrown(desk: Desk, closure: Closure, approvals: Sequence[Approval]) -> Closure:
     """The ledger learns that a plan which grew was approved again."""
     request = request_of(closure)
-    entry = (GROWN + closure.version, _approved(request, names))
+    told = by_officers(desk.estate, request.plan or "", approvals)
+    entry = (GROWN + closure.version, {"type": "approved", **told})
     return desk.write(closure, renamed(request), "approved_again", desk.now, by="officer", entries=[entry])
 
 
@@ -369,18 +374,13 @@ def _standing(closure: Closure) -> str | None:
     return request_of(closure).plan
 
 
-def _approved(request: Request, names: Sequence[str]) -> dict[str, int | str]:
-    digest = hashlib.sha256(json.dumps([request.plan, sorted(names)]).encode()).hexdigest()
-    return {"type": "approved", "plan": request.plan or "", "approvals": digest}
-
-
-def approved(desk: Desk, closure: Closure, names: Sequence[str]) -> Closure:
-    """The plan is approved: the review's clock is met, that of the seal starts."""
+def approved(desk: Desk, closure: Closure, approval: Mapping[str, int | str]) -> Closure:
+    """The plan is approved, as the ledger is told: the review's clock is met, that of the seal starts."""
     return desk.take(
         closure,
         Event("approve"),
         desk.now,
-        entries=[(SIGNED, _approved(request_of(closure), names))],
+        entries=[(SIGNED, {"type": "approved", **approval})],
         met=["review"],
         clocks=[clock(desk, "start", desk.now)],
         messages=payouts(closure, desk.now, refunds=False),
@@ -390,7 +390,7 @@ def approved(desk: Desk, closure: Closure, names: Sequence[str]) -> Closure:
 def reviewed(desk: Desk, closure: Closure) -> Closure:
     """Low risk approves itself at the end of the second working day, so that absent officers break no promise."""
     waiting = desk.take(closure, Event("approve_automatically"), desk.now)
-    return approved(desk, waiting, ["timer"])
+    return approved(desk, waiting, {"plan": request_of(waiting).plan or "", "by": "timer"})
 
 
 def reject(desk: Desk, closure_id: str, officer: str, reason: str) -> Closure:

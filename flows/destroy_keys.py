@@ -161,4 +161,5 @@ def _destroyed(receipt: Receipt, outcome: str, intent: int) -> dict[str, int | s
         "generation": receipt.generation_after,
         "count": band(receipt.destroyed + receipt.earlier),
         "claim": receipt.claim.effect,
+        "grant": receipt.grant,
     }

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any  # Any: JSON documents
 
 from fangxin.data.errors import Incomplete, InputError
+from fangxin.flows.approvals import APPROVALS
 from fangxin.flows.estate import LAWS, SCHEMAS, Estate
 from fangxin.flows.paper import certificate_files
 from fangxin.reports.challenge import Challenge
@@ -75,7 +76,7 @@ def span(period: str) -> tuple[str, str]:
 def write(estate: Estate, out: Path, chosen: Sequence[Issued], challenge: Challenge | None = None) -> str:
     """Write a package of these certificates and everything that proves them; returns the manifest's SHA-256."""
     ledger = estate.ledger
-    at = dict(_of_types(estate, ("validated", *_LOADED, "report.published", "package.published")))
+    at = dict(_of_types(estate, ("validated", "approved", *_LOADED, "report.published", "package.published")))
     proofs, statements = {}, set()
     for one in chosen:
         evidence = one.document["evidence"]
@@ -86,6 +87,7 @@ def write(estate: Estate, out: Path, chosen: Sequence[Issued], challenge: Challe
     if before:
         proofs[f"package-{before[-1]}.tlog-proof"] = before[-1]
     loaded = {entry["digest"] for entry in at.values() if entry["type"] in _LOADED}
+    signed = {one for entry in at.values() for one in str(entry.get("approvals", "")).split(",")}
     reports = [entry for entry in at.values() if entry["type"] == "report.published"]
     home = estate.settings.home
     tables = [path for path in sorted((home / "law").glob("retention-*.json")) if _sha(path) in loaded]
@@ -99,6 +101,7 @@ def write(estate: Estate, out: Path, chosen: Sequence[Issued], challenge: Challe
         laws=[*sorted(LAWS.glob("*.yaml")), *tables],
         schemas=sorted(SCHEMAS.glob("*.json")),
         officers=sorted((home / "keys" / "officers").glob("*.pub")),
+        approvals=sorted(path for path in (home / APPROVALS).glob("*.json") if path.stem in signed),
         calendars=[path for path in sorted(CALENDARS.glob("*.toml")) if _sha(path) in loaded],
         reports=[path for one in reports for path in _report_files(home / "reports", one)],
         challenge=None if challenge is None else challenge.document(),

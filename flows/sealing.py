@@ -175,4 +175,5 @@ def _ended(receipt: Receipt, outcome: str, intent: int) -> dict[str, int | str]:
         "generation": receipt.generation_after,
         "count": band(receipt.destroyed + receipt.earlier),
         "claim": receipt.claim.effect,
+        "grant": receipt.grant,
     }

@@ -7,7 +7,10 @@ subtracted. So each published sum is an equation, and more counts are hidden unt
 * not by ranges: bounds of the bands are carried through the equations until nothing changes.
 
 What is hidden beside a small count is shown as its own band (`5-19`, `20-99`, ...). Where nothing is left to hide and
-the bands alone give a count away (four counts of one make a total of `1-4`), it is shown as `0-4`.
+the bands alone give a count away (four counts of one make a total of `1-4`), it is shown as `0-4`. Where even that is
+not enough (five counts of four make twenty, whose band begins at twenty), every count that hangs together with it
+begins at nothing: `0-4`, `0-19`, `0-99`. Then all of them may be zero at once for all that a reader can tell, so none
+follows. `coarse` names them, and the pages say why.
 """
 
 from __future__ import annotations
@@ -20,7 +23,6 @@ from fangxin.reports.ledger.entries import band
 SMALL = 5
 Shown = int | str  # a count, or the band it lies in
 _MOST = 2**53
-_WIDE = f"0-{SMALL - 1}"
 
 
 @dataclass
@@ -32,7 +34,8 @@ class Tables:
     unpublished: set[str] = field(default_factory=set)
     fixed: set[str] = field(default_factory=set)  # published before: it cannot be hidden any more
     main: set[str] = field(default_factory=set)  # what readers look for: hidden last
-    _wide: set[str] = field(default_factory=set)  # shown as 0-4
+    coarse: set[str] = field(default_factory=set)  # after `shown`: begin at nothing, since no narrower band hides them
+    _wide: set[str] = field(default_factory=set)  # shown from nothing on: 0-4
 
     def add(self, name: str, count: int) -> str:
         """Note a count and return its name."""
@@ -55,10 +58,13 @@ class Tables:
                 hidden.add(more)
             elif given not in self._wide:
                 self._wide.add(given)
-            else:
-                raise ValueError(f"{given} follows from the other counts, whatever is hidden")
+            elif together := (self._together(given) & hidden) - self.coarse:
+                self._wide |= together
+                self.coarse |= together
+            else:  # only where a figure that was published before gives it away
+                raise ValueError(f"{given} follows from what was published before, whatever is hidden now")
         return {
-            name: (_WIDE if name in self._wide else band(count)) if name in hidden else count
+            name: self._banded(name) if name in hidden else count
             for name, count in self.counts.items()
             if name not in self.unpublished
         }
@@ -105,8 +111,22 @@ class Tables:
         """What a hidden count can be, by its band alone."""
         if name in self.unpublished:
             return 0, _MOST
-        shown = _WIDE if name in self._wide else band(self.counts[name])
+        shown = self._banded(name)
         return lower(shown), upper(shown)
+
+    def _banded(self, name: str) -> str:
+        """The band that a hidden count is shown as."""
+        own = band(self.counts[name])
+        return f"0-{upper(own)}" if name in self._wide else own
+
+    def _together(self, given: str) -> set[str]:
+        """All counts that sums tie to this one, over however many sums."""
+        reached, further = set[str](), {given}
+        while further != reached:
+            reached = further
+            tied = [{total, *parts} for total, parts in self.sums if reached & {total, *parts}]
+            further = reached.union(*tied)
+        return reached
 
     def _cover(self, given: str, hidden: set[str]) -> str | None:
         """The least important count to hide as well: near by, the smallest, a part rather than a total."""

@@ -47,7 +47,8 @@ class Parts(TypedDict, total=False):
     calendars: Iterable[Path]  # the same, `calendar.loaded`
     reports: Iterable[Path]  # periodic reports in every form
     schemas: Iterable[Path]
-    officers: Iterable[Path]  # public keys of those who accepted certificates
+    officers: Iterable[Path]  # public keys of those who accepted certificates or approved plans
+    approvals: Iterable[Path]  # what officers signed about plans, `<sha256>.json`
     authority: Path | None  # the certificate that the signatures of PDFs lead to
     challenge: bytes | None  # what the auditor asked for
     policy: Mapping[str, object]  # adds to or replaces the defaults
@@ -105,6 +106,7 @@ def _members(ledger: Ledger, keys: SigningKeys, parts: Parts) -> tuple[Members, 
         "reports": parts.get("reports", ()),
         "schemas": parts.get("schemas", ()),
         "officers": parts.get("officers", ()),
+        "approvals": parts.get("approvals", ()),
     }
     for folder, paths in folders.items():
         members |= {f"{folder}/{path.name}": path.read_bytes for path in paths}

@@ -32,6 +32,7 @@ MOST_SHARE = 20  # one in twenty: more in one batch is refused
 WINDOW = timedelta(hours=24)
 DELAY = timedelta(hours=1)  # between the second signature and the act: time for somebody to object
 LASTS = timedelta(hours=24)
+PUBLIC = "fangxin/approval/1"
 _LABEL = b"fangxin/approval/1\n"
 
 
@@ -69,6 +70,21 @@ class Approval:
             ) from None
         Grant.parse(approval.grant)
         return approval
+
+    @property
+    def grant_hash(self) -> str:
+        """SHA-256 of the grant: what the signature is for."""
+        return hashlib.sha256(self.grant.encode()).hexdigest()
+
+    def public(self) -> bytes:
+        """What a stranger needs to check the signature, as canonical JSON.
+
+        The grant stays with us: the digest of refs in it could be tried out by whoever knows all people of a batch but
+        one. Its own SHA-256 cannot, since it holds a random nonce.
+        """
+        fields = {"format": PUBLIC, "grant": self.grant_hash, "officer": self.officer, "signed": self.signed}
+        fields |= {"expires": self.expires, "signature": self.signature}
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
     def text(self) -> str:
         """The approval as a file holds it: one JSON object."""

@@ -35,7 +35,7 @@ from fangxin.data.keys import domains as codes
 from fangxin.data.keys import page as pages
 from fangxin.data.keys import sealed as seals
 from fangxin.data.keys.additions import additions
-from fangxin.data.keys.approval import FREE, GUARDED, WINDOW, Approval, Guard, bound
+from fangxin.data.keys.approval import FREE, FREE_SHARE, GUARDED, WINDOW, Approval, Guard, bound
 from fangxin.data.keys.batch import Adds, Batch, crown, shadow
 from fangxin.data.keys.clock import Moment, look
 from fangxin.data.keys.delta import Delta
@@ -331,6 +331,11 @@ class KeyTree:
         grant.check(drops, vault=self.vault_id, generation=self.generation, action="destroy", now=now)
         counted = self._toll(drops, {}, {}, waived=False, now=now)
         self._guarded(present, counted.dying, grant, approvals, now)
+
+    @property
+    def cap(self) -> int:
+        """How many people may lose keys in 24 h on their requests' own approval; more need officers (approval.py)."""
+        return max(FREE, self._subjects() // FREE_SHARE)
 
     def destroy(self, drops: Drops, *, grant: Grant, now: datetime, approvals: Sequence[Approval] = ()) -> Receipt:
         """Destroy keys for good: ref -> the domain codes that die, None = every domain.

@@ -320,6 +320,9 @@ def verify(
     /,
     *,
     trust: Annotated[str | None, Parameter(name="--trust", help="The log's key, or a folder of keys.")] = None,
+    officer: Annotated[
+        list[str] | None, Parameter(name="--officer", negative="", help="An officer's key; repeatable.")
+    ] = None,
     since: Annotated[Path | None, Parameter(name="--since", help="An older checkpoint.")] = None,
     quorum: Annotated[int | None, Parameter(name="--quorum", help="So many witnesses must have cosigned.")] = None,
     challenge: Annotated[Path | None, Parameter(name="--challenge", help="The challenge that it answers.")] = None,
@@ -331,7 +334,7 @@ def verify(
     from fangxin.flows.cli.scan import verify as work
 
     more = {"--since": since, "--quorum": quorum, "--challenge": challenge, "--secret": secret}
-    return work(path, trust=trust, more=more, home=_home(home), as_json=json)
+    return work(path, trust=trust, officers=officer or [], more=more, home=_home(home), as_json=json)
 
 
 @app.command

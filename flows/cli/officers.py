@@ -16,8 +16,10 @@ def officer(name: str, folder: Path, *, as_json: bool) -> int:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-    if not name.isidentifier():
-        raise InputError("an officer's name: expected letters, digits and underscores", hint="a role such as dpo_1")
+    if not (name.isascii() and name.isidentifier()):
+        raise InputError(
+            "an officer's name: expected ASCII letters, digits and underscores", hint="a role such as dpo_1"
+        )
     key = Ed25519PrivateKey.generate()
     folder.mkdir(parents=True, exist_ok=True)
     secret, public = folder / f"{name}.key", folder / f"{name}.pub"

@@ -34,6 +34,7 @@ _STORE = r"s-[0-9]{2,4}"
 _PATTERNS = {
     "tag": r"[0-9a-f]{32}",
     "digest": r"[0-9a-f]{64}",
+    "digests": r"[0-9a-f]{64}(?:,[0-9a-f]{64})*",
     "tree": r"[0-9a-f]{40}|[0-9a-f]{64}",
     "time": r"[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]Z",
     "code": _CODE,
@@ -43,6 +44,7 @@ _PATTERNS = {
     "counts": rf"(?:{_STORE}:(?:{_BAND})(?:,{_STORE}:(?:{_BAND}))*)?",
     "until": r"[0-9]{4}-(?:0[1-9]|1[0-2])|officer",
     "month": r"[0-9]{4}-(?:0[1-9]|1[0-2])",
+    "by": r"officers|request|timer|rehearsal",
     "method": r"OVERWRITE|CRYPTOGRAPHIC_ERASE|LOGICAL_DELETE|EXPIRY",
     "outcome": r"erased|erased_with_retention|partial|failed",
     "vkey": r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,254}\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}",
@@ -73,8 +75,23 @@ TYPES: Mapping[str, Mapping[str, str]] = {
     },
     "located": {"tag": "tag", "counts": "counts", "baseline": "digest"},
     "exported": {"tag": "tag", "manifest": "digest"},
-    "approved": {"tag": "tag", "plan": "digest", "approvals": "digest"},
-    "retained": {"tag": "tag", "rule": "code", "class": "code", "until": "until", "event?": "month", "seal?": "digest"},
+    "approved": {
+        "tag": "tag",
+        "plan": "digest",
+        "by": "by",
+        "cap?": "int",  # by request: how many people the vault lets go in a day without officers
+        "grant?": "digest",  # by officers: what they signed, who they are (SHA-256 of their keys), and their signatures
+        "officers?": "digests",
+        "approvals?": "digests",
+    },
+    "retained": {
+        "tag": "tag",
+        "rule": "code",
+        "class": "codes",  # of one collection, all that the rule keeps
+        "until": "until",
+        "event?": "month",
+        "seal?": "digest",
+    },
     "sealed": {"tag": "tag", "until": "time"},
     "restored": {"tag": "tag"},
     "regret.ended": {"tag": "tag", "waived?": "code"},
@@ -92,6 +109,7 @@ TYPES: Mapping[str, Mapping[str, str]] = {
         "generation": "int",
         "count": "band",
         "claim": "code",
+        "grant?": "digest",  # the one that the vault carried out
     },
     "store.overwritten": _STORE_DONE,
     "store.rewritten": _STORE_DONE,

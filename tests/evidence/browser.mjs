@@ -8,7 +8,7 @@ const context = vm.createContext({ TextDecoder, TextEncoder, crypto, atob, btoa,
 vm.runInContext(`${script}\nglobalThis.verifyPackage = verifyPackage;`, context);
 const trust = new Map();
 if (trustFolder !== "-")
-  for (const name of readdirSync(trustFolder)) if (/\.(vkeys?|pem)$/.test(name)) trust.set(basename(name), new Uint8Array(readFileSync(`${trustFolder}/${name}`)));
+  for (const name of readdirSync(trustFolder, { recursive: true })) if (/\.(vkeys?|pem|pub)$/.test(name)) trust.set(basename(name), new Uint8Array(readFileSync(`${trustFolder}/${name}`)));
 const answers = [];
 for (const one of packages) answers.push(await context.verifyPackage(new Uint8Array(readFileSync(one)), trust));
 console.log(JSON.stringify(answers));

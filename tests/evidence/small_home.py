@@ -39,6 +39,7 @@ def entry(kind: str, **fields: int | str) -> dict[str, int | str]:
         "codes": "cn",
         "store": "s-01",
         "band": "1-4",
+        "by": "request",
         "counts": "s-01:1-4",
         "until": "officer",
         "month": "2026-11",

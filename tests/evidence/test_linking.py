@@ -26,7 +26,7 @@ def planned(secret: bytes) -> list[Entry]:
     """What the baseline logs for one request, in one flush with everybody's."""
     return [
         entry("located", tag=entries.tag(secret, 2), counts="s-01:1000-9999,s-02:100-999", baseline=sha("seen")),
-        entry("approved", tag=entries.tag(secret, 4), plan=sha("plan"), approvals=sha("both")),
+        entry("approved", tag=entries.tag(secret, 4), plan=sha("plan")),
     ]
 
 

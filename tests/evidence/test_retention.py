@@ -7,13 +7,16 @@ from datetime import date, timedelta
 from typing import Any  # JSON documents
 
 import pytest
-from evidence.small_home import KEPT, SECRET, TABLE, Home, certificate, entry, issue, sha
+from evidence.small_home import KEPT, NOW, SECRET, TABLE, Home, certificate, entry, issue, sha
 
 from fangxin.checks import verify
 from fangxin.data.catalog.law import Laws
+from fangxin.data.requests import Request
 from fangxin.data.vocabulary import Retention
+from fangxin.flows.baseline import _retained
 from fangxin.flows.estate import LAWS
 from fangxin.flows.evidence import retention
+from fangxin.flows.plan import Plan
 from fangxin.reports.ledger import entries
 
 EARLIER = TABLE.replace(b"P3Y", b"P90D")
@@ -50,6 +53,27 @@ def test_an_entry_with_another_date_is_false(
     fields = {key: value for key, value in {**KEPT, **changed}.items() if value is not None}
     home.ledger.append([entry("retained", tag=entries.tag(SECRET, 9), **fields)])
     assert (told(home).result, reason in told(home).reason) == (result, True), told(home)
+
+
+def test_one_collection_may_hold_two_classes_of_records(home: Home) -> None:
+    """Rows whose columns two rules keep are one entry, under the rule that keeps longest."""
+    import pandas as pd
+
+    other = b',{"begins":"2010-01-01","classes":["invoice"],"from":"year.end","id":"tax-1","keep":"P1Y","law":"cn"}]}'
+    both = TABLE[:-2] + other
+    (home.folder / "retention-2.json").write_bytes(both)
+    home.parts["laws"].append(home.folder / "retention-2.json")
+    home.ledger.append([entry("law.loaded", digest=sha(both), law="retention")])
+    row = {"subject": 1, "collection": "shop/trades", "fate": "retain", "held": "invoice,order", "rule": "ecommerce-31"}
+    fates = pd.DataFrame([row | {"event": "2026-11-22", "until": "2029-11-22"}])
+    empty = pd.DataFrame()
+    one = Request("r-1", "b-1", 1, False, b"", SECRET, ())
+    (kept,) = _retained(Plan(fates, empty, empty, ""), one)
+    assert (kept["class"], kept["until"]) == ("invoice,order", "2029-11")
+    home.ledger.append([{**kept, "time": NOW}])
+    assert told(home).result == verify.HOLDS, told(home)
+    home.ledger.append([{**kept, "time": NOW, "class": "order,wishes", "tag": entries.tag(SECRET, 9)}])
+    assert (told(home).result, "not for that class" in told(home).reason) == (verify.FALSE, True)
 
 
 @pytest.mark.parametrize(

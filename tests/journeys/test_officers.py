@@ -127,7 +127,14 @@ def test_a_signed_plan_is_carried_out_and_the_evidence_says_how_many_signed(offi
     assert {one["outcome"] for one in answer["requests"]} == {"erased"}
     assert office.rows() == PEOPLE - 21
     assert (office.estate().requests.note(batch, "destroy_keys") or {})["event"]["officers"] == 2
-    assert verify.exit_code(verify.verify(Path(answer["package"]), trust=office.home / "keys")) == 0
+    checks = verify.verify(Path(answer["package"]), trust=office.home / "keys")
+    assert verify.exit_code(checks) == 0, verify.table(checks)
+    told = {one.name: one.reason for one in checks}["approvals"]
+    assert told.startswith("21 approval(s) signed by officers")
+    log = (office.home / "keys" / "log.vkey").read_text().strip()
+    keys = [office.root / "keys" / f"{name}.pub" for name in ("an", "chen")]
+    assert verify.exit_code(verify.verify(Path(answer["package"]), trust=log, officers=keys)) == 0
+    assert verify.exit_code(verify.verify(Path(answer["package"]), trust=log)) == 2
     with pytest.raises(NotAllowed, match="no batch waits"):
         approve(office.estate(LATER), approvals)
 
@@ -148,7 +155,7 @@ def test_one_signature_an_early_one_and_one_for_another_plan_are_refused(office:
     with pytest.raises(NotAllowed, match="two different officers"):
         erase.journey(batch)
     assert office.estate().tree.live() > PEOPLE
-    assert office.rows() == PEOPLE + 1, "the canary stands, nobody is gone"
+    assert office.rows() == PEOPLE, "nobody is gone, and the canary went again"
 
 
 def test_a_plan_is_written_by_the_command_and_nothing_is_touched(
