@@ -323,6 +323,7 @@ class _Case:
             ("certificates", self.certificates),
             ("papers", self.papers),
             ("reports", self.reports),
+            ("figures", self.figures),
             ("law", self.law),
             ("retention", self.retention),
             ("calendar", self.calendar),
@@ -1017,6 +1018,36 @@ class _Case:
         if not names and not published:
             raise Skip("no periodic report")
         return f"{len(published)} report(s) on record without a gap, {len(names)} file(s) of them here"
+
+    def figures(self) -> str:
+        """The figures of each periodic report are those of the entries before it and of their certificates."""
+        names = sorted(name for name in self._names() if re.fullmatch(r"reports/[^/]+\.json", name))
+        read = {hashlib.sha256(self._read(name)).hexdigest(): name for name in names}
+        certificates = {hashlib.sha256(self._read(name)).hexdigest(): one for name, _issued, one in self._kept}
+        earlier = {digest: strict_json(self._read(name), name) for digest, name in read.items()}
+        lacking = ""
+        for index, entry in enumerate(self._known()):
+            name = read.get(entry["json"]) if entry["type"] == "report.published" else None
+            if name is None:
+                continue
+            before, report = self._known()[:index], earlier[entry["json"]]
+            whole = recount(report, before, certificates, earlier, name)
+            if report.get("origin") != self._origin():
+                raise Wrong(f"{name}: of another ledger")
+            software = report.get("software")
+            digest = software.get("sha256") if isinstance(software, dict) else None
+            if digest not in [one["digest"] for one in before if one["type"] == "code.loaded"]:
+                raise Wrong(f"{name}: made by a program that is in no code.loaded before it")
+            if not whole:
+                lacking = lacking or f"{name}: durations and records rest on certificates that are not in the package"
+        if not names:
+            raise Skip("no periodic report")
+        if lacking:
+            raise Missing(lacking)
+        return (
+            f"{len(names)} report(s) computed again from entries and certificates; not working days, nor who had "
+            "cosigned and stamped the head of that day"
+        )
 
     def law(self) -> str:
         """Every law file is one that the ledger says was loaded, and those that certificates name are here."""
@@ -2152,6 +2183,328 @@ def _after(period: str) -> str | None:
     last = part >= (4 if letter else 12)
     year, part = (year + 1, 1) if last else (year, part + 1)
     return f"{year:04d}-Q{part}" if letter else f"{year:04d}-{part:02d}"
+
+
+# ---------------------------------------------------------------- periodic reports
+
+
+_OPEN = object()  # a figure that entries and certificates do not decide
+_BOUNDS = (1, 2, 3, 5, 7, 10, 15, 20, 30)  # days, of the histogram of durations
+_ROWS = ("rows_found", "rows_erased", "rows_retained", "values_masked", "baseline_hits", "hits_after")
+_COMPARED = (
+    *("flow/received", "flow/closed", "flow/failed", "flow/open", "time/calendar_minutes/p50"),
+    *("time/calendar_minutes/p90", "residues/found", "trust/hits_unexplained"),
+)
+
+
+def closed_in(entries: Sequence[dict[str, Any]], first: str, last: str) -> list[dict[str, Any]]:
+    """Return the certificates issued from one day to another, the failed ones apart."""
+    issued = [one for one in entries if one["type"] == "certificate.issued" and first <= one["time"][:10] <= last]
+    return [one for one in issued if one["verdict"] != "failed"]
+
+
+def recount(
+    report: Any,
+    entries: Sequence[dict[str, Any]],
+    certificates: dict[str, dict[str, Any]],
+    earlier: dict[str, dict[str, Any]],
+    name: str,
+) -> bool:
+    """Compute a periodic report again from the entries before it, and compare each figure; Wrong where one differs.
+
+    `certificates` and `earlier` reports go by the SHA-256 of their JSON. A figure is the count, or a band in which the
+    count lies. Returns whether durations and records could be computed too: where all certificates are at hand.
+    """
+    if not isinstance(report, dict) or report.get("format") != "fangxin/report/1":
+        raise Wrong(f"{name}: not a report of the format fangxin/report/1")
+    period = report.get("period")
+    if not isinstance(period, dict):
+        raise Wrong(f"{name}: without its period")
+    first, last = str(period.get("from")), str(period.get("to"))
+    if not (_day(first) and _day(last) and first <= last and period.get("id") == _id(first, last)):
+        raise Wrong(f"{name}: a period that does not exist, or of another name")
+    of: dict[str, list[dict[str, Any]]] = {}
+    for one in entries:
+        of.setdefault(one["type"], []).append(one)
+    inside = {kind: [one for one in some if first <= one["time"][:10] <= last] for kind, some in of.items()}
+    closed = closed_in(entries, first, last)
+    documents = [certificates[one["json"]] for one in closed if one["json"] in certificates]
+    whole = len(documents) == len(closed)
+    at = [index for index, one in enumerate(entries) if first <= one["time"][:10] <= last]
+    expected: dict[str, Any] = {
+        "format": "fangxin/report/1",
+        "period": {"id": period["id"], "from": first, "to": last, "days": _days_between(first, last) + 1},
+        "preview": False,
+        "origin": _OPEN,
+        "ledger": {"entries": len(at), "first": at[0] if at else None, "last": at[-1] if at else None},
+        "flow": _flow(of, inside, closed, first, last),
+        "time": _durations(documents, name) if whole else _OPEN,
+        "work": _work(documents, name) if whole else _OPEN,
+        "keys": {
+            "batches": len(inside.get("key.destroyed", [])),
+            "bands": sorted({one["count"] for one in inside.get("key.destroyed", [])}),
+        },
+        "residues": _residues(inside.get("residue.found", []), of.get("exception", [])),
+        "kept": _kept_by_law([one for one in of.get("retained", []) if one["time"][:10] <= last], last[:7]),
+        "trust": _trusted(of, inside),
+        "software": _OPEN,
+        "coarse": _OPEN,
+        "chain": _chained(of.get("report.published", []), entries, period["id"], first),
+    }
+    previous = expected["chain"]["previous"]
+    before = earlier.get(previous["json"]) if previous else None
+    expected["comparison"] = _OPEN if previous and before is None else _compared(before, report)
+    expected["verdict"] = _judged(expected)
+    _agree(report, expected, name)
+    return whole
+
+
+def _agree(shown: Any, true: Any, where: str) -> None:
+    """Compare what a report shows with what it should: a count may be shown as a band that it lies in."""
+    if true is _OPEN:
+        return
+    if isinstance(true, dict) and isinstance(shown, dict) and shown.keys() == true.keys():
+        for key, value in true.items():
+            _agree(shown[key], value, f"{where}/{key}")
+    elif isinstance(true, list) and isinstance(shown, list) and len(shown) == len(true):
+        for number, value in enumerate(true):
+            _agree(shown[number], value, f"{where}/{number}")
+    elif type(true) is int and isinstance(shown, str) and re.fullmatch("0|[0-9]{1,17}-[0-9]{1,17}", shown, re.ASCII):
+        low, high = _least(shown), int(shown.rpartition("-")[2])
+        if not low <= true <= high:
+            raise Wrong(f"{where}: {shown}, and the entries say otherwise")
+    elif type(shown) is not type(true) or shown != true:
+        raise Wrong(f"{where}: not what the entries say")
+
+
+def _id(first: str, last: str) -> str:
+    """Return the name of a period: a year, a month, a quarter, or both its days."""
+    year, month = first[:4], int(first[5:7])
+    ends = {f"{year}-{m:02d}-{monthrange(int(year), m)[1]:02d}": m for m in range(1, 13)}
+    if first[8:] == "01" and last in ends:
+        length = ends[last] - month + 1
+        if (month, length) == (1, 12):
+            return year
+        if length == 1:
+            return first[:7]
+        if length == 3 and month % 3 == 1:
+            return f"{year}-Q{(month + 2) // 3}"
+    return f"{first}--{last}"
+
+
+def _ends(period: str) -> str:
+    """Return the last day of a period by its name."""
+    if "--" in period:
+        return period.partition("--")[2]
+    year, _, part = period.partition("-")
+    month = int(part[1:]) * 3 if part.startswith("Q") else int(part or 12)
+    return f"{year}-{month:02d}-{monthrange(int(year), month)[1]:02d}"
+
+
+def _shift(day: str, by: int) -> str:
+    return (date.fromisoformat(day) + timedelta(days=by)).isoformat()
+
+
+def _days_between(first: str, last: str) -> int:
+    between: timedelta = date.fromisoformat(last) - date.fromisoformat(first)
+    return between.days
+
+
+def _parts(first: str, last: str) -> Iterator[tuple[str, str, str]]:
+    """Yield (label, first day, last day) of a period's days, weeks from Monday, or months."""
+    days = _days_between(first, last) + 1
+    while first <= last:
+        here = date.fromisoformat(first)
+        if days > 92:
+            end = first[:8] + f"{monthrange(here.year, here.month)[1]:02d}"
+        else:
+            end = first if days <= 14 else _shift(first, 6 - here.weekday())
+        end = min(end, last)
+        name = _id(first, end)
+        yield (name if re.fullmatch("[0-9]{4}-[0-9]{2}", name) else f"{here.month}/{here.day}"), first, end
+        first = _shift(end, 1)
+
+
+Kinds = dict[str, list[dict[str, Any]]]
+
+
+def _flow(of: Kinds, inside: Kinds, closed: list[dict[str, Any]], first: str, last: str) -> dict[str, Any]:
+    ended = ("request.refused", "request.withdrawn", "restored")
+    issued = [one for one in of.get("certificate.issued", []) if one["verdict"] != "failed"]
+    opened = of.get("request.opened", [])
+
+    def open_until(day: str) -> int:
+        gone = [*issued, *(one for kind in ended for one in of.get(kind, []))]
+        come, left = ([one for one in some if one["time"][:10] <= day] for some in (opened, gone))
+        return max(0, len(come) - len(left))
+
+    def among(some: list[dict[str, Any]], begin: str, end: str) -> int:
+        return len([one for one in some if begin <= one["time"][:10] <= end])
+
+    refused = Counter(one["reason"] for one in inside.get("request.refused", []))
+    known = [len(inside[kind]) if kind in of else None for kind in ended]
+    verdicts = Counter(one["verdict"] for one in closed)
+    return {
+        "received": among(opened, first, last),
+        "closed": len(closed),
+        **{one: verdicts[one] for one in ("erased", "erased_with_retention", "partial")},
+        "failed": sum(one["verdict"] == "failed" for one in inside.get("certificate.issued", [])),
+        "open_before": open_until(_shift(first, -1)),
+        "open": open_until(last),
+        "refused": known[0],
+        "refusals": [{"reason": reason, "count": count} for reason, count in sorted(refused.items())],
+        "withdrawn": known[1],
+        "restored": known[2],
+        "parts": [
+            {"label": label, "received": among(opened, begin, end), "closed": among(closed, begin, end)}
+            for label, begin, end in _parts(first, last)
+        ],
+    }
+
+
+def _durations(documents: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Whole minutes from receipt to validation. Working days want a calendar, and are left open."""
+    minutes = []
+    for one in documents:
+        times = [one["times"].get(key) for key in ("received", "validated")]
+        if times[1] is None:
+            continue
+        if not all(isinstance(text, str) and re.fullmatch(_TIME, text, re.ASCII) for text in times):
+            raise Wrong(f"{name}: a certificate whose times are none")
+        start, end = map(_instant, times)
+        minutes.append((end - start) // timedelta(minutes=1))
+    counts = Counter(sum(one > bound * 1440 for bound in _BOUNDS) for one in minutes)
+    ranked = sorted(minutes)
+    nearest = {f"p{p}": ranked[max(0, -(-len(ranked) * p // 100) - 1)] for p in (50, 90, 95, 99) if ranked}
+    return {
+        "measured": len(minutes),
+        "calendar_minutes": {**nearest, "max": ranked[-1]} if len(minutes) >= 5 else None,
+        "working_days": _OPEN,
+        "histogram": [{"days": bound, "count": counts[n]} for n, bound in enumerate((*_BOUNDS, None))],
+        "overdue": None,
+    }
+
+
+def _work(documents: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Rows by dataset; the bytes of a collection once for each batch, since they are everybody's."""
+    rows: dict[str, Counter[str]] = {}
+    moved: dict[str, dict[tuple[str, str], tuple[int, int]]] = {}
+    for one in documents:
+        for row in one["collections"]:
+            if not all(_count(row.get(key)) for key in (*_ROWS, "bytes_read", "bytes_overwritten")):
+                raise Wrong(f"{name}: rests on a certificate without its counts")
+            rows.setdefault(row["dataset"], Counter()).update({key: row[key] for key in _ROWS})
+            place = (str(one["batch"]), row["collection"])
+            moved.setdefault(row["dataset"], {})[place] = (row["bytes_read"], row["bytes_overwritten"])
+    return [
+        {
+            "dataset": dataset,
+            **{key: rows[dataset][key] for key in _ROWS},
+            "bytes_read": sum(read for read, _over in moved[dataset].values()),
+            "bytes_overwritten": sum(over for _read, over in moved[dataset].values()),
+        }
+        for dataset in sorted(rows)
+    ]
+
+
+def _residues(found: list[dict[str, Any]], exceptions: list[dict[str, Any]]) -> dict[str, Any]:
+    answered = {
+        one["code"].removeprefix(_ANSWERS): one["time"] for one in exceptions if one["code"].startswith(_ANSWERS)
+    }
+    spans = sorted(
+        (_instant(answered[one["tag"]]) - _instant(one["time"])) // timedelta(minutes=1)
+        for one in found
+        if one["tag"] in answered
+    )
+    return {
+        "found": len(found),
+        "answered": len(spans),
+        "open": len(found) - len(spans),
+        "median_minutes": spans[(len(spans) - 1) // 2] if spans else None,
+        "longest_minutes": spans[-1] if spans else None,
+        "stores": [list(one) for one in sorted(Counter(one["store"] for one in found).items())],
+    }
+
+
+def _kept_by_law(retained: list[dict[str, Any]], month: str) -> list[dict[str, Any]]:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for one in retained:
+        groups.setdefault((one["rule"], one["class"]), []).append(one["until"])
+    return [
+        {
+            "rule": rule,
+            "class": classes,
+            "text_en": _OPEN,
+            "text_zh": _OPEN,
+            "next": min((one for one in until if one != "officer" and one >= month), default=None),
+            "requests": len(until),
+        }
+        for (rule, classes), until in sorted(groups.items())
+    ]
+
+
+def _trusted(of: Kinds, inside: Kinds) -> dict[str, Any]:
+    """Counts of events. Who had cosigned and stamped the head of that day is in no entry, and left open."""
+
+    def summed(kind: str, *keys: str) -> dict[str, int] | None:
+        some = inside.get(kind, [])
+        return {"runs": len(some), **{key: sum(one[key] for one in some) for key in keys}} if kind in of else None
+
+    validated = inside.get("validated", [])
+    codes = Counter(one["code"] for one in inside.get("exception", []) if not one["code"].startswith(_ANSWERS))
+    told, confirmed = ("processor.notified", "processor.confirmed")
+    return {
+        "validations": len(validated),
+        "bytes_scanned": sum(one["bytes"] for one in validated),
+        "hits_unexplained": sum(one["hits"] for one in validated),
+        "canaries": sum(one["canaries"] for one in validated),
+        "accepted_by_officers": len(inside.get("certificate.validated", [])),
+        "sweeps": summed("swept", "bytes", "hits"),
+        "sabotage": summed("sabotage.run", "mutants", "caught"),
+        "incidents": len(inside["incident.recorded"]) if "incident.recorded" in of else None,
+        "exceptions": [{"code": code, "count": count} for code, count in sorted(codes.items())],
+        "processors": {"told": len(inside[told]), "confirmed": len(inside.get(confirmed, []))} if told in of else None,
+        "witnesses": _OPEN,
+        "time_stamped": _OPEN,
+        "catalogs": len({one["catalog"] for one in inside.get("request.opened", [])}),
+        "code": sorted({one["digest"] for one in inside.get("code.loaded", [])}),
+        "laws": sorted({one.get("law", "") for one in inside.get("law.loaded", [])} - {"retention"}),
+        "packages": len(inside["package.published"]) if "package.published" in of else None,
+        "outside_audit": None,
+    }
+
+
+def _chained(
+    published: list[dict[str, Any]], entries: Sequence[dict[str, Any]], period: str, first: str
+) -> dict[str, Any]:
+    kind = re.sub("[0-9]+", "9", period)
+    same = [one for one in published if re.sub("[0-9]+", "9", one["period"]) == kind and one["period"] != period]
+    since = _shift(_ends(same[-1]["period"]), 1) if same else entries[0]["time"][:10] if entries else first
+    return {
+        "previous": {"period": same[-1]["period"], "json": same[-1]["json"]} if same else None,
+        "missing": {"from": since, "to": _shift(first, -1)} if since < first else None,
+    }
+
+
+def _compared(before: dict[str, Any] | None, report: dict[str, Any]) -> list[dict[str, Any]]:
+    def pick(of: Any, path: str) -> Any:
+        for key in path.split("/"):
+            of = of.get(key) if isinstance(of, dict) else None
+        return of
+
+    if before is None:
+        return []
+    return [{"label": path, "before": pick(before, path), "now": pick(report, path)} for path in _COMPARED]
+
+
+def _judged(expected: dict[str, Any]) -> str:
+    if expected["trust"]["hits_unexplained"] or expected["residues"]["open"]:
+        return "bad"
+    sabotage = expected["trust"]["sabotage"]
+    missed = sabotage is not None and sabotage["caught"] != sabotage["mutants"]
+    if expected["flow"]["failed"] or expected["trust"]["incidents"] or expected["chain"]["missing"] or missed:
+        return "mind"
+    return "good" if expected["flow"]["closed"] else "none"
 
 
 # ---------------------------------------------------------------- time tokens and signatures in CMS

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from fangxin.flows.paper import certificate_files
 from fangxin.reports.challenge import Challenge
 from fangxin.reports.ledger.entries import Entry
 from fangxin.reports.package import write_package
+from fangxin.reports.period import Period
 
 _ROOMS = LAWS.parent
 CALENDARS = _ROOMS / "calendars"
@@ -76,7 +77,11 @@ def span(period: str) -> tuple[str, str]:
 def write(estate: Estate, out: Path, chosen: Sequence[Issued], challenge: Challenge | None = None) -> str:
     """Write a package of these certificates and everything that proves them; returns the manifest's SHA-256."""
     ledger = estate.ledger
-    at = dict(_of_types(estate, ("validated", "approved", *_LOADED, "report.published", "package.published")))
+    at = dict(
+        _of_types(
+            estate, ("validated", "approved", "certificate.issued", *_LOADED, "report.published", "package.published")
+        )
+    )
     proofs, statements = {}, set()
     for one in chosen:
         evidence = one.document["evidence"]
@@ -88,7 +93,10 @@ def write(estate: Estate, out: Path, chosen: Sequence[Issued], challenge: Challe
         proofs[f"package-{before[-1]}.tlog-proof"] = before[-1]
     loaded = {entry["digest"] for entry in at.values() if entry["type"] in _LOADED}
     signed = {one for entry in at.values() for one in str(entry.get("approvals", "")).split(",")}
-    reports = [entry for entry in at.values() if entry["type"] == "report.published"]
+    behind = {_sha(one.path) for one in chosen}
+    reports = [
+        entry for index, entry in at.items() if entry["type"] == "report.published" and _rests(at, index, behind)
+    ]
     home = estate.settings.home
     tables = [path for path in sorted((home / "law").glob("retention-*.json")) if _sha(path) in loaded]
     return write_package(
@@ -153,6 +161,13 @@ def _issued(estate: Estate, wanted: Callable[[int, Entry], bool]) -> Iterator[Is
 
 def _of_types(estate: Estate, kinds: Sequence[str]) -> Iterator[tuple[int, Entry]]:
     return ((index, entry) for index, entry in estate.ledger.entries() if entry["type"] in kinds)
+
+
+def _rests(at: Mapping[int, Entry], index: int, behind: Collection[str]) -> bool:
+    """Whether all certificates that a report was made from are in the package: then it can be computed again."""
+    period = Period.parse(str(at[index]["period"]))
+    issued = [one for before, one in at.items() if before < index and one["type"] == "certificate.issued"]
+    return all(one["json"] in behind for one in issued if period.has(str(one["time"])) and one["verdict"] != "failed")
 
 
 def _report_files(folder: Path, entry: Entry) -> Iterator[Path]:

@@ -5,6 +5,7 @@ both can compute it again (docs/paper.md says how, figure by figure). Nothing is
 ever written, the figure is null and the pages say "not recorded".
 
 * Counts of requests and records are banded where they are small, so that no table and no two tables give one away.
+  `coarse` names those whose bands begin at nothing, because no narrower one would hide a small count among them.
 * Percentiles are given for five requests or more.
 * A report names the one of its kind before it by SHA-256, and the days since that one's end that no report covers.
 * Canaries are no requests: they are counted apart, ours and an auditor's, whose misses make a report one to explain.
@@ -147,6 +148,7 @@ def report(facts: Facts) -> dict[str, Any]:  # Any: a JSON document
         "software": dict(facts.software),
         "chain": _chain(facts),
     }
+    document["coarse"] = sorted(tables.coarse - tables.unpublished)
     document["comparison"] = _comparison(facts, document)
     document["verdict"] = _verdict(document)
     return document

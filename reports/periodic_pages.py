@@ -21,6 +21,10 @@ Said = dict[str, str]  # language -> text
 Block = dict[str, Any]  # what a template draws
 _DRAWN = 20  # datasets in a chart, those with the most traces; the table has all
 NOT_RECORDED = ("无记录", "not recorded")
+_COARSE = (
+    "本期有若干人数的区间从零起算：较窄的区间会使少于五的人数可被推算。",
+    "Some bands begin at nothing in this period: narrower ones would let a count under five be worked out.",
+)
 
 _TITLE = ("数据删除合规报告", "Data Deletion Compliance Report")
 _VERDICTS = {
@@ -161,6 +165,7 @@ def _flow(d: Mapping[str, Any]) -> Block:
                     "Counts under five are shown as bands; a pale bar reaches to the band's upper bound.",
                 )
             ),
+            *([_text(_COARSE)] if d["coarse"] else []),
             _chart(
                 ("每段期间收到与完成的申请", "Requests received and closed, by part of the period"),
                 lambda n: charts.bars("", [one[n] for one in series], groups),

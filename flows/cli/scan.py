@@ -136,13 +136,21 @@ def _withheld(path: Path) -> str:
     return f"{WITHHELD} inode {path.lstat().st_ino}"
 
 
-def verify(path: Path, *, trust: str | None, more: Mapping[str, object], home: Path, as_json: bool) -> int:
+def verify(
+    path: Path,
+    *,
+    trust: str | None,
+    officers: Sequence[str],
+    more: Mapping[str, object],
+    home: Path,
+    as_json: bool,
+) -> int:
     """The same as `python verify.py PATH`; a package that lies in this home is checked with this home's keys."""
     from fangxin.checks.verify import main
 
     if trust is None and path.resolve().is_relative_to(home) and (home / "keys" / "log.vkey").exists():
         trust = str(home / "keys")
-    argv = [str(path)]
+    argv = [str(path), *(f"--officer={one}" for one in officers)]
     for name, value in {"--trust": trust, **more}.items():
         if value is not None:
             argv += [name, str(value)]

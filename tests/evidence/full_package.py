@@ -8,15 +8,21 @@ from pathlib import Path
 
 from evidence.many_home import make_many
 from evidence.small_home import NOW, SECRET, certificate, entry, sha
+from evidence.test_approvals import KEYS, grant, told
+from evidence.test_approvals import sign as sign_grant
 from evidence.test_witness import WHEN, reader
 from evidence.tsa import LocalTsa
 
 from fangxin.flows.estate import LAWS, open_estate
 from fangxin.flows.gather import by_period, published, write
+from fangxin.flows.publish import software
+from fangxin.flows.report import _report, earlier
 from fangxin.reports.ledger import entries
 from fangxin.reports.ledger.witness import Witness
 from fangxin.reports.paper.pades import sign
 from fangxin.reports.paper.signatory import CA, Signatory
+from fangxin.reports.period import Period
+from fangxin.reports.periodic import report_bytes
 
 _PAGE = """#set document(title: "C", date: datetime(year: 2026, month: 11, day: 22))
 #set text(lang: "en")
@@ -38,6 +44,8 @@ def make_full(folder: Path) -> tuple[Path, Path]:
     (keys / "tsa-ca.pem").write_bytes(tsa.ca.read_bytes())
     signed_pdf(home, number="C-100")
     evidence = sha((keys / "evidence.pub.pem").read_bytes())
+    ledger.append([entry("code.loaded", digest=software().sha256)])
+    officers(home)
     ledger.append([entry("keys.loaded", evidence=evidence, certificates=sha((keys / CA).read_bytes()))])
     report(home, "2026-10")
     report(home, "2026-11", previous=sha((home / "reports" / "2026-10.json").read_bytes()))
@@ -52,6 +60,25 @@ def make_full(folder: Path) -> tuple[Path, Path]:
     estate = open_estate(home)
     write(estate, folder / "full.zip", by_period(estate, "2026"))
     return folder / "full.zip", keys
+
+
+def officers(home: Path) -> None:
+    """Two officers approve a plan, and the keys of its people are destroyed under what they signed."""
+    estate = open_estate(home)
+    paper = grant()
+    signatures = sign_grant(paper, "an", "bo")
+    for name, key in KEYS.items():
+        path = home / "keys" / "officers" / f"{name}.pub"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(key.public_key().public_bytes_raw().hex() + "\n")
+    (home / "approvals").mkdir()
+    for one in signatures:
+        (home / "approvals" / f"{sha(one.public())}.json").write_bytes(one.public())
+    said = told(paper, signatures)
+    estate.ledger.append([entry("approved", tag=entries.tag(SECRET, 901), plan=sha("big"), **said)])
+    (intent,) = estate.ledger.append([entry("erase.intended", store="vault", plan=sha("big"), units="20-99")])
+    gone = {"intent": intent, "before": sha("after"), "after": sha("later"), "grant": paper.plan_hash}
+    estate.ledger.append([entry("key.destroyed", **gone)])
 
 
 def signed_pdf(home: Path, *, number: str) -> None:
@@ -80,8 +107,10 @@ def signed_pdf(home: Path, *, number: str) -> None:
 
 
 def report(home: Path, period: str, **more: str) -> None:
-    """Publish a periodic report that says nothing."""
+    """Publish a periodic report, as JSON alone."""
     (home / "reports").mkdir(exist_ok=True)
+    estate = open_estate(home)
     path = home / "reports" / f"{period}.json"
-    path.write_bytes(b'{"period":"' + period.encode() + b'"}')
-    open_estate(home).ledger.append([entry("report.published", period=period, json=sha(path.read_bytes()), **more)])
+    document = _report(estate, Period.parse(period), earlier(estate), preview=False)
+    path.write_bytes(report_bytes(document))
+    estate.ledger.append([entry("report.published", period=period, json=sha(path.read_bytes()), **more)])

@@ -57,7 +57,9 @@ def entry(kind: str, **fields: int | str) -> dict[str, int | str]:
 
 def certificate(index: int, **changed: Any) -> dict[str, Any]:
     """A certificate of three collections: one erased, one never there, one kept by law."""
+    counts = ("rows_found", "rows_erased", "rows_retained", "values_masked", "rows_residual", "baseline_hits")
     common = {"store": "s-01", "method": "OVERWRITE", "claim": "", "reason": "", "not_examinable": ""}
+    common |= dict.fromkeys((*counts, "hits_after", "bytes_read", "bytes_overwritten"), 0)
     collections = [
         {"collection": "people", "verdict": "ERASED", "rows_found": 1, "baseline_hits": 3, "hits_after": 0}
         | {"rows_erased": 1, "rows_residual": 0},
@@ -70,7 +72,7 @@ def certificate(index: int, **changed: Any) -> dict[str, Any]:
         "request": "r-1",
         "batch": "b-1",
         "outcome": "erased_with_retention",
-        "times": {"received": NOW},
+        "times": {"received": NOW, "validated": NOW},
         "collections": [{"dataset": "lecard", **common, **one} for one in collections],
         "keys": {"destroyed": 2, "commitment_before": sha("before"), "commitment_after": sha("after")},
         "retained": [

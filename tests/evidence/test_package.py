@@ -343,7 +343,7 @@ def test_the_controls_map_names_only_checks_and_files_that_exist(many: Path, tmp
     names = {
         name
         for name, _check in verify._Case(
-            tmp_path, trust=None, since=None, quorum=0, challenge=None, secret=None
+            tmp_path, trust=None, officers=(), since=None, quorum=0, challenge=None, secret=None
         ).checks()
     }
     for row in controls.read():
