@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, Row, func, insert, select, update
 
 from fangxin.data.closures.engine import reading, settle, writing
-from fangxin.data.closures.schema import TICKET, WORD
+from fangxin.data.closures.schema import CLOSURE, TICKET, WORD
 from fangxin.data.closures.store import instant, stamp
 from fangxin.data.errors import InputError, NotAllowed
 
@@ -133,6 +133,12 @@ class Tickets:
     def all(self) -> list[Ticket]:
         """Every ticket that ever was, those due first."""
         return self._where()
+
+    def every(self) -> list[tuple[str, Ticket]]:
+        """Every ticket with the closure that its receipt is of."""
+        wanted = select(TICKET, CLOSURE.c.id.label("closure")).join(CLOSURE, CLOSURE.c.receipt == TICKET.c.receipt)
+        with reading(self.engine) as db:
+            return [(row.closure, _ticket(row)) for row in db.execute(wanted.order_by(TICKET.c.opened))]
 
     def known(self) -> list[Ticket]:
         """Closed tickets whose texts still have a key."""

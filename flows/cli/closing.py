@@ -351,14 +351,19 @@ def run_due(home: Path, catalog: Path | None, now: str | None, as_json: bool) ->
 
 def sla(home: Path, catalog: Path | None, now: str | None, as_json: bool) -> int:
     """Every promise and every law's deadline: what runs, was kept, was broken, and how long it took."""
+    from itertools import chain
+
+    from fangxin.data.closures.tickets import Tickets
+    from fangxin.flows import tickets
     from fangxin.flows.desk import clock_of
     from fangxin.flows.sla import figures
 
     with _desk(home, catalog, now, alone=False) as desk:
         rows = ((closure, clock_of(row["name"], row)) for closure, row in desk.closures.every_clock())
+        asked = ((closure, tickets.clock_of(one)) for closure, one in Tickets(desk.closures.engine).every())
         document: Document = {
             "promise": {"name": desk.promise.name, "version": desk.promise.version, "digest": desk.promise.digest},
-            **figures(rows, desk.now),
+            **figures(chain(rows, asked), desk.now),
         }
 
     def words() -> None:

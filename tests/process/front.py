@@ -136,7 +136,7 @@ class Front:
         return code, json.loads(out.getvalue() or "{}")
 
     def text(self, words: str) -> str:
-        path = self.root / "text"
+        path = self.root.parent / f"text-{hash(words)}"
         path.write_text(words, "utf-8")
         return f"@{path}"
 
