@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from fangxin.data.catalog.identity import Closure as Found
 from fangxin.data.closures.store import AlreadyLive, Change, Closure, Message, Replayed, Told
 from fangxin.data.closures.tickets import Tickets
 from fangxin.data.errors import InputError, NotAllowed
@@ -61,7 +62,7 @@ from fangxin.flows.notices import KINDS, UNTOLD, Contact
 from fangxin.flows.plan import Plan, decide, domains, drops
 from fangxin.flows.publish import software
 from fangxin.flows.receipt import says, steps
-from fangxin.flows.settlement import Choice, Disposition, posted, settle
+from fangxin.flows.settlement import Choice, Disposition, Entitlement, posted, settle
 from fangxin.reports.ledger.entries import commitment
 from fangxin.reports.ledger.entries import tag as tag_of
 
@@ -113,7 +114,7 @@ def open_closure(
         behalf and behalf.facts(),
         sorted(laws),
     ]
-    replay = None if key is None else (hashlib.sha256(key.encode()).hexdigest(), _token(desk, json.dumps(asked)))
+    replay = None if key is None else (hashlib.sha256(key.encode()).hexdigest(), account_token(desk, json.dumps(asked)))
     try:
         return _take_in(
             desk,
@@ -159,7 +160,7 @@ def _take_in(
     desk.load_calendars()
     found = find(estate, Cohort((Subject("0", tuple(identities)),)))
     _walked(found.halts)
-    accounts = sorted(v for _s, v in tuples(_people(desk, found.facts.to_pandas()), "subject", "value"))
+    accounts = accounts_of(desk, found)
     if not accounts:
         raise InputError("nobody has these identities", hint="check them; who was erased before is not found again")
     closure_id, ref, receipt = opaque("c"), secrets.token_bytes(16), receipt_code()
@@ -187,7 +188,7 @@ def _take_in(
         closure = desk.closures.open(
             closure_id,
             receipt=receipt_digest(receipt),
-            account=_token(desk, accounts[0]),
+            account=account_token(desk, accounts[0]),
             ref=ref,
             digests=desk.digests(),
             change=Change(request.state.value, facts, told, messages=heard),
@@ -219,14 +220,8 @@ def make_plan(desk: Desk, closure_id: str, choices: Sequence[Choice] = ()) -> Cl
 
     closure = current(desk, closure_id)
     stands(Behalf.of(closure.facts.get("behalf")), desk.now)
-    secret = desk.opened(closure)
-    estate = desk.estate
-    found = find(estate, Cohort((Subject("0", tuple(Identity(k, v) for k, v in secret.identities)),)))
-    _walked(found.halts)
-    plan = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date())
-    if not len(plan.fates):
-        raise InputError("nobody has these identities any more", hint="the request may be withdrawn")
-    items = held(estate, plan.fates, desk.sources, secret=secret.secret, zone=desk.promise.zone)
+    secret, estate = desk.opened(closure), desk.estate
+    plan, items = inventory(desk, secret)
     standing = late.blockers(items, desk.rules, closure.facts.get("blocked", {}), desk.now, desk.calendar)
     closure = late.noted(desk, closure, standing)
     waits = [one for one in standing if desk.now < one.latest]
@@ -256,6 +251,7 @@ def make_plan(desk: Desk, closure_id: str, choices: Sequence[Choice] = ()) -> Cl
     known = {(k, v) for k, v in tuples(plan.facts, "kind", "value") if k == own or not k.startswith("ref:")}
     facts = tuple(sorted(known | set(secret.identities)))
     instruments = tuple((one.id, one.instrument) for one in items if one.instrument)
+    places = tuple((one.id, one.place) for one in items)
     event = Event("plan", plan=digest, high_risk=bool(risk))
     entries = [
         (SETTLED + n, {"type": "settled", "kind": d.kind, "disposition": d.fate, "digest": d.digest})
@@ -268,10 +264,61 @@ def make_plan(desk: Desk, closure_id: str, choices: Sequence[Choice] = ()) -> Cl
         entries=entries,
         body={"plan": digest},
         facts={"plan": {**told, "digest": digest}},
-        sealed=desk.sealed(closure.ref, replace(secret, facts=facts, cases=tuple(cases), instruments=instruments)),
+        sealed=desk.sealed(
+            closure.ref, replace(secret, facts=facts, cases=tuple(cases), instruments=instruments, places=places)
+        ),
         postings=owed_for(closure.id, decided, first=0),
     )
     return entered if not worth else desk.take(entered, Event("settle"), desk.now)
+
+
+def inventory(desk: Desk, secret: Secret) -> tuple[Plan, tuple[Entitlement, ...]]:
+    """What becomes of every row of a person, and every item that they hold; nothing in any store is changed."""
+    estate = desk.estate
+    found = find(estate, Cohort((Subject("0", tuple(Identity(k, v) for k, v in secret.identities)),)))
+    _walked(found.halts)
+    plan = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date())
+    if not len(plan.fates):
+        raise InputError("nobody has these identities any more", hint="the request may be withdrawn")
+    return plan, held(estate, plan.fates, desk.sources, secret=secret.secret, zone=desk.promise.zone)
+
+
+def choices_of(desk: Desk, closure_id: str) -> list[dict[str, Any]]:
+    """The list of what is held: per item what may become of it, what happens without a choice, and what it is worth.
+
+    What a fate is worth is in minor units, None where it pays nothing; `default` is None where the person has to
+    choose. Any: JSON.
+    """
+    closure = current(desk, closure_id)
+    _plan, items = inventory(desk, desk.opened(closure))
+    return [_choice(desk, one) for one in items]
+
+
+def _choice(desk: Desk, one: Entitlement) -> dict[str, Any]:  # Any: JSON
+    rule = desk.rules.rules.get(one.kind)
+    worth: dict[str, int | None] = {}
+    for fate in rule.fates if rule else ():
+        try:
+            (decided,) = settle([one], [Choice(one.id, fate, tick=fate == "lapse")], desk.rules, closed=desk.now)
+        except NotAllowed:
+            continue
+        worth[fate] = decided.money.minor if decided.money else None
+    try:
+        default = settle([one], (), desk.rules, closed=desk.now)[0].fate
+    except NotAllowed:
+        default = None
+    return {
+        "id": one.id,
+        "kind": one.kind,
+        "amount": one.amount,
+        "currency": one.currency,
+        "expires": _iso(one.expires) if one.expires else None,
+        "source": one.source,
+        "fates": [{"fate": fate, "minor": minor} for fate, minor in worth.items()],
+        "default": default,
+        "blocks": bool(rule and rule.blocks),
+        "text": {"zh": rule.text_zh, "en": rule.text_en} if rule else None,
+    }
 
 
 # ---------------------------------------------------------------- deciding
@@ -682,15 +729,18 @@ def _name_of(desk: Desk, fingerprint: bytes) -> str:
     return fingerprint.hex()
 
 
-def _token(desk: Desk, account: str) -> str:
+def account_token(desk: Desk, account: str) -> str:
     """A keyed digest of an account, so that it has one live closing; the key never leaves the vault."""
     ref = ref_of("fangxin", "accounts")
     desk.estate.tree.ensure([ref], INDEX)
     return hmac.new(desk.estate.tree.get(ref, INDEX), account.encode(), hashlib.sha256).hexdigest()
 
 
-def _people(desk: Desk, facts: Any) -> Any:  # Any: data frames
-    return facts[facts["kind"] == (desk.estate.catalog.person_kind or "")]
+def accounts_of(desk: Desk, found: Found) -> list[str]:
+    """The accounts that a walk found, in order."""
+    facts = found.facts.to_pandas()
+    people = facts[facts["kind"] == (desk.estate.catalog.person_kind or "")]
+    return sorted(v for _s, v in tuples(people, "subject", "value"))
 
 
 def _walked(halts: Sequence[Any]) -> None:  # Any: Halt

@@ -49,6 +49,7 @@ _LABEL = b"fangxin/closures/1"
 AHEAD = timedelta(hours=24)  # so long before the end of regret people are located again
 FORGET = "forget"  # the timer of what is still known of somebody whose closing is over
 LONGEST = timedelta(days=30)  # after the end no address is kept longer, whether its last notice was taken or not
+_PAIRS = ("identities", "facts", "channels", "instruments", "places")  # what is sealed in pairs of texts
 STALE = timedelta(days=15)  # what waits for an officer is looked at by then, at the latest
 # Places of a closing's own entries, beside those of its request in a batch (flows/evidence.py).
 SIGNED, SEALED, RESTORED, ENDED, REFUSED, WITHDRAWN, STALLED = 8, 9, 10, 11, 12, 13, 14
@@ -67,13 +68,13 @@ class Secret:
     channels: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # (kind, address) of who hears of moves
     cases: tuple[tuple[bytes, bytes, tuple[int, ...]], ...] = field(default=(), repr=False)
     instruments: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # item, and the token to pay it back to
+    places: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # item, and the row that it is
 
     def text(self) -> bytes:
         """As it is sealed."""
         cases = [[case.hex(), ref.hex(), codes] for case, ref, codes in self.cases]
         raw = {"secret": self.secret.hex(), "receipt": self.receipt, "restore": self.restore.hex(), "cases": cases}
-        told = {"identities": self.identities, "facts": self.facts}
-        told |= {"channels": self.channels, "instruments": self.instruments}
+        told = {name: getattr(self, name) for name in _PAIRS}
         return json.dumps({**raw, **told}).encode()
 
     @classmethod
@@ -81,8 +82,7 @@ class Secret:
         """Read back what `text` wrote."""
         raw = json.loads(text)
         cases = tuple((bytes.fromhex(c), bytes.fromhex(r), tuple(d)) for c, r, d in raw["cases"])
-        names = ("identities", "facts", "channels", "instruments")
-        pairs = {name: tuple((k, v) for k, v in raw.get(name, ())) for name in names}
+        pairs = {name: tuple((k, v) for k, v in raw.get(name, ())) for name in _PAIRS}
         return cls(bytes.fromhex(raw["secret"]), raw["receipt"], bytes.fromhex(raw["restore"]), cases=cases, **pairs)
 
 

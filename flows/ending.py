@@ -41,6 +41,7 @@ from fangxin.flows.delivery import deliver, shred
 from fangxin.flows.desk import DELAYED, ENDED, Desk, Secret, renamed, request_of
 from fangxin.flows.destroy_keys import destroy_keys
 from fangxin.flows.lifecycle import ERASING, Actor, Event, Hold, Keys, Settlement, State
+from fangxin.flows.transfers import expire, mover
 from fangxin.flows.watch import begin, watch
 from fangxin.reports.certificate import PARTIAL
 
@@ -94,12 +95,11 @@ def run_due(
     with desk.together():
         for closure in _due(desk, State.COOLING, "regret"):
             _guarded(done, closure.id, partial(_end_regret, desk, closure, done))
+    expire(desk)
+    paying = {**_far_sides(desk), **(connectors or {})}
+    done.messages = _outbox(desk, paying)
     kept_back = _late(desk, done)
-    paying = (
-        {} if desk.provider is None else {"payout": payer(desk, desk.provider), "claim": payer(desk, desk.provider)}
-    )
-    if connectors or paying:
-        done.messages = _outbox(desk, {**paying, **(connectors or {})})
+    done.messages += _outbox(desk, paying)  # what that added
     done.back = _watched(desk, done)
     _erase(desk, done, dict(options or {}), kept_back)
     _guarded(done, "support", partial(_answers, desk, done))
@@ -127,6 +127,14 @@ def _tell(desk: Desk, channels: Channels | None, done: Done) -> None:
     done.messages += delivered.sent
     done.waiting |= {c: "a notice cannot be delivered by one of its channels" for c in delivered.parked}
     done.forgotten += shred(desk)
+
+
+def _far_sides(desk: Desk) -> dict[str, Connector]:
+    """Who pays and moves items for this home; nobody where no provider is named."""
+    if desk.provider is None:
+        return {}
+    pays = payer(desk, desk.provider)
+    return {"payout": pays, "claim": pays, "transfer": mover(desk, desk.provider)}
 
 
 def _guarded(done: Done, name: str, work: Callable[[], object]) -> None:

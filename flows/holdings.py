@@ -99,7 +99,7 @@ def held(estate: Estate, fates: pd.DataFrame, sources: Sources, *, secret: bytes
         if wanted:
             for name, item in _items(estate, one, wanted, zone):
                 digest = hmac.digest(secret, f"{one.collection}|{one.amount}|{name}".encode(), "sha256").hex()[:16]
-                found.append(Entitlement(f"i-{digest}", **item))
+                found.append(Entitlement(f"i-{digest}", place=f"{one.collection}|{name}", **item))
     return tuple(found)
 
 

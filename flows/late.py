@@ -17,11 +17,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fangxin.data.catalog.calendar import Calendar
 from fangxin.data.catalog.clearance import Clearance, Latest
 from fangxin.data.closures.store import Closure
+from fangxin.data.closures.transfers import Transfers
 from fangxin.data.errors import FangxinError, NotAllowed
 from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows.closing import owed_for, payout, told_of
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+MOVING: Final = timedelta(hours=72)  # how long an accepted transfer that nobody carried out yet holds an end back
 Seen = Mapping[str, Mapping[str, str]]  # an item's id -> its blocker as it was told first, and since when
 
 
@@ -109,13 +111,18 @@ def look(desk: Desk, closures: Sequence[Closure]) -> dict[str, str]:
 def _taken(desk: Desk, closure: Closure, fates: pd.DataFrame) -> str:
     secret = desk.opened(closure).secret
     items = held(desk.estate, fates, desk.sources, secret=secret, zone=desk.promise.zone)
-    more = list(beyond(closure.facts["plan"]["items"], items))
+    moved = Transfers(desk.closures.engine).moved(closure.id)  # what was offered and not taken is as if it were not
+    planned = [one for one in closure.facts["plan"]["items"] if one["fate"] != "transfer" or one["id"] in moved]
+    more = list(beyond(planned, items))
     seen: Seen = closure.facts.get("blocked", {})
     standing = blockers(more, desk.rules, seen, desk.now, desk.calendar)
     closure = noted(desk, closure, standing)
-    waits = [one for one in standing if desk.now < one.latest]
+    waits = [str(one) for one in standing if desk.now < one.latest]
+    ends = request_of(closure).regret_ends
+    if ends is not None and desk.now < ends + MOVING and desk.outbox.open(closure.id).get("transfer"):
+        waits.append(f"an accepted transfer: merchant ends it (move), at the latest on {ends + MOVING:%Y-%m-%dT%H:%MZ}")
     if waits:
-        return "; ".join(map(str, waits))
+        return "; ".join(waits)
     if more:
         _grown(desk, closure, decided(more, desk.rules, desk.now, {one.item for one in standing}))
     return ""

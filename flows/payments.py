@@ -1,10 +1,11 @@
 """Paying out: a small protocol to a provider of payments, and one that speaks HTTP; one payment a key, come what may.
 
-The provider promises three things, and each carries our key:
+What the provider promises; each call carries our key:
 
     pay    POST /payments             pays once a key; the same key again answers what it answered before
     find   GET  /payments/KEY         what became of a key; 404 where it never arrived
     void   POST /payments/KEY/void    from now on never to be paid; or says that it was paid already
+    move   POST /transfers            moves an item to another account, once a key (`transfers.py`)
 
 * Whoever may have called before asks first (`find`), and only then pays again under the same key.
 * An answer whose key, amount or currency is not ours, or a refusal that `find` does not repeat, is a contradiction: the
@@ -60,11 +61,12 @@ class Answer:
 
 
 class Provider(Protocol):
-    """Whoever pays for the operator. Each call raises Refused where no answer came."""
+    """Whoever pays and moves items for the operator. Each call raises Refused where no answer came."""
 
     def pay(self, order: Order) -> Answer: ...  # noqa: D102
     def find(self, key: str) -> Answer | None: ...  # noqa: D102
     def void(self, key: str, money: Money) -> Answer: ...  # noqa: D102
+    def move(self, key: str, place: str, receiver: str) -> str: ...  # noqa: D102
 
 
 def carry(provider: Provider, order: Order, *, asked: bool, stop: str = "") -> str:
@@ -127,6 +129,20 @@ class HttpProvider:
         """Never pay under this key from now on; the answer says if it was paid already."""
         body = {"amount": money.minor, "currency": money.currency}
         return self._told(self._call("POST", f"/payments/{quote(key)}/void", key, body))
+
+    def move(self, key: str, place: str, receiver: str) -> str:
+        """Move an item to another account, once a key; the far side's reference."""
+        status, body = self._call("POST", "/transfers", key, {"item": place, "receiver": receiver})
+        if not 200 <= status < 300:
+            raise Refused(f"provider_{status}", final=400 <= status < 500 and status != 429)
+        try:
+            raw = json.loads(body)
+            same, reference = raw["key"] == key, str(raw["id"])
+        except (ValueError, KeyError, TypeError):
+            raise Refused("provider_malformed") from None
+        if not same or not _CODE.fullmatch(reference):
+            raise Refused("contradiction", final=True)
+        return reference
 
     def _call(self, method: str, path: str, key: str, body: dict[str, Any] | None = None) -> tuple[int, bytes]:
         made: http.client.HTTPConnection

@@ -41,6 +41,7 @@ class Entitlement:
     source: str | None = None  # where its rule was told to the person
     version: int = 0
     instrument: str = field(default="", repr=False)  # the provider's token for paying it back, where one is known
+    place: str = field(default="", repr=False)  # collection and key of the row that it is
 
 
 @dataclass(frozen=True)

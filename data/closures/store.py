@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select, update
 
-from fangxin.data.closures import money
+from fangxin.data.closures import undone
 from fangxin.data.closures.engine import Taken, connect, migrate, reading, settle, writing
 from fangxin.data.closures.schema import CLOCK, CLOSURE, EVENT, OUTBOX, POSTING, REPLAY, TIMER, WATCH
 from fangxin.data.errors import DoesNotHold, InputError, NotAllowed
@@ -107,7 +107,7 @@ class Change:
     postings: Sequence[tuple[str, str, str, int]] = ()  # entry, account, currency, minor units
     sealed: bytes | None = field(default=None, repr=False)  # what is sealed from now on; None: as it was
     forget: bool = False  # empty what is sealed, and the account's digest
-    give_back: bool = False  # the closing does not happen: what was not paid goes back (money.py)
+    give_back: bool = False  # the closing does not happen: what was not paid goes back (undone.py)
     watched: tuple[str, Sequence[bytes]] | None = field(default=None, repr=False)  # epoch and tokens from now on
 
 
@@ -213,7 +213,8 @@ class Closures:
                     db.execute(update(REPLAY).where(REPLAY.c.closure == closure).values(body=""))
                 _write(db, closure, change, now)
                 if change.give_back:
-                    money.give_back(db, closure, stamp(now))
+                    undone.give_back(db, closure, stamp(now))
+                    undone.lapse(db, closure)
         except Taken:
             raise Overtaken(f"closure {closure}: this was written before", hint="read it again") from None
         if change.forget:
@@ -249,6 +250,12 @@ class Closures:
         wanted = select(CLOCK).where(CLOCK.c.closure == closure).order_by(CLOCK.c.started, CLOCK.c.name)
         with reading(self.engine) as db:
             return {r.name: {**r._mapping, "told": json.loads(r.told)} for r in db.execute(wanted)}
+
+    def account(self, closure: str) -> str | None:
+        """The keyed digest of a closure's account; None once it is emptied."""
+        with reading(self.engine) as db:
+            found: str | None = db.execute(select(CLOSURE.c.account).where(CLOSURE.c.id == closure)).scalar()
+        return found
 
     def last(self, closure: str) -> datetime:
         """When the last event of a closure was written."""

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine, insert, select, update
 
-from fangxin.data.closures.engine import Taken, writing
+from fangxin.data.closures.engine import Taken, reading, writing
 from fangxin.data.closures.schema import CLOSURE, ENTITLEMENT, OFFER, OUTBOX
 from fangxin.data.closures.store import stamp
 from fangxin.data.errors import NotAllowed
@@ -57,8 +57,11 @@ class Transfers:
         except Taken:
             raise NotAllowed("this item is offered already") from None
 
-    def accept(self, code: str, *, receiver: str, closing: bool, now: datetime) -> str:
-        """Take an offered item over; returns the item's id. NotAllowed for oneself, a closing account, or too late."""
+    def accept(self, code: str, *, receiver: str, closing: bool, now: datetime, sealed: bytes | None = None) -> str:
+        """Take an offered item over; returns the item's id. NotAllowed for oneself, a closing account, or too late.
+
+        `sealed`: whose it becomes, for the far side that moves it.
+        """
         with writing(self.engine) as db:
             found = db.execute(
                 select(OFFER, ENTITLEMENT.c.version.label("held"), ENTITLEMENT.c.holder, ENTITLEMENT.c.closure)
@@ -81,11 +84,11 @@ class Transfers:
             body = json.dumps({"item": found.entitlement, "to": receiver}, sort_keys=True)
             key = f"transfer:{found.entitlement}:{found.held + 1}"
             message = {"key": key, "closure": found.closure, "kind": "transfer", "body": body, "due": stamp(now)}
-            db.execute(insert(OUTBOX), message)
+            db.execute(insert(OUTBOX), {**message, "sealed": sealed})
             return str(found.entitlement)
 
-    def end(self, code: str, state: str) -> None:
-        """Decline, withdraw or expire an open offer; the item is active again. NotAllowed if it is not open."""
+    def end(self, code: str, state: str) -> str:
+        """Decline, withdraw or expire an open offer; its item is active again. NotAllowed if it is not open."""
         if state not in ("declined", "withdrawn", "expired"):
             raise NotAllowed(f"an offer cannot become {state}")
         with writing(self.engine) as db:
@@ -95,6 +98,39 @@ class Transfers:
                 raise NotAllowed("nothing is offered under this code")
             held = db.execute(select(ENTITLEMENT.c.version).where(ENTITLEMENT.c.id == row.entitlement)).scalar_one()
             _swap(db, row.entitlement, held, "active")
+            return str(row.entitlement)
+
+    def expire(self, now: datetime) -> int:
+        """End every open offer whose date has come; how many."""
+        with reading(self.engine) as db:
+            due = select(OFFER.c.id).where(OFFER.c.state == "offered", OFFER.c.due <= stamp(now))
+            codes = list(db.execute(due).scalars())
+        for code in codes:
+            self.end(code, "expired")
+        return len(codes)
+
+    def state(self, item: str) -> str | None:
+        """Where an item stands; None where it was never held."""
+        with reading(self.engine) as db:
+            found: str | None = db.execute(select(ENTITLEMENT.c.state).where(ENTITLEMENT.c.id == item)).scalar()
+        return found
+
+    def closure(self, code: str) -> str | None:
+        """The closure whose item is offered under a code."""
+        wanted = (
+            select(ENTITLEMENT.c.closure)
+            .join(OFFER, OFFER.c.entitlement == ENTITLEMENT.c.id)
+            .where(OFFER.c.id == code, OFFER.c.state == "offered")
+        )
+        with reading(self.engine) as db:
+            found: str | None = db.execute(wanted).scalar()
+        return found
+
+    def moved(self, closure: str) -> frozenset[str]:
+        """The items of a closure that became somebody else's."""
+        wanted = select(ENTITLEMENT.c.id).where(ENTITLEMENT.c.closure == closure, ENTITLEMENT.c.state == "moved")
+        with reading(self.engine) as db:
+            return frozenset(db.execute(wanted).scalars())
 
     def live(self, account: str) -> bool:
         """Whether an account (its keyed digest) has a live closure."""

@@ -823,6 +823,65 @@ def request_arrived(
     return work(_home(home), catalog, closure, amount, currency, reference, now, json)
 
 
+@request_app.command(name="items")
+def request_items(
+    closure: str, /, *, catalog: CatalogPath = None, home: Home = None, now: Now = None, json: Json = False
+) -> int:
+    """List what the account holds: what may become of each item, what it is worth, what happens without a choice."""
+    from fangxin.flows.cli.money import items as work
+
+    return work(_home(home), catalog, closure, now, json)
+
+
+@request_app.command(name="offer")
+def request_offer(
+    closure: str,
+    item: str,
+    /,
+    *,
+    until: Annotated[str | None, Parameter(name="--until", help="At most 72 h, never beyond regret.")] = None,
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Offer an item that the plan gives away; the code is shown this once."""
+    from fangxin.flows.cli.money import offer as work
+
+    return work(_home(home), catalog, closure, item, until, now, json)
+
+
+@request_app.command(name="accept")
+def request_accept(
+    *,
+    offer: Annotated[str, Parameter(name="--offer", help="The offer code, or @FILE.")],
+    identity: Identities = None,
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Take an offered item over, for somebody whose identities were verified."""
+    from fangxin.flows.cli.money import accept as work
+
+    return work(_home(home), catalog, offer, identity or [], now, json)
+
+
+@request_app.command(name="decline")
+def request_decline(
+    *,
+    offer: Annotated[str, Parameter(name="--offer", help="The offer code, or @FILE.")],
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """End an open offer, for whoever has its code."""
+    from fangxin.flows.cli.money import decline as work
+
+    return work(_home(home), catalog, offer, now, json)
+
+
 @request_app.command(name="list")
 def request_list(*, catalog: CatalogPath = None, home: Home = None, now: Now = None, json: Json = False) -> int:
     """Every closing, and what is due next."""

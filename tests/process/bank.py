@@ -28,6 +28,7 @@ class Bank:
     faults: dict[str, list[str]] = field(default_factory=dict)
     known: dict[str, dict[str, Any]] = field(default_factory=dict)  # Any: JSON
     payments: list[tuple[str, int]] = field(default_factory=list)  # every transfer of money, in order
+    moved: dict[str, tuple[str, str]] = field(default_factory=dict)  # item and receiver, by key
     bodies: dict[str, dict[str, Any]] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -90,6 +91,9 @@ def running() -> Iterator[Bank]:
             if self.path.endswith("/void"):
                 bank.calls["void"] += 1
                 return self.say(*bank.void(key, body))
+            if self.path.endswith("/transfers"):
+                bank.moved.setdefault(key, (body["item"], body["receiver"]))
+                return self.say(201, {"id": f"m-{len(bank.moved)}", "key": key})
             bank.calls["pay"] += 1
             return self.pay(key, body, bank.fault(key))
 

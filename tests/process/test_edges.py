@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from process import bank as banks
 from process.shop import NOW, Shop, make
 from test_cli_answers import conforms
 
@@ -110,3 +111,47 @@ def test_an_open_order_holds_a_plan_back_until_a_date_and_then_it_goes_on(shop: 
     shop.now += timedelta(seconds=1)
     planned = shop.ask("request", "plan", closure)
     assert sorted(one["fate"] for one in planned["items"]) == ["cash", "payout", "split_off"]
+
+
+@pytest.mark.scenario("S2", "S3", "S4", "S6", "S40")
+def test_a_coupon_is_given_away_once_and_never_to_oneself_or_to_somebody_who_leaves(shop: Shop) -> None:
+    closure = shop.ask(*asked(shop, 3))["closure"]
+    shop.ask(*asked(shop, 4))
+    listed = shop.ask("request", "items", closure)
+    conforms("request-items", listed)
+    assert [(i["kind"], i["default"], [(f["fate"], f["minor"]) for f in i["fates"]]) for i in listed["items"]] == [
+        ("balance", "payout", [("payout", 3650)]),
+        ("coupon", "cash", [("transfer", None), ("cash", 100), ("lapse", None)]),
+    ]
+    coupon = listed["items"][1]["id"]
+    shop.ask("request", "plan", closure, "--choose", f"{coupon}=transfer", "--out", shop.file("plan.json"))
+    conforms("request-offer", made := shop.ask("request", "offer", closure, coupon, "--until", "2026-11-24T02:00:00Z"))
+    (shop.root / "offer").write_text(made["offer_code"])
+    take = ["request", "accept", "--offer", f"@{shop.root / 'offer'}", "--identity"]
+    before = stored(shop)
+    for wrong, code, said in (
+        (["request", "offer", closure, coupon], 4, "cannot be offered"),
+        (["request", "offer", closure, "i-0000000000000000"], 3, "not to be given away"),
+        ([*take, shop.phone(3)], 4, "from themselves"),
+        ([*take, shop.phone(4)], 4, "is closing"),
+        ([*take, shop.phone(99)], 3, "found 0"),
+        ([*take[:3], "XXXXX-XXXXX-XXXXX-XXXXX-XXXXX", "--identity", shop.phone(6)], 4, "nothing is offered"),
+    ):
+        assert shop.run(*wrong)[0] == code
+        assert said in shop.said
+    shop.now += timedelta(hours=1)
+    assert shop.run(*take, shop.phone(6))[0] == 4  # the offer is over
+    assert stored(shop) == before
+    shop.ask("run-due")
+    made = shop.ask("request", "offer", closure, coupon)
+    conforms("request-transfer", shop.ask("request", "decline", "--offer", made["offer_code"]))
+    made = shop.ask("request", "offer", closure, coupon)
+    accept = ["request", "accept", "--offer", made["offer_code"], "--identity"]
+    conforms("request-transfer", shop.ask(*accept, shop.phone(6)))
+    assert shop.run(*accept, shop.phone(7))[0] == 4
+    with banks.running() as bank:
+        (shop.home / "payments.toml").write_text(f'url = "{bank.url}"\ntoken_file = "pay.token"\n')
+        (shop.home / "pay.token").write_text("secret\n")
+        shop.ask("run-due")
+        shop.ask("run-due")
+        assert list(bank.moved.values()) == [("wallet/coupons|7003", "6")]
