@@ -2453,11 +2453,16 @@ def _trusted(of: Kinds, inside: Kinds) -> dict[str, Any]:
     validated = inside.get("validated", [])
     codes = Counter(one["code"] for one in inside.get("exception", []) if not one["code"].startswith(_ANSWERS))
     told, confirmed = ("processor.notified", "processor.confirmed")
+    opened = [one for one in inside.get("canary.erased", []) if "seal" in one]
+    placed = {key: sum(one.get(key, 0) for one in opened) for key in ("placements", *_PLACED)}
     return {
         "validations": len(validated),
         "bytes_scanned": sum(one["bytes"] for one in validated),
         "hits_unexplained": sum(one["hits"] for one in validated),
         "canaries": sum(one["canaries"] for one in validated),
+        "auditors_canaries": {"sealed": len(inside["canary.planted"]), "opened": len(opened), **placed}
+        if "canary.planted" in of
+        else None,
         "accepted_by_officers": len(inside.get("certificate.validated", [])),
         "sweeps": summed("swept", "bytes", "hits"),
         "sabotage": summed("sabotage.run", "mutants", "caught"),
@@ -2502,6 +2507,8 @@ def _judged(expected: dict[str, Any]) -> str:
         return "bad"
     sabotage = expected["trust"]["sabotage"]
     missed = sabotage is not None and sabotage["caught"] != sabotage["mutants"]
+    canaries = expected["trust"]["auditors_canaries"]
+    missed = missed or (canaries is not None and canaries["missed"] > 0)
     if expected["flow"]["failed"] or expected["trust"]["incidents"] or expected["chain"]["missing"] or missed:
         return "mind"
     return "good" if expected["flow"]["closed"] else "none"
