@@ -36,7 +36,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fangxin.checks.residue.carve import Limits, Probes, carve
+from fangxin.checks.residue.containers import apart
 from fangxin.checks.residue.patterns import Breadth, Context, Needles, needles_for, spellings
+from fangxin.checks.residue.results import classes
 from fangxin.checks.residue.scan import Scan, scan, walk
 from fangxin.data.columnar.footer import InMemory, open_footer, pages
 from fangxin.data.vocabulary import Identity
@@ -865,7 +867,7 @@ for path in sorted(Path({str(store)!r}).iterdir()):
                 flags = int(Path(f"/proc/self/fdinfo/{{link.name}}").read_text().split()[3], 8)
             except OSError:
                 continue
-            if where.startswith("/") and flags & 3 and int(link.name) > 2 and not where.startswith("/dev"):
+            if where.startswith("/") and flags & 3 and int(link.name) > 2 and not where.startswith(("/dev", "/memfd:")):
                 opened.append(where)
     os.close(fd)
 print(opened)
@@ -877,6 +879,22 @@ print(opened)
     assert done.stdout.strip() == "[]", done.stderr
     assert {p.name: (p.stat().st_mtime_ns, p.read_bytes()) for p in store.iterdir()} == before
     assert list((tmp_path / "tmp").rglob("*")) == []
+
+
+def test_a_decoder_that_dies_is_named_and_the_scan_goes_on(
+    phone: Needles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = duckdb_file(tmp_path / "made", [PHONE.encode()])
+    apart._IDLE.end()
+    with monkeypatch.context() as patch:
+        patch.setattr(apart, "_START", "import os; os.read(0, 1); os.abort()")
+        for data, where in ((base, "duckdb"), (zipped(base), "zip > duckdb")):
+            seen = once(data, phone, tmp_path)
+            assert classes(seen)[0].reasons == (f"{where}: the decoder died on it",)
+    for data, where in ((base, "duckdb"), (zipped(base), "zip > duckdb")):  # the next one is read
+        seen = once(data, phone, tmp_path)
+        assert (seen.not_examinable, f"{where}:table=notes" in labels(seen)) == ([], True)
+    assert len(apart._IDLE._workers) == 1  # one for all
 
 
 def leading_nowhere() -> dict[str, bytes]:

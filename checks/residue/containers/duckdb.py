@@ -8,8 +8,7 @@
 * A block on the free list keeps what it held. Compressed, nobody can decode it without the metadata that is gone:
   such blocks are counted and named as not examinable.
 
-The engine reads through our own file system, from memory or from the open file: it is given no path, opens nothing
-for writing, spills nowhere, and loads no extension.
+The engine works in a process of its own (duckdb_reader.py, apart.py), for it may die of a damaged file.
 """
 
 from __future__ import annotations
@@ -18,8 +17,11 @@ import os
 import struct
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
+from fangxin.checks.residue.containers import apart
 from fangxin.checks.residue.containers.arrow import texts
 from fangxin.checks.residue.containers.piece import (
     NotExaminable,
@@ -27,15 +29,12 @@ from fangxin.checks.residue.containers.piece import (
     Piece,
     Place,
     Readable,
-    Reader,
     Slice,
     Spans,
     inside,
 )
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
-
     from fangxin.checks.residue.carve import Walk
 
 HEADERS = 12_288  # a main header and two database headers of 4 KiB each
@@ -129,75 +128,13 @@ class _log_beside:  # noqa: N801  read as a word: with _log_beside(file) as log
 
 
 def _rows(walk: Walk, file: Readable, wal: Readable | None, label: str, depth: int) -> Iterator[Piece]:
-    with _attached(file, wal) as base:
-        yield from _catalog(walk, base, label)
-        tables = base.execute(
-            "SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'held' ORDER BY 1, 2"
-        ).fetchall()
-        for schema, table in tables:
-            place = f"{label}:table={table if schema == 'main' else f'{schema}.{table}'}"
-            # Names come from the file and are quoted as identifiers.
-            name = f"held.{_quoted(schema)}.{_quoted(table)}"
-            reader = base.sql(f"SELECT * FROM {name}").to_arrow_reader(1 << 16)  # noqa: S608
-            for batch in reader:
-                for column, values in zip(batch.schema.names, batch.columns, strict=True):
-                    yield from texts(walk, values, place, column, depth)
-
-
-def _catalog(walk: Walk, base: DuckDBPyConnection, label: str) -> Iterator[Piece]:
-    kinds = [("duckdb_tables", "sql, comment"), ("duckdb_columns", "comment"), ("duckdb_views", "sql, comment")]
-    kinds += [("duckdb_indexes", "sql, comment"), ("duckdb_functions", "macro_definition, comment")]
-    kinds += [("duckdb_types", "labels::VARCHAR, comment"), ("duckdb_sequences", "sql, comment")]
-    for view, columns in kinds:
-        rows = base.execute(f"SELECT {columns} FROM {view}() WHERE database_name = 'held'").fetchall()  # noqa: S608
-        text = "\n".join(value for row in rows for value in row if value)
-        if text:
-            walk.spend(len(text))
-            yield Piece(f"{label}:catalog", "", text.encode("utf-8", "surrogatepass"))
-
-
-def _attached(file: Readable, wal: Readable | None) -> DuckDBPyConnection:
-    """A connection whose database `held` is the file, read-only; closing it closes both."""
-    import duckdb
-
-    base = duckdb.connect(":memory:", config={"threads": "1", "memory_limit": "1GB", "temp_directory": ""})
-    try:
-        base.execute("SET autoinstall_known_extensions = false; SET autoload_known_extensions = false")
-        base.register_filesystem(_held(file, wal))
-        base.execute("ATTACH 'held://it' AS held (READ_ONLY)")
-        base.execute("SET enable_external_access = false; SET lock_configuration = true")
-    except BaseException:
-        base.close()
-        raise
-    return base
-
-
-def _held(file: Readable, wal: Readable | None) -> Any:  # fsspec brings no types
-    from fsspec import AbstractFileSystem
-
-    class Held(AbstractFileSystem):  # type: ignore[misc]  # as above
-        """A file system of one database and perhaps its log."""
-
-        protocol = "held"
-        cachable = False
-
-        def info(self, path: str, **_: object) -> dict[str, object]:
-            return {"name": path, "size": self._of(path).size, "type": "file"}
-
-        def _open(self, path: str, mode: str = "rb", **_: object) -> Reader:
-            if mode != "rb":
-                raise PermissionError(mode)
-            return Reader(self._of(path))
-
-        def _of(self, path: str) -> Readable:
-            if path.endswith(".wal") and wal is not None:
-                return wal
-            if path.endswith("it"):
-                return file
-            raise FileNotFoundError(path)
-
-    return Held()
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+    for head, body in apart.duckdb(file, wal):
+        if head["kind"] == "catalog":
+            walk.spend(len(body))
+            yield Piece(f"{label}:catalog", "", body)
+            continue
+        schema, table = head["schema"], head["table"]
+        place = f"{label}:table={table if schema == 'main' else f'{schema}.{table}'}"
+        for batch in pa.ipc.open_stream(pa.py_buffer(body)):
+            for column, values in zip(batch.schema.names, batch.columns, strict=True):
+                yield from texts(walk, values, place, column, depth)
