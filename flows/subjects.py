@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from fangxin.data.vocabulary import Catalog, Identity
 def read_subjects(source: str, catalog: Catalog) -> list[tuple[Identity, ...]]:
     """Read a subjects file (`-` is standard input). SubjectsError or IdentityError with file and line."""
     name, text = ("standard input", sys.stdin.read()) if source == "-" else (source, _file(source))
-    records = _jsonl(name, text) if text.lstrip().startswith("{") else _csv(name, text)
+    records = _jsonl(name, text) if text.lstrip().startswith("{") else _csv(name, text, catalog)
     found = []
     for line, record in records:
         identities = []
@@ -68,12 +69,21 @@ def split_identity(given: str) -> tuple[str, list[str], bool]:
 
 def checked(kind: str, value: str, catalog: Catalog) -> Identity:
     """A verified identity in canonical form; IdentityError for a kind that nobody declares or a malformed value."""
+    _declared(kind, catalog)
+    return Identity(kind, check(kind, value))
+
+
+def _declared(kind: str, catalog: Catalog) -> None:
+    """Raise IdentityError for a kind that nobody declares; what does not look like a name may be a value."""
     if kind not in catalog.kinds:
+        named = f"identity kind {kind!r} is" if _NAME.fullmatch(kind) else f"text of {len(kind)} characters is a kind"
         raise IdentityError(
-            f"identity kind {kind!r} is declared by no field of the catalog",
+            f"{named} declared by no field of the catalog",
             hint=f"declared kinds: {', '.join(sorted(catalog.kinds)) or 'none'}",
         )
-    return Identity(kind, check(kind, value))
+
+
+_NAME = re.compile(r"[a-z][a-z_]{0,39}")
 
 
 def _file(name: str) -> str:
@@ -85,13 +95,20 @@ def _file(name: str) -> str:
         raise SubjectsError(f"{name}: expected UTF-8 text") from None
 
 
-def _csv(name: str, text: str) -> list[tuple[int, list[tuple[str, list[str]]]]]:
+def _csv(name: str, text: str, catalog: Catalog) -> list[tuple[int, list[tuple[str, list[str]]]]]:
     reader = csv.reader(io.StringIO(text), strict=True)
     found = []
     try:
         header = [h.strip() for h in next(reader, [])]
         if not header or not all(header):
             raise SubjectsError(f"{name}:1: expected a header line of identity kinds")
+        for kind in header:
+            try:
+                _declared(kind, catalog)
+            except IdentityError as error:
+                raise IdentityError(
+                    f"{name}:1: {error.message}", hint=f"the first line names the kinds; {error.hint}"
+                ) from None
         for row in reader:
             if not any(cell.strip() for cell in row):
                 continue

@@ -372,4 +372,12 @@ def _shape(node: yaml.Node) -> str:
         return "a mapping"
     if isinstance(node, yaml.SequenceNode):
         return "a list"
-    return "nothing" if empty(node) else f'"{node.value}"'
+    return "nothing" if empty(node) else shown(node.value)
+
+
+def shown(text: str) -> str:
+    """A word of a catalog in quotes; anything else by its length: the file may be another, with people in it."""
+    return f'"{text}"' if _WORD.fullmatch(text) else f"text of {len(text)} characters"
+
+
+_WORD = re.compile(r"(?!.*\d{6})[^@\n]{0,40}")

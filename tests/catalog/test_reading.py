@@ -138,6 +138,20 @@ def test_a_fides_catalog_is_accepted_unchanged_and_never_erased() -> None:
     assert catalog.collection("app/orders").field("customer_id").matches == ("ref:app/customer.id",)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["phone_number,email\n13812448136,mei@example.com\n", "dataset: 13812448136\n", "dataset: mei@example.com\n"],
+)
+def test_a_file_of_people_given_for_a_catalog_is_refused_and_not_quoted(tmp_path: Path, text: str) -> None:
+    (tmp_path / "people.yml").write_text(text)
+    with pytest.raises(CatalogError) as refused:
+        read_catalog([tmp_path / "people.yml"])
+    said = str(refused.value)
+    assert "people.yml:1:" in said
+    assert "characters" in said
+    assert not [value for value in ("13812448136", "mei@example.com") if value in said]
+
+
 def test_words_keep_their_spelling_whatever_yaml_would_make_of_them(tmp_path: Path) -> None:
     body = """
 dataset:

@@ -167,7 +167,8 @@ def test_a_malformed_identity_is_refused_by_file_and_line_and_never_quoted(desk:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        pytest.param("oaid\n8f0e0b3c-2d4f-4b8e-9c7a-1b2c3d4e5f60\n", (":2", "'oaid'", "declared kinds"), id="kind"),
+        pytest.param("oaid\n8f0e0b3c-2d4f-4b8e-9c7a-1b2c3d4e5f60\n", (":1", "'oaid'", "declared kinds"), id="kind"),
+        pytest.param("13800138000\n13900139000\n", (":1", "11 characters", "first line"), id="no header"),
         pytest.param("phone_number,email\n13800138000\n", (":2", "expected 2 columns, found 1"), id="a column short"),
         pytest.param("", (":1", "expected a header line"), id="empty"),
         pytest.param("phone_number\n", ("found no subject",), id="only a header"),

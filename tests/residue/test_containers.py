@@ -582,6 +582,24 @@ def test_a_phone_only_in_a_pickle_of_an_arrow_slice(phone: Needles, tmp_path: Pa
         assert {"utf-8 (11)", "int64 le (11)"} <= set(result.hits["form"].to_pylist())
 
 
+def test_schemas_that_call_functions_hinder_no_reading(phone: Needles, tmp_path: Path) -> None:
+    """Prefect's own database has such an index; what is stored is read without calling what only an application has."""
+    base = sqlite3.connect(tmp_path / "app.db")
+    base.create_function("fold", 1, str, deterministic=True)
+    base.create_collation("LOCALIZED", lambda one, other: (one > other) - (one < other))
+    base.executescript(
+        "CREATE TABLE notes (note TEXT COLLATE LOCALIZED, more TEXT, folded AS (fold(note)) VIRTUAL);"
+        "CREATE INDEX a ON notes (json_extract(more, '$.id')); CREATE INDEX b ON notes (fold(more));"
+        "CREATE VIEW v AS SELECT load_extension('x') FROM notes"
+    )
+    base.execute("INSERT INTO notes (note, more) VALUES (?, '{}')", (PHONE,))
+    base.commit()
+    base.close()
+    result = once((tmp_path / "app.db").read_bytes(), phone, tmp_path)
+    assert not result.not_examinable
+    assert "sqlite:table=notes" in labels(result)
+
+
 def test_a_phone_only_in_a_sqlite_free_page(phone: Needles, tmp_path: Path) -> None:
     rows = [b"%d" % i * 30 for i in range(200)] + [PHONE.encode()]
     data = sqlite_file(tmp_path / "made", rows, after="DROP TABLE notes")
