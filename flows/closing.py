@@ -629,6 +629,7 @@ def status(desk: Desk, closure: Closure) -> dict[str, Any]:
             for name, one in sorted(closure.facts.get("blocked", {}).items())
             if request.state in (State.PREFLIGHT, State.READY)
         ],
+        "export": _export(request, closure.facts.get("export")),
         "unclaimed": waits
         and {"since": _iso(waits.since), "until": _iso(waits.until), "ground": claims.GROUND, "text": claims.TEXT},
         "collections": [
@@ -657,6 +658,13 @@ def status(desk: Desk, closure: Closure) -> dict[str, Any]:
             (e["body"].get("reason") for e in desk.closures.events(closure.id) if e["type"] == "reject"), None
         ),
     }
+
+
+def _export(request: Request, noted: Mapping[str, Any] | None) -> dict[str, Any]:  # Any: JSON
+    """How the copy of their data stands that the person asked for."""
+    known = {name: noted[name] for name in ("manifest", "rows", "files")} if noted else {}
+    expires = _iso(datetime.fromisoformat(noted["expires"])) if noted else None
+    return {"state": request.export.value, "manifest": None, "rows": None, "files": None, **known, "expires": expires}
 
 
 def fates_of(plan: Plan) -> dict[str, dict[str, int]]:

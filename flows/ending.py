@@ -30,7 +30,7 @@ from fangxin.data.keys.domains import TICKET
 from fangxin.data.keys.grant import Grant
 from fangxin.data.requests import REQUEST_DOMAIN, Batch
 from fangxin.data.vocabulary import Identity
-from fangxin.flows import erase, late, sealing, tickets
+from fangxin.flows import erase, late, sealing, takeaway, tickets, transfers
 from fangxin.flows.ahead import look_again, look_ahead
 from fangxin.flows.alarms import Alarm, sound
 from fangxin.flows.batch import BEGUN, begun
@@ -41,7 +41,6 @@ from fangxin.flows.delivery import deliver, shred
 from fangxin.flows.desk import DELAYED, ENDED, Desk, Secret, renamed, request_of
 from fangxin.flows.destroy_keys import destroy_keys
 from fangxin.flows.lifecycle import ERASING, Actor, Event, Hold, Keys, Settlement, State
-from fangxin.flows.transfers import expire, mover
 from fangxin.flows.watch import begin, watch
 from fangxin.reports.certificate import PARTIAL
 
@@ -58,6 +57,7 @@ class Done:
     erased: list[str] = field(default_factory=list)
     batches: list[str] = field(default_factory=list)
     messages: int = 0
+    exports: list[str] = field(default_factory=list)  # closings whose export was destroyed
     alarms: list[Alarm] = field(default_factory=list)
     back: list[str] = field(default_factory=list)
     asked: list[tickets.Alarm] = field(default_factory=list)  # tickets whose first answer runs late
@@ -95,7 +95,8 @@ def run_due(
     with desk.together():
         for closure in _due(desk, State.COOLING, "regret"):
             _guarded(done, closure.id, partial(_end_regret, desk, closure, done))
-    expire(desk)
+    transfers.expire(desk)
+    done.exports = takeaway.expire(desk)
     paying = {**_far_sides(desk), **(connectors or {})}
     done.messages = _outbox(desk, paying)
     kept_back = _late(desk, done)
@@ -134,7 +135,7 @@ def _far_sides(desk: Desk) -> dict[str, Connector]:
     if desk.provider is None:
         return {}
     pays = payer(desk, desk.provider)
-    return {"payout": pays, "claim": pays, "transfer": mover(desk, desk.provider)}
+    return {"payout": pays, "claim": pays, "transfer": transfers.mover(desk, desk.provider)}
 
 
 def _guarded(done: Done, name: str, work: Callable[[], object]) -> None:

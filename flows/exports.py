@@ -52,7 +52,7 @@ def end_exports(estate: Estate) -> tuple[Ended, ...]:
         place = Path(estate.requests.batch(batch_id).options["export"])
         files = logical = 0
         for request in due:
-            gone, refused = _destroy(place / request)
+            gone, refused = destroy_folder(place / request)
             files, logical = files + gone, logical + refused
         if place.is_dir() and not any(place.iterdir()):
             place.rmdir()
@@ -61,7 +61,7 @@ def end_exports(estate: Estate) -> tuple[Ended, ...]:
     return tuple(found)
 
 
-def _destroy(folder: Path) -> tuple[int, int]:
+def destroy_folder(folder: Path) -> tuple[int, int]:
     """Destroy the files of one request's folder: how many went, and how many of them the medium refused."""
     if not folder.is_dir() or folder.is_symlink():
         return 0, 0  # somebody took it away

@@ -251,6 +251,12 @@ class Closures:
         with reading(self.engine) as db:
             return {r.name: {**r._mapping, "told": json.loads(r.told)} for r in db.execute(wanted)}
 
+    def exporting(self) -> tuple[str, ...]:
+        """Ids of the closures whose export lies in a folder still."""
+        wanted = select(CLOSURE.c.id).where(CLOSURE.c.facts.contains('"folder":"/')).order_by(CLOSURE.c.id)
+        with reading(self.engine) as db:
+            return tuple(db.execute(wanted).scalars())
+
     def account(self, closure: str) -> str | None:
         """The keyed digest of a closure's account; None once it is emptied."""
         with reading(self.engine) as db:

@@ -324,6 +324,7 @@ def run_due(home: Path, catalog: Path | None, now: str | None, as_json: bool) ->
         "batches": done.batches,
         "came_back": done.back,
         "messages": done.messages,
+        "exports_destroyed": done.exports,
         "alarms": [{"closure": a.closure, "clock": a.clock, "percent": a.percent} for a in done.alarms],
         "tickets": [{"ticket": a.ticket, "category": a.category, "percent": a.percent} for a in done.asked],
         "forgotten": done.forgotten,

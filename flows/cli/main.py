@@ -823,6 +823,25 @@ def request_arrived(
     return work(_home(home), catalog, closure, amount, currency, reference, now, json)
 
 
+@request_app.command(name="export")
+def request_export(
+    closure: str,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(name="--out", help="A new folder outside home and stores.")] = None,
+    collected: Annotated[bool, Parameter(name="--collected", negative="", help="The holder has their copy.")] = False,
+    waive: Annotated[bool, Parameter(name="--waive", negative="", help="The holder wants none.")] = False,
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Write the person's data into a folder before the seal; it goes after its hours, or when regret is over."""
+    from fangxin.flows.cli.money import export as work
+
+    return work(_home(home), catalog, closure, out, collected=collected, waive=waive, now=now, as_json=json)
+
+
 @request_app.command(name="items")
 def request_items(
     closure: str, /, *, catalog: CatalogPath = None, home: Home = None, now: Now = None, json: Json = False

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fangxin.data.errors import InputError
 from fangxin.flows.cli.closing import _code as read_code
 from fangxin.flows.cli.closing import _desk as at_home
 from fangxin.flows.cli.closing import _moment as read_moment
@@ -77,6 +78,26 @@ def items(home: Path, catalog: Path | None, closure: str, now: str | None, as_js
         )
 
     answer({"closure": closure, "items": found}, as_json=as_json, words=words)
+    return 0
+
+
+def export(
+    home: Path, catalog: Path | None, closure: str, out: Path | None, *, collected: bool, waive: bool, now: str | None,
+    as_json: bool,
+) -> int:  # fmt: skip
+    """Write the person's data into a folder, or note that they have it, or that they want none."""
+    from fangxin.flows import takeaway
+    from fangxin.flows.closing import status
+
+    if (out is not None) + collected + waive != 1:
+        raise InputError("expected one of --out DIR, --collected, --waive")
+    with at_home(home, catalog, now) as desk:
+        if out is not None:
+            found = takeaway.take(desk, closure, out)
+        else:
+            found = takeaway.collected(desk, closure) if collected else takeaway.waived(desk, closure)
+        document = status(desk, found)
+    show(document, as_json=as_json)
     return 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sqlite3
 from collections.abc import Callable
@@ -9,6 +11,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from keys.vaults import in_child, raw
 from process import bank as banks
@@ -108,6 +111,12 @@ def test_one_account_through_all_of_it(sealed: tuple[Shop, dict[str, str]]) -> N
         assert b"622202123456780005" not in body, path
     again = shop.ask("run-due")
     assert (again["erased"], again["waiting"]) == ([], [])
+    with closing(sqlite3.connect(shop.wallet)) as db, db:  # the same phone registers again: a stranger to the first
+        db.execute("INSERT INTO accounts VALUES (31, '13900000005', 0, NULL)")
+    anew = shop.ask("request", "open", "--identity", shop.phone(5), "--verified", "session")
+    assert (anew["new"], anew["closure"] != opened["closure"]) == (True, True)
+    assert shop.ask("request", "items", anew["closure"])["items"] == []
+    assert shop.ask("request", "status", "--receipt", opened["receipt_code"])["state"] == status["state"]
     with banks.running() as bank:
         claimed_under_the_receipt_code(shop, bank, opened)
 
@@ -311,3 +320,33 @@ def test_the_night_of_prefect_does_what_the_command_does(shop: Shop, monkeypatch
     assert load_flow_from_entrypoint("fangxin.flows.deployed:run_due").name == "run-due"
     deployed.run_due.fn()
     assert shop.ask("request", "status", opened["closure"])["state"] == "sealing"
+
+
+@pytest.mark.scenario("S1", "S9", "S11")
+def test_what_is_taken_along_is_what_was_located_and_goes_when_its_hours_are_over(shop: Shop) -> None:
+    closure = shop.ask("request", "open", "--identity", shop.phone(3), "--verified", "session")["closure"]
+    export = ["request", "export", closure]
+    for wrong in (
+        export,
+        [*export, "--waive", "--collected"],
+        [*export, "--out", str(shop.home / "x")],
+        [*export, "--out", str(shop.wallet.parent / "x")],
+    ):
+        assert shop.run(*wrong)[0] == 3
+    assert shop.run(*export, "--collected")[0] == 4
+    made = shop.ask(*export, "--out", shop.file("mine"))
+    conforms("request", made)
+    assert (made["export"]["state"], made["export"]["rows"], made["export"]["files"]) == ("ready", 2, 2)
+    folder = shop.root / "mine" / closure
+    card = pq.read_table(folder / "wallet.accounts.parquet").column("card").to_pylist()
+    assert card == ["622202123456780003"]  # opened, although it lies under a key
+    listing = json.loads((folder / "manifest.json").read_bytes())
+    assert hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest() == made["export"]["manifest"]
+    assert listing
+    assert shop.ask(*export, "--collected")["export"]["state"] == "collected"
+    shop.now += timedelta(hours=72)
+    done = shop.run("run-due")[1]
+    conforms("run-due", done)
+    assert done["exports_destroyed"] == [closure]
+    assert not folder.exists()
+    assert shop.run("run-due")[1]["exports_destroyed"] == []
