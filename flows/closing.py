@@ -563,8 +563,15 @@ def hold(desk: Desk, closure_id: str, approvals: Sequence[Approval], reason: str
         raise NotAllowed(
             "the hold comes too late: keys are destroyed, and there is no way back", hint="it is on record"
         )
+    untold = reason.endswith(UNTOLD)
     return desk.take(
-        closure, event, desk.now, by=",".join(names), entries=[(place, entry)], untold=reason.endswith(UNTOLD)
+        closure,
+        event,
+        desk.now,
+        by=",".join(names),
+        entries=[(place, entry)],
+        untold=untold,
+        facts={"untold": untold and not lift},
     )
 
 
@@ -580,8 +587,11 @@ def current(desk: Desk, closure_id: str) -> Closure:
     return closure
 
 
-def status(desk: Desk, closure: Closure) -> dict[str, Any]:
-    """How a closing stands, for its holder: states, dates and sums, nobody's name. Any: JSON."""
+def status(desk: Desk, closure: Closure, *, holder: bool = False) -> dict[str, Any]:
+    """How a closing stands: states, dates and sums, nobody's name. Any: JSON.
+
+    `holder`: as whoever has the receipt code may see it, without a hold that a law forbids to tell of.
+    """
     from fangxin.flows import claims
 
     request, now = request_of(closure), desk.now
@@ -598,7 +608,7 @@ def status(desk: Desk, closure: Closure) -> dict[str, Any]:
         "high_risk": request.high_risk,
         "approvals": len(request.approvals) + request.automatic,
         "restore_until": _iso(request.regret_ends) if request.regret_ends else None,
-        "hold": request.hold.value,
+        "hold": "none" if holder and closure.facts.get("untold") else request.hold.value,
         "settlement": request.settlement.value,
         "clocks": [
             {
@@ -647,6 +657,7 @@ def status(desk: Desk, closure: Closure) -> dict[str, Any]:
         "watched_until": (closure.facts.get("watch") or {}).get("until"),
         "round": request.round,
         "says": says(request),
+        "zone": desk.promise.zone,
         "steps": steps(desk, closure),
         "told_by": list(closure.facts.get("channels", ())),
         "notices": dict(zip(("waiting", "undelivered"), desk.outbox.standing(closure.id, KINDS), strict=True)),

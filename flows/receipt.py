@@ -82,8 +82,8 @@ def steps(desk: Desk, closure: Closure) -> list[dict[str, Any]]:  # Any: JSON
 
 
 def says(request: Request) -> dict[str, str]:
-    """What the public state means, by language."""
-    return dict(texts()["public"][request.public.value])
+    """What the state means, by language."""
+    return dict(texts()["state"].get(request.state.value) or texts()["public"][request.public.value])
 
 
 # ---------------------------------------------------------------- inside
@@ -94,8 +94,9 @@ def _dated(
 ) -> list[tuple[str, Clock | None, datetime | None]]:
     """Each step with its clock, the one it will have at the latest where it has not begun, and when it was done."""
     review = clocks.get("review") or promised("review", desk.promise, closure.opened, desk.calendar)
-    start = clocks.get("start") or promised("start", desk.promise, review.met or review.deadline, desk.calendar)
-    sealed = start.met or start.deadline
+    reviewed = review.met or max(review.deadline, desk.now)  # who is late already counts from now on
+    start = clocks.get("start") or promised("start", desk.promise, reviewed, desk.calendar)
+    sealed = start.met or max(start.deadline, desk.now)
     regret = clocks.get("regret") or promised("regret", desk.promise, sealed, desk.calendar)
     done = clocks.get("done") or promised("done", desk.promise, sealed, desk.calendar)
     gone = request.state in _STOPPED
@@ -123,7 +124,9 @@ def _step(
     clock: Clock | None = None,
 ) -> dict[str, Any]:
     late = clock is not None and name != "regret" and clock.breached(desk.now)
-    words = "late" if late and state != "ahead" else "regret" if name == "regret" and state != "done" else state
+    words = "late" if late and state == "now" else state
+    if name == "regret":
+        words = "regret_done" if state == "done" else "regret"
     told = {}
     for locale in ("zh", "en"):
         dates = {

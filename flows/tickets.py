@@ -101,10 +101,14 @@ def answer_ticket(desk: Desk, ticket_id: str, text: str, *, mask: bool) -> Taken
     return Taken(answered, counts)
 
 
-def close_ticket(desk: Desk, ticket_id: str) -> Ticket:
-    """Nothing more is to be said: the days begin after which the texts' key dies."""
+def close_ticket(desk: Desk, ticket_id: str, role: Role) -> Ticket:
+    """Nothing more is to be said: the days begin after which the texts' key dies.
+
+    NotAllowed before the first answer unless the holder says so: no clock is stopped by whoever it runs against.
+    """
     tickets = Tickets(desk.closures.engine)
-    tickets.get(ticket_id)
+    if tickets.get(ticket_id).answered is None and role is not Role.WEB:
+        raise NotAllowed(f"ticket {ticket_id} has no answer yet", hint="answer it; only its holder closes it before")
     tickets.close([ticket_id], desk.now)
     return tickets.get(ticket_id)
 
@@ -179,9 +183,9 @@ def forget(desk: Desk, tickets: Sequence[Ticket]) -> None:
 
 
 def clock_of(ticket: Ticket) -> Clock:
-    """The clock of a ticket's first answer."""
+    """The clock of a ticket's first answer; a holder who closes it unanswered needs none any more."""
     told = {key: ticket.told[key] for key in ("zone", "source", "calendar", "provisional")}
-    return Clock("first_answer", ticket.opened, ticket.due, met=ticket.answered, **told)
+    return Clock("first_answer", ticket.opened, ticket.due, met=ticket.answered or ticket.closed, **told)
 
 
 # ---------------------------------------------------------------- inside

@@ -269,7 +269,7 @@ def status(
         raise InputError("expected either a closure's id or --receipt")
     with _desk(home, catalog, now, alone=False) as desk:
         found = by_code(desk, _code(receipt), source="console") if receipt else desk.closures.get(closure or "")
-        document = closing.status(desk, found)
+        document = closing.status(desk, found, holder=bool(receipt))
     if receipt and not as_json:
         _show(document, locale)
     else:
@@ -526,6 +526,11 @@ def _show(document: Document, locale: str) -> None:
         say(
             f"{ {'done': '✓', 'now': '▶', 'ahead': '·', 'stopped': '■'}[one['state']] } {number}  {one['says'][locale]}"
         )
+    say(f"{'时间均为' if zh else 'times are those of'} {document['zone']}")
+    if document["refused"]:
+        say(f"{'原因' if zh else 'reason'}: {document['refused']}")
+    if document["hold"] != "none":
+        say("依法律要求，删除暂缓。" if zh else "A legal duty keeps it from being erased for now.")
     for one in document["owed"]:
         where = {"escrow": ("待领取", "kept for you"), "unclaimed": ("待领取", "kept for you")}
         told = where.get(one["where"], ("应付", "to be paid") if one["where"] == "owed" else ("已付", "paid"))

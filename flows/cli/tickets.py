@@ -107,7 +107,7 @@ def close(
 
     with at_home(home, catalog, now, alone=False) as desk:
         one = _asked(desk, ticket, receipt, _role(role))
-        document = _alone(desk, tickets.close_ticket(desk, one.id))
+        document = _alone(desk, tickets.close_ticket(desk, one.id, _role(role)))
     _tell(document, as_json=as_json)
     return 0
 

@@ -16,6 +16,7 @@ import pytest
 from keys.vaults import in_child, raw
 from process import bank as banks
 from process.bank import Bank
+from process.front import post
 from process.shop import NOW, Shop, make
 from test_cli_answers import conforms
 
@@ -28,6 +29,13 @@ from fangxin.flows.estate import open_estate
 
 TONIGHT = datetime(2026, 11, 24, 16, 5, tzinfo=UTC)  # 00:05 in Shanghai
 OVER = TONIGHT + timedelta(days=7)
+MAIL = """[mail]
+host = "127.0.0.1"
+port = {port}
+sender = "noreply@lecard.example"
+domain = "lecard.example"
+tls = false
+"""
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +47,12 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 def waiting(pristine: Shop, tmp_path_factory: pytest.TempPathFactory) -> tuple[Shop, dict[str, str]]:
     """A copy in which one person's account was sealed tonight."""
     found = pristine.copy(tmp_path_factory.mktemp("sealed") / "shop")
-    opened = found.ask("request", "open", "--identity", found.phone(5), "--verified", "session")
+    (found.home / "channels.toml").write_text(MAIL.format(port=9), "utf-8")  # nobody listens there
+    (found.root / "mail").write_text("wei@example.com\n", "utf-8")
+    argv = ["request", "open", "--identity", found.phone(5), "--verified", "session"]
+    opened = found.ask(*argv, "--notify", f"mail=@{found.file('mail')}")
     conforms("request-open", opened)
+    assert opened["told_by"] == ["mail"]
     closure = opened["closure"]
     plan = found.ask("request", "plan", closure, "--out", found.file("plan.json"))
     conforms("request", plan)
@@ -79,17 +91,28 @@ def keys(shop: Shop) -> dict[bytes, bytes]:
         return raw(tree, refs, tree.domain_code("kyc"))
 
 
-@pytest.mark.scenario("S5", "S20", "S37")
+@pytest.mark.scenario("S5", "S20", "S28", "S37", "S43")
 def test_one_account_through_all_of_it(sealed: tuple[Shop, dict[str, str]]) -> None:
     """Erased in the minute regret ends; money in escrow; the receipt opens the status; nothing of them is left."""
     shop, opened = sealed
     others = {name: [r for r in rows if 5 not in r] for name, rows in shop.rows().items()}
     with closing(sqlite3.connect(shop.wallet)) as db, db:
         db.execute("UPDATE accounts SET balance = balance + 50 WHERE id = 5")  # a cash-back, after the seal
+    (shop.root / "text").write_text("李伟，手机13900000005，导出打不开", "utf-8")
+    asking = ["ticket", "open", "--receipt", opened["receipt_code"], "--category", "export_failed", "--mask"]
+    asked = shop.ask(*asking, "--text", f"@{shop.file('text')}")
+    shop.ask("ticket", "close", asked["ticket"], "--receipt", opened["receipt_code"])
     shop.now = OVER
-    done = shop.ask("run-due")
+    with post() as (box, mail):
+        (shop.home / "channels.toml").write_text(MAIL.format(port=mail["port"]), "utf-8")
+        done = shop.ask("run-due")
+        subjects = [subject for _to, _id, subject, _body in box.taken()]
     conforms("run-due", done)
     assert done["erased"] == [opened["closure"]]
+    assert sorted(subjects) == sorted(
+        ["已收到注销申请", "注销申请审核中", "注销申请已审核", "账户已封存", "开始删除", "数据已删除"]
+    )
+    assert done["forgotten"] == done["erased"]  # the last notice was out, the address is destroyed
     assert shop.rows() == others
     status = shop.ask("request", "status", "--receipt", opened["receipt_code"])
     conforms("request", status)
@@ -109,6 +132,11 @@ def test_one_account_through_all_of_it(sealed: tuple[Shop, dict[str, str]]) -> N
         body = path.read_bytes()
         assert b"13900000005" not in body, path
         assert b"622202123456780005" not in body, path
+        assert b"wei@example.com" not in body, path
+        assert "李伟".encode() not in body, path
+    later = shop.ask(*asking, "--text", f"@{shop.file('text')}")
+    both = shop.ask("ticket", "list", "--receipt", opened["receipt_code"])["tickets"]
+    assert {t["ticket"]: bool(t["forgotten"]) for t in both} == {asked["ticket"]: True, later["ticket"]: False}
     again = shop.ask("run-due")
     assert (again["erased"], again["waiting"]) == ([], [])
     with closing(sqlite3.connect(shop.wallet)) as db, db:  # the same phone registers again: a stranger to the first

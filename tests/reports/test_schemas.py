@@ -189,6 +189,7 @@ ANSWERS: dict[str, Any] = {
                 "says": {"zh": "收到申请：2026年11月24日 09:00", "en": "Request received: 24 November 2026 09:00"},
             }
         ],
+        "zone": "Asia/Shanghai",
         "told_by": ["mail", "sms"],
         "notices": {"waiting": 1, "undelivered": 0},
         "tickets": [TICKET],
