@@ -163,6 +163,7 @@ ANSWERS: dict[str, Any] = {
         ],
         "owed": [{"currency": "CNY", "minor": 3650, "where": "owed"}],
         "unclaimed": None,
+        "export": {"state": "ready", "manifest": HASH, "rows": 12, "files": 4, "expires": "2026-12-01T16:05:00Z"},
         "blocked": [],
         "superseded": [],
         "delayed": {"what": "StoreUnavailable", "since": "2026-12-01T16:05:00+00:00"},
@@ -200,6 +201,29 @@ ANSWERS: dict[str, Any] = {
         "said": [{"at": "2026-11-24T01:00:00Z", "role": "web", "text": None}],
     },
     "ticket-list": {"tickets": [TICKET], "categories": {"question": {"zh": "一般咨询", "en": "A question"}}},
+    "request-items": {
+        "closure": "c-abcdefghijklmnop",
+        "items": [
+            {
+                "id": "i-0123456789abcdef",
+                "kind": "coupon",
+                "amount": 1000,
+                "currency": "CNY",
+                "expires": "2027-06-01",
+                "source": "terms",
+                "fates": [{"fate": "cash", "minor": 100}],
+                "default": "cash",
+                "blocks": False,
+                "text": {"zh": "优惠券可转让。", "en": "Coupons are transferred."},
+            }
+        ],
+    },
+    "request-offer": {
+        "item": "i-0123456789abcdef",
+        "offer_code": "04HMA-SW9NF-6YY09-38NKR-KAYDR",
+        "until": "2026-12-01T16:05:00Z",
+    },
+    "request-transfer": {"item": "i-0123456789abcdef", "state": "accepted"},
     "request-claim": {
         "claims": [{"currency": "CNY", "outcome": "paid"}],
         "left": [{"currency": "USD", "minor": 250}],
@@ -226,6 +250,7 @@ ANSWERS: dict[str, Any] = {
         "alarms": [{"closure": "c-abcdefghijklmnop", "clock": "done", "percent": 50}],
         "tickets": [{"ticket": "t-abcdefghijklmnop", "category": "refund", "percent": 80}],
         "forgotten": [],
+        "exports_destroyed": [],
         "waiting": [{"closure": "c-abcdefghijklmnop", "why": "a legal hold keeps all of it"}],
     },
     "report-sla": {
