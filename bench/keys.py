@@ -4,12 +4,14 @@
 
 CPU is process time of one core, user and system; bytes are those of the pages' bodies. Figures with a goal say
 whether they meet it, and the run ends with 1 if one does not. Needs about 2 GB of disk and 3 GB of memory.
+
+Batches of reads are held against their goal in two vaults: the large one, where 200,000 keys lie in nearly as many
+pages, and one of a million people, where the design measured (docs/decisions/0016).
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import statistics
 import sys
@@ -25,11 +27,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fangxin.data.keys.approval import Guard
 from fangxin.data.keys.grant import Grant
+from fangxin.data.keys.page import addresses
 from fangxin.data.keys.receipt import Receipt
 from fangxin.data.keys.tree import KeyTree
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 BATCH = 5_000_000  # people created in one transaction
+SMALL = 1_000_000  # people of the other vault
 FLAT = 200_000  # keys of the flat list that are really wrapped again; the rest is arithmetic
 missed = 0
 
@@ -78,9 +82,9 @@ def create(tree: KeyTree, count: int) -> None:
     say("file", f"{tree.size / 1e6:,.0f} MB, {size:.1f} bytes a key", "64", size <= 64)
 
 
-def read(tree: KeyTree, count: int) -> None:
+def read(tree: KeyTree, count: int, sizes: tuple[int, ...] = (1, 1_000, 20_000, 200_000, 1_000_000)) -> None:
     chance = np.random.default_rng(1)
-    for many in (1, 1_000, 20_000, 200_000, 1_000_000):
+    for many in sizes:
         if many > count:
             continue
         block = people((int(chance.integers(0, count)) // BATCH) * BATCH, min(BATCH, count))
@@ -96,9 +100,9 @@ def read(tree: KeyTree, count: int) -> None:
                     assert keys.found.all()
                 label = f"get_many of {many:,}"
         rate = many / it.cpu / 1e6
-        goal = "0.4" if many == 200_000 else ""
+        goal = "0.4" if many >= 200_000 else ""
         say(label, f"{rate:.3f} M keys/s/core", goal, not goal or rate >= 0.4)
-        if goal:
+        if many == 200_000:
             least(tree, many)
 
 
@@ -112,8 +116,7 @@ def least(tree: KeyTree, many: int) -> None:
         for start in range(0, pages, 512):
             for _ in tree._file.rows(nodes[start : start + 512]):
                 AESGCM(bytes(32)).decrypt(bytes(12), body, bytes(32))
-        for ref in range(many):
-            hashlib.blake2b(ref.to_bytes(16, "little"), key=bytes(32), digest_size=16).digest()
+        addresses(bytes(32), [ref.to_bytes(16, "little") for ref in range(many)])
     say(f"  at most, for {pages:,} pages", f"{many / it.cpu / 1e6:.3f} M keys/s/core")
 
 
@@ -174,6 +177,14 @@ def main() -> int:
             held = tree.examine()
         say("deep check of every page", f"{held.keys:,} keys, fullest bucket {held.fullest}, {it.cpu:.1f} s of CPU")
     flat(given.people)
+    if given.people > SMALL:
+        with (
+            tempfile.TemporaryDirectory(dir=given.folder) as folder,
+            KeyTree.create(Path(folder) / "vault", capacity=SMALL, guard=Guard(lifted=True)) as tree,
+        ):
+            say(f"{SMALL:,} people", f"{tree.shape.buckets:,} buckets")
+            create(tree, SMALL)
+            read(tree, SMALL, (20_000, 200_000, 1_000_000))
     return 1 if missed else 0
 
 

@@ -17,6 +17,7 @@ from fangxin.data.keys.roots.file import sync_folder
 from fangxin.data.keys.roots.protocol import SHARE, TREE_ID, Anchor, Root
 from fangxin.data.keys.vault import VaultFile, alone
 
+VERSION = b"2"  # of the way to an entry: 1 hashed refs with BLAKE2b
 CREATING = "creating"  # marks a folder whose pages no root has been committed for yet
 
 
@@ -41,7 +42,7 @@ def found_vault(
         given = [os.urandom(SHARE) for _ in names]
         root = shares.combine(given, tree_id=tree_id, generation=1, holders=names)
         meta = {
-            "version": b"1",
+            "version": VERSION,
             "vault_id": os.urandom(16),
             "tree_id": tree_id,
             "fanout": str(shape.fanout).encode(),

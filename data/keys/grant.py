@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Self
 
 from fangxin.data.errors import InputError, NotAllowed
@@ -80,7 +81,7 @@ class Grant:
         """Canonical JSON: sorted keys, no spaces, ASCII names and plain numbers only."""
         return _CANONICAL.encode({name: getattr(self, name) for name in self.__dataclass_fields__})
 
-    @property
+    @cached_property
     def plan_hash(self) -> str:
         """What officers approve, and the ledger repeats."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()

@@ -155,7 +155,7 @@ class Places:
     @classmethod
     def of(cls, folder: Path) -> Self:
         """What is noted beside a vault. InputError if it is not what we wrote."""
-        if not os.path.exists(folder / PLACES):  # noqa: PTH110  # looked at before every write
+        if not os.path.exists(f"{folder}/{PLACES}"):  # noqa: PTH110  # looked at before every write
             return cls()
         try:
             noted = json.loads((folder / PLACES).read_text("utf-8"))

@@ -40,7 +40,7 @@ from fangxin.data.keys.batch import Adds, Batch, crown, shadow
 from fangxin.data.keys.clock import Moment, look
 from fangxin.data.keys.delta import Delta
 from fangxin.data.keys.faults import Grown, KeyAbsent, RollbackSuspected, StaleRoot, SubjectSealed
-from fangxin.data.keys.founding import found_vault, tree_path
+from fangxin.data.keys.founding import VERSION, found_vault, tree_path
 from fangxin.data.keys.grant import Drops, Grant, stamp
 from fangxin.data.keys.group import Group, Wish
 from fangxin.data.keys.growth import rebuilt
@@ -484,9 +484,10 @@ class KeyTree:
                 # (1) prepare: every holder but the anchor has its share before a page needs it
                 generation = self._next(living)
                 given, root = self._prepare(generation, self.tree_id)
+                top_key = shares.top_key(root)
                 self._at("prepared")
                 # (2) pages: all into halves that do not live, the top under the new root; (3) shipped at the end
-                crown(self._walk, state, batch, shares.top_key(root))
+                crown(self._walk, state, batch, top_key)
                 tally = Tally()
                 self._file.put(tally.over(sorted(batch.written)))
                 tally.keys, tally.domains = batch.destroyed, batch.domains
@@ -495,7 +496,7 @@ class KeyTree:
                     spent.append((stamp(now), counted.dying))
                     notes["spent"] = json.dumps(spent).encode()
                 guard = notes.get("guard") or present.text().encode()
-                notes |= counted.notes | ticked | {"guarded": bound(guard, shares.top_key(root))}
+                notes |= counted.notes | ticked | {"guarded": bound(guard, top_key)}
                 notes[f"grant/{grant.nonce}"] = json.dumps(facts).encode()
                 notes["undo"] = self._undo(generation, notes)
                 notes |= {"attempt": str(generation).encode(), "unscrubbed": b"1"}
@@ -505,7 +506,7 @@ class KeyTree:
                 return self._nothing(grant, living, settled, now)
             self._at("pages")
             lives = Living(generation, batch.half, self.tree_id)
-            after = State(lives, shares.top_key(root), facts["commitment_after"], state.inner | batch.above)
+            after = State(lives, top_key, facts["commitment_after"], state.inner | batch.above)
             receipts, effective = self._conclude(generation, given[0], batch.half, self.tree_id, now, after)
             # (7) scrub: hygiene only, the proof holds without it
             self._scrub(batch.dead)
@@ -741,8 +742,9 @@ class KeyTree:
 
     def _back_up(self) -> None:
         # The batch has happened: a copy that fails cannot undo it, and `keys status` says that none opens.
-        with contextlib.suppress(FangxinError, OSError):
-            self.back_up()
+        if self._places.backups is not None:
+            with contextlib.suppress(FangxinError, OSError):
+                self.back_up()
 
     def close(self) -> None:
         """Let the files go and drop what is cached."""
@@ -774,6 +776,11 @@ class KeyTree:
             file = VaultFile(path)
             with file.snapshot():
                 meta = file.meta()
+            if meta["version"] != VERSION:
+                raise Unavailable(
+                    f"the key vault is of version {meta['version'].decode()}; expected {VERSION.decode()}",
+                    hint="open it with the fangxin that wrote it: in this one nobody's keys would be found",
+                )
             names = [holder.name for holder in (self.anchor, *self.holders)]
             if meta["tree_id"] != living.tree_id or json.loads(meta["holders"]) != names:
                 raise VaultDamaged(
@@ -843,7 +850,7 @@ class KeyTree:
 
     def _strangers(self) -> list[Path]:
         # The file of a tree that the vault grew out of, or of an attempt to grow that was given up.
-        kept = tree_path(self.folder, self.tree_id).name
+        kept = f"tree-{self.tree_id.hex()}.db"
         names = os.listdir(self.folder)  # noqa: PTH208  # looked at before every write
         return [self.folder / name for name in names if name.startswith("tree-") and not name.startswith(kept)]
 

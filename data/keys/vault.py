@@ -26,6 +26,8 @@ CREATE TABLE node(id INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 """
 WAL_LIMIT = 8 << 20  # bytes of log after which an insert checkpoints
+CACHE = 64 << 20  # bytes of pages that a batch keeps before it spills them to the log, to write them there once
+MAPPED = 1 << 40  # bytes of the file that are read where the kernel has them; nobody cuts the file short
 FEW = 4  # rows that are read one by one
 LAST = "\U0010ffff"  # above every name
 DENSE = 8  # a range of ids is read whole if at least every fourth page is wanted
@@ -48,6 +50,7 @@ class VaultFile:
     def __init__(self, path: Path, *, fixed: bool = False) -> None:
         """`fixed`: a self-contained copy that nobody writes, perhaps on a medium that nobody can write."""
         self.path = path
+        self._name = str(path)
         self._mode = "mode=ro&immutable=1" if fixed else "mode=rw"
         self._mutex = threading.RLock()
         self._pid = os.getpid()
@@ -243,12 +246,12 @@ class VaultFile:
         if self._connection is not None and self._pid != os.getpid():
             _inherited.append(self._connection)
             self._connection = None
-        if self._connection is not None and not self._connection.in_transaction and self._inode != _inode(self.path):
+        if self._connection is not None and not self._connection.in_transaction and self._inode != _inode(self._name):
             self._connection.close()  # a restored copy took its place, or it grew into another file
             self._connection = None
         if self._connection is None:
             self._pid = os.getpid()
-            self._inode = _inode(self.path)
+            self._inode = _inode(self._name)
             name = f"file:{quote(str(self.path))}?{self._mode}"
             db = sqlite3.connect(name, uri=True, isolation_level=None, timeout=10, check_same_thread=False)
             _prepare(db)
@@ -310,9 +313,9 @@ def sync_file(path: Path) -> None:
         os.close(fd)
 
 
-def _inode(path: Path) -> int:
+def _inode(path: str) -> int:
     try:
-        return path.stat().st_ino
+        return os.stat(path).st_ino  # noqa: PTH116  # looked at before every use
     except FileNotFoundError:
         return 0
 
@@ -323,6 +326,8 @@ def _prepare(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA wal_autocheckpoint=0")
     db.execute("PRAGMA trusted_schema=OFF")
     db.execute("PRAGMA temp_store=MEMORY")
+    db.execute(f"PRAGMA cache_size=-{CACHE >> 10}")
+    db.execute(f"PRAGMA mmap_size={MAPPED}")
 
 
 @contextlib.contextmanager

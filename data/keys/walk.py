@@ -7,10 +7,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -127,15 +126,9 @@ class Walk:
             raise StaleRoot
         return keys
 
-    def addresses(self, state: State, refs: Iterable[bytes]) -> Rows:
-        """Where the entries of refs lie: a keyed hash, whose key is in the top page and not in the clear."""
-        copy = hashlib.blake2b(digest_size=16, key=self.inner(state, 0, 0).hkey).copy
-        digests = []
-        for ref in refs:
-            hashing = copy()
-            hashing.update(ref)
-            digests.append(hashing.digest())
-        return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16)[:, : pages.ADDRESS]
+    def addresses(self, state: State, refs: Collection[bytes]) -> Rows:
+        """Where the entries of refs lie; the key of that is in the top page and not in the clear."""
+        return pages.addresses(self.inner(state, 0, 0).hkey, refs)
 
     def names(self, state: State, refs: Sequence[bytes], domains: Sequence[int]) -> Rows:
         """The names of entries: addresses and domains, all domains of a subject together."""

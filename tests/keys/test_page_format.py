@@ -104,3 +104,13 @@ def test_a_root_is_hkdf_over_all_shares_and_names_its_generation_and_holders() -
 def test_a_set_of_refs_has_one_digest_in_any_order() -> None:
     assert refs_digest([b"b", b"a"]) == refs_digest([b"a", b"b"])
     assert refs_digest([b"ab"]) != refs_digest([b"a", b"b"])
+
+
+def test_an_address_is_the_ref_enciphered_under_the_key_of_the_top_page() -> None:
+    # FIPS 197, appendix C.3
+    key, ref = bytes(range(32)), bytes.fromhex("00112233445566778899aabbccddeeff")
+    other = b"a ref of another length"
+    found = pages.addresses(key, [ref, other, ref])
+    assert found[0].tobytes() == found[2].tobytes() == bytes.fromhex("8ea2b7ca516745bfeafc4990")
+    assert found[1].tobytes() == pages.addresses(key, [hashlib.blake2b(other, digest_size=16).digest()])[0].tobytes()
+    assert len(pages.addresses(key, [])) == 0

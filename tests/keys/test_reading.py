@@ -20,19 +20,26 @@ from fangxin.data.keys.roots.protocol import RootDamaged
 from fangxin.data.keys.tree import KeyTree
 
 
-def test_many_keys_are_found_over_many_lots_of_buckets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Two buckets at a time: the memory they are opened into is used again, and has to grow while the last lot is held.
-    people = refs(3000)
-    with KeyTree.create(tmp_path / "vault", capacity=3000, guard=LIFTED) as tree:
+def test_many_keys_are_found_over_lots_of_buckets_that_get_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two buckets at a time, the first ones nearly empty: the memory they are opened into must grow while the last lot
+    # is still looked at (once a BufferError).
+    monkeypatch.setattr("fangxin.data.keys.walk.AT_ONCE", 2)
+    with KeyTree.create(tmp_path / "vault", capacity=1000, guard=LIFTED) as tree:
+        crowd = refs(1000)
+        buckets = tree._reading(lambda walk, state: walk.shape.buckets_of(walk.names(state, crowd, (1,))))
+        late = [ref for ref, bucket in zip(crowd, buckets, strict=True) if bucket >= tree.shape.buckets // 2]
+        early = [ref for ref in crowd if ref not in set(late)][:8]
+        people = early + late
         tree.create_keys(people, (1, 2))
         expected = raw(tree, people)
-        monkeypatch.setattr("fangxin.data.keys.walk.AT_ONCE", 2)
         with tree.get_many(people[::-1] + refs(50, start=5000), 1) as keys:
-            assert keys.found.tolist() == [True] * 3000 + [False] * 50
-            assert [bytes(keys.view(n)) for n in range(3000)] == [expected[ref] for ref in people[::-1]]
+            assert keys.found.tolist() == [True] * len(people) + [False] * 50
+            assert [bytes(keys.view(n)) for n in range(len(people))] == [expected[ref] for ref in people[::-1]]
         with tree.get_many(people, 2) as others:
             assert others.found.all()
-            assert not {bytes(others.view(n)) for n in range(3000)} & set(expected.values())
+            assert not {bytes(others.view(n)) for n in range(len(people))} & set(expected.values())
 
 
 def test_readers_never_get_a_wrong_key(tmp_path: Path) -> None:
@@ -136,6 +143,11 @@ def test_a_vault_opens_only_with_its_own_root(tmp_path: Path) -> None:
         KeyTree.open(tmp_path / "one", anchor=FileRoot(tmp_path / "two" / "root"))
     with pytest.raises(VaultDamaged, match="holders"):
         KeyTree.open(tmp_path / "one", holders=[FileRoot(tmp_path / "three", name="three")])
+    pages = next((tmp_path / "two").glob("tree-*.db"))
+    with closing(sqlite3.connect(pages, isolation_level=None)) as db:
+        db.execute("UPDATE meta SET value = x'31' WHERE name = 'version'")
+    with pytest.raises(Unavailable, match="version 1; expected 2"):
+        KeyTree.open(tmp_path / "two")
     (tmp_path / "one" / "root").rename(tmp_path / "lost")
     with pytest.raises(InputError, match="no root"):
         KeyTree.create(tmp_path / "one", capacity=FLAT, guard=LIFTED)  # it must not clear away everybody's keys

@@ -44,6 +44,7 @@ class FileRoot:
         self.name = name
         self.backup_sets = None if backup_sets is None else tuple(backup_sets)
         self._judged: tuple[float, Claim] | None = None
+        self._known: tuple[bytes, _Both] = b"", (None, None)  # what was read last, and what it says
 
     def generations(self) -> tuple[int, ...]:
         """Every generation with a valid record, ascending; none where there is no file."""
@@ -75,7 +76,7 @@ class FileRoot:
     def retire(self, *, keep: int) -> RootReceipt:
         """Overwrite every block that does not hold `keep`; a block already wiped is left alone."""
         both = self._read()
-        blocks, records = (both[:BLOCK], both[BLOCK:]), _both(both)
+        blocks, records = (both[:BLOCK], both[BLOCK:]), self._said(both)
         if not any(record and record.generation == keep for record in records):
             raise RootGone(f"holder {self.name} keeps no share of generation {keep}")
         retired: list[int] = []
@@ -137,6 +138,7 @@ class FileRoot:
     @contextlib.contextmanager
     def _open(self) -> Iterator[int]:
         fd = -1
+        self._known = b"", (None, None)  # no copy of a share that is about to be overwritten
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_DSYNC | os.O_NOFOLLOW | os.O_CLOEXEC)
             yield fd
@@ -167,11 +169,17 @@ class FileRoot:
         finally:
             os.close(fd)
 
-    def _records(self) -> tuple[_Record | None, _Record | None]:
+    def _said(self, both: bytes) -> _Both:
+        # A batch looks at the same two blocks again and again.
+        if both != self._known[0]:
+            self._known = both, (_parse(both, 0), _parse(both, BLOCK))
+        return self._known[1]
+
+    def _records(self) -> _Both:
         # A reader may see one block before and the other after a writer: then none is valid, and it looks again.
         for _ in range(PATIENCE):
             both = self._read()
-            first, second = _both(both)
+            first, second = self._said(both)
             if first or second:
                 return first, second
             if not both and not self.path.exists():
@@ -222,14 +230,13 @@ class _Record(NamedTuple):
         return f"_Record(generation={self.generation}, half={self.half})"
 
 
+_Both = tuple[_Record | None, _Record | None]
+
+
 def _record_block(generation: int, share: bytes, half: int, tree_id: bytes) -> bytes:
     head = RECORD.pack(MAGIC, 1, half, 0, generation, tree_id, share, bytes(16))[:-16]
     record = head + hashlib.sha256(head).digest()[:16]
     return record + os.urandom(BLOCK - len(record))
-
-
-def _both(both: bytes) -> tuple[_Record | None, _Record | None]:
-    return _parse(both, 0), _parse(both, BLOCK)
 
 
 def _parse(both: bytes, at: int) -> _Record | None:
