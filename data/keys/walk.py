@@ -7,10 +7,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -67,7 +67,7 @@ class Walk:
         """Do work on one snapshot of the pages and the root that opens it; again if a batch overtakes it."""
         for turn in range(TRIES):
             try:
-                with self.file.snapshot(), self._lease.reading() if self._lease else nullcontext():
+                with self.file.snapshot(), self._lease.reading() if self._lease else contextlib.nullcontext():
                     return work(self.state())
             except StaleRoot:
                 self.forget()
@@ -228,6 +228,20 @@ class Walk:
                 raise self._wrong(state, number, "is no inner page") from None
         return state.inner[number]
 
+    def _inners(self, state: State, level: int, indices: Iterable[int]) -> None:
+        """Have many inner pages of a level in the clear, read in one go; what is not there or wrong, `inner` says."""
+        first, fanout = self.shape.page(level, 0), self.shape.fanout
+        new = sorted(index for index in indices if first + index not in state.inner)
+        if len(new) <= SEARCHED:
+            return
+        keys, nodes = self.children(state, level, new)
+        wanted = dict(zip(nodes, keys, strict=True))
+        for node, body in self.file.rows(nodes):
+            if (key := wanted.get(node)) is not None:
+                with contextlib.suppress(PageWrong):
+                    plain = pages.open_page(key, body, tree_id=self.tree_id, page=node >> 1, level=level, half=node & 1)
+                    state.inner[node >> 1] = Inner.decode(plain, level=level, fanout=fanout)
+
     def open(self, state: State, level: int, index: int) -> bytes:
         """The plaintext of a living page. StaleRoot if overtaken, VaultDamaged if not."""
         key, half = self.child(state, level, index)
@@ -243,6 +257,9 @@ class Walk:
         if level == 0:
             return [state.top_key], [state.living.half]
         fanout, first = self.shape.fanout, self.shape.page(level, 0)
+        indices = list(indices)
+        if len(indices) > SEARCHED:
+            self._inners(state, level - 1, {index // fanout for index in indices})
         keys, nodes, end = [], [], -1
         for index in indices:
             if index >= end:
