@@ -1,7 +1,11 @@
 """The file of a vault's pages: SQLite as a crash-safe map from row id to page body, and a little plain metadata.
 
-Only ciphertext and public facts are in it, so it may be copied anywhere. `node(id, body)` has id = 2 * page + half;
-`meta(name, value)` says how the tree is shaped and which numbers, nonces and domain codes were handed out.
+Only ciphertext and public facts are in it, so it may be copied anywhere. `node(id, slot)` has id = 2 * page + half and
+says in which row of `slot(slot, body)` the body lies; `meta(name, value)` says how the tree is shaped and which
+numbers, nonces and domain codes were handed out.
+
+* A body fills a page of the file. What dies is overwritten with zeros where it lies, and `free(slot, long)` keeps the
+  place for the next body: taking a row out of SQLite's tree, or putting one between two, would write ten pages.
 """
 
 from __future__ import annotations
@@ -22,9 +26,12 @@ from fangxin.data.errors import Unavailable, VaultDamaged, WriterBusy
 from fangxin.data.keys.roots.file import sync_folder
 
 TABLES = """
-CREATE TABLE node(id INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE node(id INTEGER PRIMARY KEY, slot INTEGER NOT NULL);
+CREATE TABLE slot(slot INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE free(slot INTEGER PRIMARY KEY, long INTEGER NOT NULL);
 CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 """
+ROWS = "SELECT id, body FROM node CROSS JOIN slot ON slot.slot = node.slot"
 WAL_LIMIT = 8 << 20  # bytes of log after which an insert checkpoints
 CACHE = 64 << 20  # bytes of pages that a batch keeps before it spills them to the log, to write them there once
 MAPPED = 1 << 40  # bytes of the file that are read where the kernel has them; nobody cuts the file short
@@ -70,7 +77,11 @@ class VaultFile:
             db.executescript(TABLES)
             db.execute("BEGIN IMMEDIATE")
             db.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-            db.executemany("INSERT INTO node VALUES (?, ?)", nodes)
+            placed = []
+            for slot, (node, body) in enumerate(nodes, 1):
+                db.execute("INSERT INTO slot VALUES (?, ?)", (slot, body))
+                placed.append((node, slot))
+            db.executemany("INSERT INTO node VALUES (?, ?)", placed)
             db.execute("COMMIT")
             db.execute("PRAGMA journal_mode=WAL")
         sync_file(part)
@@ -139,27 +150,63 @@ class VaultFile:
         """Id and body of some rows (both ascending), as far as they are there; perhaps of others between them."""
         db = self._db()
         if len(nodes) <= FEW:
-            found = (db.execute("SELECT id, body FROM node WHERE id = ?", (node,)).fetchone() for node in nodes)
+            found = (db.execute(f"{ROWS} WHERE id = ?", (node,)).fetchone() for node in nodes)
             return (row for row in found if row)
         if nodes[-1] - nodes[0] < DENSE * len(nodes):
-            return db.execute("SELECT id, body FROM node WHERE id BETWEEN ? AND ?", (nodes[0], nodes[-1]))
+            return db.execute(f"{ROWS} WHERE id BETWEEN ? AND ? ORDER BY id", (nodes[0], nodes[-1]))
         # The left side of a cross join is always the outer loop, so the rows come in the order asked for.
-        asked = "SELECT node.id, body FROM json_each(?) AS asked CROSS JOIN node ON node.id = asked.value"
+        asked = (
+            "SELECT node.id, body FROM json_each(?) AS asked CROSS JOIN node ON node.id = asked.value "
+            "CROSS JOIN slot ON slot.slot = node.slot"
+        )
         return db.execute(asked, (json.dumps(nodes),))
 
     def put(self, nodes: Iterable[tuple[int, bytes]]) -> None:
         """Write bodies; inside a transaction."""
         nodes = list(nodes)
-        self._db().executemany("INSERT OR REPLACE INTO node VALUES (?, ?)", nodes)
+        held = self._slots([node for node, _ in nodes])
+        self._db().executemany(
+            "UPDATE slot SET body = ? WHERE slot = ?", ((body, held[node]) for node, body in nodes if node in held)
+        )
+        if new := [(node, body) for node, body in nodes if node not in held]:
+            self._place(new)
         if self._changes:
             self._changes.bodies.update(nodes)
 
     def drop(self, nodes: Iterable[int]) -> None:
-        """Delete rows; inside a transaction. SQLite zeroes what it frees (secure_delete)."""
+        """Delete rows; inside a transaction. Their bodies are zeros from then on."""
         nodes = list(nodes)
-        self._db().executemany("DELETE FROM node WHERE id = ?", ((node,) for node in nodes))
+        db, slots = self._db(), [(slot,) for slot in self._slots(nodes).values()]
+        db.executemany("INSERT INTO free SELECT slot, length(body) > 2048 FROM slot WHERE slot = ?", slots)
+        db.executemany("UPDATE slot SET body = zeroblob(length(body)) WHERE slot = ?", slots)
+        db.executemany("DELETE FROM node WHERE id = ?", ((node,) for node in nodes))
         if self._changes:
             self._changes.bodies.update(dict.fromkeys(nodes))
+
+    def _slots(self, nodes: Sequence[int]) -> dict[int, int]:
+        """In which slot each row lies, as far as it is there."""
+        one = "SELECT id, slot FROM node WHERE id = ?"
+        if len(nodes) <= FEW:
+            return dict(row for node in nodes if (row := self._db().execute(one, (node,)).fetchone()))
+        many = "SELECT id, slot FROM node WHERE id IN (SELECT value FROM json_each(?))"
+        return dict(self._db().execute(many, (json.dumps(nodes),)))
+
+    def _place(self, nodes: Sequence[tuple[int, bytes]]) -> None:
+        """Put new rows into free slots that held as much, and where there is none behind the last."""
+        db = self._db()
+        (last,) = db.execute("SELECT ifnull(max(slot), 0) FROM slot").fetchone()
+        for long in (False, True):
+            some = [(node, body) for node, body in nodes if (len(body) > 2048) == long]
+            if not some:
+                continue
+            free = db.execute("SELECT slot FROM free WHERE long = ? LIMIT ?", (long, len(some))).fetchall()
+            slots = [slot for (slot,) in free] + list(range(last + 1, last + 1 + len(some) - len(free)))
+            last = max(last, slots[-1])
+            db.executemany("DELETE FROM free WHERE slot = ?", free)
+            bodies = ((slot, body) for slot, (_, body) in zip(slots, some, strict=True))
+            db.executemany("INSERT OR REPLACE INTO slot VALUES (?, ?)", bodies)
+            placed = ((node, slot) for slot, (node, _) in zip(slots, some, strict=True))
+            db.executemany("INSERT INTO node VALUES (?, ?)", placed)
 
     def nodes(self) -> Iterator[int]:
         """The id of every row."""
@@ -296,7 +343,7 @@ def read_copy(path: Path) -> tuple[dict[str, bytes], dict[int, bytes]]:
         contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)) as db,
     ):
         meta = {name: bytes(value) for name, value in db.execute("SELECT name, value FROM meta")}
-        return meta, {node: bytes(body) for node, body in db.execute("SELECT id, body FROM node")}
+        return meta, {node: bytes(body) for node, body in db.execute(ROWS)}
 
 
 def siblings(path: Path) -> Iterator[Path]:

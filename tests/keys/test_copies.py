@@ -74,7 +74,7 @@ def test_a_base_copy_brings_back_what_it_holds_and_says_what_it_lacks(tmp_path: 
     tree.ensure(refs(3, start=90), 1)
     tree.close()
     with closing(sqlite3.connect(next(tree.folder.glob("tree-*.db")))) as db, db:
-        db.execute("UPDATE node SET body = zeroblob(400) WHERE id = (SELECT max(id) FROM node)")
+        db.execute("UPDATE slot SET body = zeroblob(400) WHERE slot = (SELECT slot FROM node ORDER BY id DESC LIMIT 1)")
     restored = restore(tmp_path, "backups")
     assert restored.lacking == 1
     with KeyTree.open(tmp_path / "vault") as again:

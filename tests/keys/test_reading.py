@@ -108,9 +108,9 @@ def test_a_damaged_page_is_never_reported_as_an_absent_key(tmp_path: Path) -> No
     pages = next((tmp_path / "vault").glob("tree-*.db"))
     with closing(sqlite3.connect(pages)) as db, db:
         db.execute("DELETE FROM node WHERE id = 2 * 1")
-        body = bytearray(db.execute("SELECT body FROM node WHERE id = 2 * 2").fetchone()[0])
+        body = bytearray(db.execute("SELECT body FROM node JOIN slot USING (slot) WHERE id = 2 * 2").fetchone()[0])
         body[-1] ^= 1
-        db.execute("UPDATE node SET body = ? WHERE id = 2 * 2", (bytes(body),))
+        db.execute("UPDATE slot SET body = ? WHERE slot = (SELECT slot FROM node WHERE id = 2 * 2)", (bytes(body),))
     seen = set()
     for ref in people:
         try:
@@ -127,7 +127,7 @@ def test_a_page_put_in_anothers_place_does_not_open(tmp_path: Path) -> None:
     tree.ensure(refs(60), 1)
     tree.close()
     with closing(sqlite3.connect(next((tmp_path / "vault").glob("tree-*.db")))) as db, db:
-        db.execute("UPDATE node SET body = (SELECT body FROM node WHERE id = 4) WHERE id = 2")
+        db.execute("UPDATE node SET slot = (SELECT slot FROM node WHERE id = 4) WHERE id = 2")
     with pytest.raises(VaultDamaged):
         tree.live()
 
