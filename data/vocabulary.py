@@ -130,6 +130,7 @@ class Field:
     max_fanout: int = 64
     because: str | None = None
     protected_as: str | None = None  # the pinned name in the AAD of values; default dataset/collection/field
+    pad: int = 0  # values under keys are filled up to a multiple of so many bytes
     sub: tuple[Field, ...] = ()  # nested fields
     matches: tuple[str, ...] = ()  # kinds a value of this column may be matched by (resolved by the reader)
     emits: tuple[str, ...] = ()  # kinds a value of this column becomes a fact of (resolved by the reader)

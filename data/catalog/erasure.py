@@ -26,7 +26,7 @@ ERASURE_KEYS = {
     "collection": (*_EVERY_LEVEL, "store", "copies", "ownership", "on_shared", "person", "reviewed"),
     "field": (
         *(*_EVERY_LEVEL, "sensitive", "ownership", "party", "identity_format", "normalised", "confidence"),
-        *("max_fanout", "data_type", "protected_as"),
+        *("max_fanout", "data_type", "protected_as", "pad"),
     ),
 }
 HOMES = {

@@ -44,6 +44,7 @@ _OTHER_RESOURCES = ("data_use", "data_subject", "data_qualifier", "organization"
 
 _FIDES_TYPES = ("string", "integer", "float", "boolean", "object_id", "object")
 _OUR_TYPES = ("decimal", "date", "time", "timestamp", "uuid", "bytes", "json", "text")
+_ONE_LENGTH = ("integer", "float", "boolean", "date", "timestamp")
 _FORMATS = tuple(f.value for f in IdentityFormat)
 _LINKABLE = frozenset({"hash", "hmac", "aes_encrypt"})
 
@@ -222,6 +223,9 @@ class FileReader:
         form = self.page.word_at(block, "identity_format", _FORMATS)
         confidence = self.erasure.confidence(block["confidence"]) if "confidence" in block else None
         fanout = page.integer(block["max_fanout"], "max_fanout", least=1) if "max_fanout" in block else None
+        pad = page.integer(block["pad"], "pad", least=1, most=256) if "pad" in block else None
+        if pad and data_type in _ONE_LENGTH:
+            page.say(block["pad"], f"pad: expected on text only; all values of {data_type} are of one length")
         return Field(
             name=name,
             data_type=data_type,
@@ -242,6 +246,7 @@ class FileReader:
             max_fanout=fanout or 64,
             because=settings.because,
             protected_as=page.name(block["protected_as"], "protected_as") if "protected_as" in block else None,
+            pad=pad or 0,
             sub=self._fields(keys["fields"], address, nested) if "fields" in keys else (),
             where=page.where(node),
         )

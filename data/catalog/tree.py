@@ -312,13 +312,14 @@ class Page:
         """Read one of a few words if the key is there."""
         return self.one_of(keys[key], key, choices) if key in keys else None
 
-    def integer(self, node: yaml.Node, what: str, *, least: int = 0) -> int | None:
-        """Read a plain decimal integer of at least `least`; `010` is refused, since YAML 1.1 reads it as 8."""
+    def integer(self, node: yaml.Node, what: str, *, least: int = 0, most: int | None = None) -> int | None:
+        """Read a plain decimal integer from `least` to `most`; `010` is refused, since YAML 1.1 reads it as 8."""
         if isinstance(node, yaml.ScalarNode) and re.fullmatch(r"-?(0|[1-9][0-9]{0,17})", node.value):
             value = int(node.value)
-            if value >= least:
+            if value >= least and (most is None or value <= most):
                 return value
-        self.say(node, f"{what}: expected a whole number of at least {least}; found {_shape(node)}")
+        wanted = f"of at least {least}" if most is None else f"from {least} to {most}"
+        self.say(node, f"{what}: expected a whole number {wanted}; found {_shape(node)}")
         return None
 
     def share(self, node: yaml.Node, what: str) -> float | None:

@@ -185,7 +185,7 @@ def _owners(
 
 def _place(vault: Vault, collection: Collection, one: Field, code: int) -> Place:
     dataset, name, column = (one.protected_as or f"{collection.dataset}/{collection.name}/{one.name}").split("/", 2)
-    return Place(vault.vault_id, code, dataset, name, column)
+    return Place(vault.vault_id, code, dataset, name, column, pad=one.pad)
 
 
 def _rows(collection: Collection, batch: pa.RecordBatch) -> list[str | None] | None:

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +14,11 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from keys.vaults import LIFTED
 
+from fangxin.data.catalog.dataset import read_catalog
 from fangxin.data.errors import InputError
+from fangxin.data.keys.columns import open_rows, protect_rows
 from fangxin.data.keys.envelope import (
     Place,
     ValueForged,
@@ -29,6 +33,7 @@ from fangxin.data.keys.envelope import (
 )
 from fangxin.data.keys.material import Keys
 from fangxin.data.keys.suites import AES, CHACHA, SM4
+from fangxin.data.keys.tree import KeyTree
 
 PLACE = Place(bytes(16), 2, "main", "accounts", "phone")
 FIELD = PLACE.id(AES)
@@ -199,3 +204,27 @@ def test_a_sealed_blob_opens_only_in_its_place() -> None:
     for wrong_key, aad in ((key, b"request 8"), (bytes(32), b"request 7")):
         with pytest.raises(ValueForged):
             open_blob(wrong_key, sealed, aad)
+
+
+def test_a_pad_in_the_catalog_hides_how_long_a_text_is(tmp_path: Path) -> None:
+    (tmp_path / "shop.yml").write_text(
+        """dataset:
+  - fides_key: shop
+    erasure: {store: {kind: parquet, url: lake/}, mode: delete, copies: []}
+    collections:
+      - name: members
+        erasure: {store: {glob: "members/*.parquet"}, person: true}
+        fields:
+          - {name: id, fides_meta: {primary_key: true}}
+          - {name: note, erasure: {mode: crypto-erase, data_type: text, pad: 32}}
+"""
+    )
+    catalog = read_catalog([tmp_path / "shop.yml"])
+    members = catalog.collection("shop/members")
+    notes = pa.array(["a", "a" * 31, None])
+    rows = pa.RecordBatch.from_pydict({"id": pa.array(["1", "2", "3"]), "note": notes})
+    with KeyTree.create(tmp_path / "vault", capacity=100, guard=LIFTED) as tree:
+        hidden = protect_rows(tree, catalog, members, ["note"], rows).column("note")
+        assert [one and len(one) for one in hidden.to_pylist()] == [29 + 32, 29 + 32, None]
+        back = pa.RecordBatch.from_arrays([rows.column("id"), hidden], names=["id", "note"])
+        assert open_rows(tree, catalog, members, "note", back).to_pylist() == notes.to_pylist()
