@@ -67,6 +67,7 @@ def example() -> dict[str, Any]:
                                "2026-11-24T01:00Z"),
         "collections": collections,
         "keys": {"destroyed": 2, "domains": ["kyc"], "kept": [], "generation_before": 1, "generation_after": 2,
+                 "replicas": {"n": 2, "of": 2}, "copies": {"n": 1, "of": 1},
                  "commitment_before": "ab" * 32, "commitment_after": "cd" * 32,
                  "holders": [{"name": "file", "effect": "immediate", "backup_resistant": False,
                               "conditions": "in-place-medium, outside-backup-sets"}]},

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from pathlib import Path
 
 from fangxin.data import medium
 from fangxin.data.errors import DoesNotHold, FangxinError
+from fangxin.data.keys.backup import Copy, found, standing
 from fangxin.data.keys.disclosure import disclosed
 from fangxin.data.keys.roots import shares
 from fangxin.data.requests import Batch
@@ -34,7 +36,9 @@ def copy_before(estate: Estate, batch: Batch) -> None:
 def confirm_gone(estate: Estate, batch: Batch, plan: Plan) -> Mapping[str, int | bool]:
     """Raise DoesNotHold where a key that had to die still opens; say how many were asked for, and how.
 
-    The copy from before lies among temporary files: after a crash it is gone, and `copy` says so.
+    The copy from before lies among temporary files: after a crash it is gone, and `copy` says so. `replicas` of
+    `replicas_known` open with today's root, so they took the new generation; of the copies from before that lie where
+    we know (`copies`), `copies_dead` open no page any more.
     """
     codes = {name: estate.tree.domain_code(name) for name in domains(estate.catalog)}
     dying = drops(estate.catalog, plan, codes)
@@ -46,12 +50,13 @@ def confirm_gone(estate: Estate, batch: Batch, plan: Plan) -> Mapping[str, int |
                     hint="nothing is published; keep the home for whoever looks into it",
                 )
     path = estate.settings.tmp / f"vault-{batch.id}.db"
+    changed = bool((estate.requests.note(batch.id, "destroy_keys") or {}).get("event", {}).get("keys_destroyed"))
+    root = shares.load(estate.tree.anchor, estate.tree.holders)[1]
+    said = {"asked": len(dying), **(_elsewhere(estate, root) if changed else {})}
     if not path.exists():
-        return {"asked": len(dying), "copy": False}
+        return {**said, "copy": False}
     try:
-        root = shares.load(estate.tree.anchor, estate.tree.holders)[1]
-        changed = estate.requests.note(batch.id, "destroy_keys") or {}
-        if changed.get("event", {}).get("keys_destroyed") and disclosed([path], [root]).keys:
+        if changed and disclosed([path], [root]).keys:
             raise DoesNotHold(
                 "a copy of the vault from before the destruction opens with today's root",
                 hint="the root was not replaced: nothing is published",
@@ -62,4 +67,24 @@ def confirm_gone(estate: Estate, batch: Batch, plan: Plan) -> Mapping[str, int |
                 medium.destroy(path)
             except FangxinError:  # a medium that cannot be overwritten; its pages are noise without the old root
                 path.unlink()
-    return {"asked": len(dying), "copy": True}
+    return {**said, "copy": True}
+
+
+def _elsewhere(estate: Estate, root: bytes) -> dict[str, int]:
+    """What the vault's replicas and its base copies from before are worth now. One copy at a time in memory."""
+    tree = estate.tree
+    places = tree.places
+
+    def stands(path: Path) -> Copy:
+        return standing(path, tree.anchor, tree.holders)
+
+    current = [folder for folder in places.replicas if any(stands(one).restorable for one in found([folder]))]
+    kept = [stands(one) for one in found([places.backups])] if places.backups else []
+    before = [one.path for one in kept if one.generation < tree.generation]
+    dead = sum(not disclosed([one], [root]).opened for one in before)
+    return {
+        "replicas": len(current),
+        "replicas_known": len(places.replicas),
+        "copies_dead": dead,
+        "copies": len(before),
+    }

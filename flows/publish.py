@@ -48,6 +48,7 @@ from fangxin.reports.certificate import (
     Retained,
     Scan,
     SealedCanaries,
+    Share,
     SharedRows,
     Software,
     Times,
@@ -76,6 +77,7 @@ class Story:
     closures: Mapping[str, Mapping[str, Any]]  # store name -> what became of its inodes
     canaries: Mapping[str, Mapping[str, Any]]  # an auditor's commitment -> what became of it
     keys: Mapping[str, Any]  # the vault receipt's event
+    gone: Mapping[str, int]  # flows/keys_gone.py
     shared: pd.DataFrame = field(repr=False)  # subject, collection, rows, others
     exported: Mapping[str, Mapping[str, Any]]  # request id -> manifest, rows, files
     times: Mapping[str, str | None]
@@ -213,6 +215,7 @@ def _story(estate: Estate, batch: Batch) -> Story:
         canaries=sealed.told(estate, batch),
         closures=json.loads(estate.requests.kept(batch, "closures") or b"{}"),
         keys=notes["destroy_keys"]["event"],
+        gone=notes["validate"].get("keys", {}),
         shared=unpack(estate.requests.kept(batch, "shared") or b"")[0],
         exported=notes["export"].get("exported", {}),
         times={
@@ -328,7 +331,17 @@ def _keys(estate: Estate, story: Story, one: Request, fates: pd.DataFrame) -> Ke
             Holder(h["holder"], h["effect"], h["backup_resistant"] == "yes", ", ".join(h["conditions"]))
             for h in event["holders"]
         ),
+        **_elsewhere(story.gone),
     )
+
+
+def _elsewhere(gone: Mapping[str, int]) -> dict[str, Share | None]:
+    """What became of the vault's replicas and of its copies from before, ours among them; None: nothing to examine."""
+    copies = gone.get("copies", 0) + gone.get("copy", 0)  # the one that was made for this and no longer opens
+    return {
+        "replicas": Share(gone["replicas"], gone["replicas_known"]) if gone.get("replicas_known") else None,
+        "copies": Share(gone["copies_dead"] + gone.get("copy", 0), copies) if copies and "copies" in gone else None,
+    }
 
 
 def _retained(estate: Estate, fates: pd.DataFrame) -> tuple[Retained, ...]:

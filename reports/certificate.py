@@ -63,6 +63,14 @@ class Holder:
 
 
 @dataclass(frozen=True)
+class Share:
+    """So many of so many."""
+
+    n: int
+    of: int
+
+
+@dataclass(frozen=True)
 class Keys:
     """What happened to the subject's keys; commitments are hex roots of the key store before and after."""
 
@@ -74,6 +82,8 @@ class Keys:
     commitment_before: str
     commitment_after: str
     holders: tuple[Holder, ...]
+    replicas: Share | None = None  # replicas of the vault that hold the new generation; None: not examined
+    copies: Share | None = None  # its copies from before that open no page any more; None: not examined
 
 
 @dataclass(frozen=True)

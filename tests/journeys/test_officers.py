@@ -15,6 +15,7 @@ from fangxin.checks import verify
 from fangxin.data.errors import NotAllowed
 from fangxin.data.keys.approval import Approval
 from fangxin.data.keys.grant import Grant
+from fangxin.data.keys.replica import Places
 from fangxin.data.vocabulary import Identity
 from fangxin.flows import erase
 from fangxin.flows.cli.main import main
@@ -118,6 +119,9 @@ def test_more_people_than_one_may_decide_about_stop_before_anything_is_planted(o
 
 
 def test_a_signed_plan_is_carried_out_and_the_evidence_says_how_many_signed(office: Office) -> None:
+    tree = office.estate().tree
+    tree.keep_copies(Places((office.root / "replica", office.root / "second"), office.root / "copies"))
+    tree.back_up()
     batch, grant = office.plan(21)
     assert office.rows() == PEOPLE
     approvals = signed_before(grant, office.sign(grant, "an", "chen"), office)
@@ -127,6 +131,8 @@ def test_a_signed_plan_is_carried_out_and_the_evidence_says_how_many_signed(offi
     assert {one["outcome"] for one in answer["requests"]} == {"erased"}
     assert office.rows() == PEOPLE - 21
     assert (office.estate().requests.note(batch, "destroy_keys") or {})["event"]["officers"] == 2
+    keys = json.loads(Path(answer["requests"][0]["certificate"]).read_bytes())["keys"]
+    assert (keys["replicas"], keys["copies"]) == ({"n": 2, "of": 2}, {"n": 2, "of": 2})
     checks = verify.verify(Path(answer["package"]), trust=office.home / "keys")
     assert verify.exit_code(checks) == 0, verify.table(checks)
     told = {one.name: one.reason for one in checks}["approvals"]
