@@ -6,7 +6,7 @@ CPU is process time of one core, user and system; bytes are those of the pages' 
 whether they meet it, and the run ends with 1 if one does not. Needs about 2 GB of disk and 3 GB of memory.
 
 Batches of reads are held against their goal in two vaults: the large one, where 200,000 keys lie in nearly as many
-pages, and one of a million people, where the design measured (docs/decisions/0016).
+pages, and one of a million people, where the design measured (docs/decisions/0017).
 """
 
 from __future__ import annotations
