@@ -18,7 +18,7 @@ Where a row is located for several subjects, the strongest fate wins: a row that
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
@@ -127,19 +127,18 @@ def orders(
 ) -> dict[str, list[Order]]:
     """The work per store and unit: every unit once, for the whole cohort. Untouched units get no order."""
     found: dict[str, list[Order]] = {}
+    texts = {(a, u, f): rows for a, u, f, rows in each(plan.texts, "collection", "unit", "field")}
     for store in stores:
+        changes: dict[str, list[Change]] = {}
         mine = [c.address for c in store.collections]
-        for unit, rows in each(plan.fates[plan.fates["collection"].isin(mine)], "unit"):
-            changes = []
-            for address, part in each(rows, "collection"):
-                change = _change(catalog.collection(address), part, plan.texts, unit)
-                if change is not None:
-                    changes.append(change)
-            if changes:
-                state = states.get((store.name, unit))
-                if state is None:
-                    raise NotAllowed(f"{store.name}: a unit that was located is gone", hint="locate again")
-                found.setdefault(store.name, []).append(Order(state, tuple(changes)))
+        for address, rows in each(plan.fates[plan.fates["collection"].isin(mine)], "collection"):
+            for unit, change in _changes(catalog.collection(address), rows, texts):
+                changes.setdefault(unit, []).append(change)
+        for unit in sorted(changes):
+            state = states.get((store.name, unit))
+            if state is None:
+                raise NotAllowed(f"{store.name}: a unit that was located is gone", hint="locate again")
+            found.setdefault(store.name, []).append(Order(state, tuple(changes[unit])))
     return found
 
 
@@ -156,14 +155,14 @@ def standing(catalog: Catalog, fates: pd.DataFrame) -> pd.DataFrame:
     keys = ["subject", "collection", "unit", "position", "field"]
     pieces = []
     for address, mine in each(fates, "collection"):
-        for _unit, rows in each(mine, "unit"):
-            gone, emptied, redacted = _touched(catalog.collection(address), rows)
-            left = rows[~rows["position"].isin(gone)]
-            left = left.assign(field=left["fields"].str.split(",")).explode("field")
-            for changed in (emptied, redacted):
-                for name, positions in changed.items():
-                    left = left.loc[(left["field"] != name) | ~left["position"].isin(positions)]
-            pieces.append(left[keys])
+        rows, _places = _numbered(mine)
+        gone, emptied, redacted = _touched(catalog.collection(address), rows)
+        left = rows[~rows["row"].isin(gone)]
+        left = left.assign(field=left["fields"].str.split(",")).explode("field")
+        for changed in (emptied, redacted):
+            for name, numbers in changed.items():
+                left = left.loc[(left["field"] != name) | ~left["row"].isin(numbers)]
+        pieces.append(left[keys])
     if not pieces:
         return pd.DataFrame(columns=keys)
     found: pd.DataFrame = pd.concat(pieces).drop_duplicates().sort_values(keys, ignore_index=True)
@@ -294,67 +293,106 @@ def _retained(
     return dated.drop(columns=["start"])
 
 
-def _change(collection: Collection, rows: pd.DataFrame, texts: pd.DataFrame, unit: str) -> Change | None:
-    """What is done to one collection of one unit; None: nothing."""
-    gone, emptied, masked = _touched(collection, rows)
-    blank: dict[str, Blank] = {}
-    redact: dict[str, Redaction] = {}
-    for name, positions in emptied.items():
-        one = collection.field(name)
-        blank[name] = Blank(positions, one.mask.constant if one.mode is Mode.MASK else None)
-    for name, positions in masked.items():
-        constant = collection.field(name).mask.constant
-        found = texts[
-            (texts["collection"] == collection.address)
-            & (texts["unit"] == unit)
-            & (texts["field"] == name)
-            & texts["position"].isin(positions)
-        ]
-        pairs = found[["position", "text"]].drop_duplicates().sort_values(["position", "text"])
-        if len(pairs):
-            redact[name] = Redaction(
-                pairs["position"].to_numpy(np.int64),
-                pa.array(pairs["text"].tolist(), pa.string()),
-                str(constant) if constant is not None else "***",
-            )
-    if not len(gone) and not blank and not redact:
-        return None
-    return Change(collection, gone, blank, redact)
+@dataclass(frozen=True)
+class _Places:
+    """The units and positions of some rows, in order: the place of a row is one number for both."""
+
+    units: list[str]
+    positions: Positions
+
+    def within(self, numbers: Positions, unit: int) -> Positions:
+        """The positions of those of these rows that lie in one unit; `numbers` ascend."""
+        width = len(self.positions)
+        first, last = np.searchsorted(numbers, [unit * width, (unit + 1) * width])
+        return self.positions[numbers[first:last] - unit * width]
+
+
+def _numbered(rows: pd.DataFrame) -> tuple[pd.DataFrame, _Places]:
+    """One collection's rows with `row`, the number of their place; positions can be as large as SQLite's rowids."""
+    import pandas as pd
+
+    unit, units = pd.factorize(rows["unit"], sort=True)
+    positions, at = np.unique(rows["position"].to_numpy(np.int64), return_inverse=True)
+    return rows.assign(row=unit.astype(np.int64) * len(positions) + at), _Places(list(units), positions)
+
+
+def _changes(
+    collection: Collection, rows: pd.DataFrame, texts: Mapping[tuple[str, str, str], pd.DataFrame]
+) -> Iterator[tuple[str, Change]]:
+    """What is done to one collection, unit by unit; units in which nothing is done are left out."""
+    numbered, places = _numbered(rows)
+    gone, emptied, masked = _touched(collection, numbered)
+    for number, unit in enumerate(places.units):
+        blank: dict[str, Blank] = {}
+        redact: dict[str, Redaction] = {}
+        for name, found in emptied.items():
+            if len(positions := places.within(found, number)):
+                one = collection.field(name)
+                blank[name] = Blank(positions, one.mask.constant if one.mode is Mode.MASK else None)
+        for name, found in masked.items():
+            said = texts.get((collection.address, unit, name))
+            if said is None or not len(positions := places.within(found, number)):
+                continue
+            pairs = said.loc[said["position"].isin(positions), ["position", "text"]]
+            pairs = pairs.drop_duplicates().sort_values(["position", "text"])
+            constant = collection.field(name).mask.constant
+            if len(pairs):
+                redact[name] = Redaction(
+                    pairs["position"].to_numpy(np.int64),
+                    pa.array(pairs["text"].tolist(), pa.string()),
+                    str(constant) if constant is not None else "***",
+                )
+        drop = places.within(gone, number)
+        if len(drop) or blank or redact:
+            yield unit, Change(collection, drop, blank, redact)
 
 
 def _touched(collection: Collection, rows: pd.DataFrame) -> tuple[Positions, Emptied, Emptied]:
-    """For the rows of one unit: positions that go, and by field those whose value goes, and whose text is redacted.
+    """Of one collection's rows (by `row`): those that go, and by field whose value goes and whose text is redacted.
 
     A fate is a row's, but mentions are a field's: a masked mention that matched goes in every row that stays.
     """
-    gone = np.unique(rows.loc[rows["fate"] == "drop", "position"].to_numpy(np.int64))
-    rest = rows[~rows["position"].isin(gone)]
-    owned = (rest["edge"] == "owns") & rest["fate"].isin(["blank", "retain"])
-    joint = (rest["edge"] == "joint") & rest["fate"].isin(["blank", "retain"])
-    retained = rest["fate"] == "retain"
-    named = rest["fields"].map(lambda names: frozenset(names.split(",")))
+    gone = np.unique(rows.loc[rows["fate"] == "drop", "row"].to_numpy(np.int64))
+    rest = rows[~rows["row"].isin(gone)]
+    if rest.empty:
+        return gone, {}, {}
+    edge, fate = rest["edge"].to_numpy(dtype=object), rest["fate"].to_numpy(dtype=object)
+    retained, changing = fate == "retain", np.isin(fate, ["blank", "retain"])
+    owned, joint = (edge == "owns") & changing, (edge == "joint") & changing
+    numbers = rest["row"].to_numpy(np.int64)
+    # What is asked of a row's fields is asked once for each list of fields, and of its classes likewise.
+    which, lists = _lists(rest["fields"])
+    held, classes = _lists(rest["held"])
     masks = [f for f in mentions(collection) if f.mode is Mode.MASK]
     values = {f.name for f in masks if f.data_type != "text"}
-    sure = rest["edge"] != "uncertain"
+    sure = edge != "uncertain"
     emptied: Emptied = {}
     redacted: Emptied = {}
     for one in collection.fields:
-        at = owned & ~owned
+        at = np.zeros(len(rest), dtype=bool)
         if one.mode in _GONE and not one.primary_key:
-            mine = joint & named.map(lambda n, o=one: _party(collection, n, o)).astype(bool)
-            at = (owned | mine) & (~retained | _outside(rest, one))
+            mine = joint & np.array([_party(collection, names, one) for names in lists])[which]
+            at = (owned | mine) & (~retained | np.array([_outside(held_for, one) for held_for in classes])[held])
         if one.name in values:
             reasons = _mentioned_by(one, [f for f in masks if f.name in values])
-            at = at | (sure & named.map(lambda n, r=reasons: not r.isdisjoint(n)).astype(bool))
-        positions = _positions(rest, at)
+            at = at | (sure & np.array([not reasons.isdisjoint(names) for names in lists])[which])
+        positions = np.unique(numbers[at])
         if len(positions):
             emptied[one.name] = positions
         if one in masks and one.name not in values:
-            listed = sure & named.map(lambda n, o=one: o.name in n).astype(bool)
-            texts = np.setdiff1d(_positions(rest, listed), positions)
+            listed = sure & np.array([one.name in names for names in lists])[which]
+            texts = np.setdiff1d(np.unique(numbers[listed]), positions)
             if len(texts):
                 redacted[one.name] = texts
     return gone, emptied, redacted
+
+
+def _lists(column: pd.Series) -> tuple[Positions, list[frozenset[str]]]:
+    """A column of lists written with commas, as indices into the different ones."""
+    import pandas as pd
+
+    codes, different = pd.factorize(column)
+    return codes, [frozenset(text.split(",")) for text in different]
 
 
 def _mentioned_by(one: Field, masks: Sequence[Field]) -> frozenset[str]:
@@ -369,14 +407,9 @@ def _mentioned_by(one: Field, masks: Sequence[Field]) -> frozenset[str]:
     return frozenset([one.name, *(f.name for f in numbers)]) if len(numbers) == 1 else frozenset([one.name])
 
 
-def _positions(rows: pd.DataFrame, at: pd.Series) -> Positions:
-    return np.unique(rows.loc[at, "position"].to_numpy(np.int64))
-
-
-def _outside(rows: pd.DataFrame, one: Field) -> pd.Series:
-    """Per row: whether no law that keeps the row needs this field."""
-    name = one.retention.record_class if one.retention is not None else ""
-    return rows["held"].map(lambda classes: name not in classes.split(",") if name else True).astype(bool)
+def _outside(held: frozenset[str], one: Field) -> bool:
+    """Whether no law that keeps a row for these classes needs this field."""
+    return one.retention is None or not one.retention.record_class or one.retention.record_class not in held
 
 
 def _party(collection: Collection, names: frozenset[str], one: Field) -> bool:
