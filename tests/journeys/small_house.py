@@ -57,10 +57,12 @@ class House:
     def catalog(self) -> Path:
         return self.root / "catalog" / "c.yml"
 
-    def begin(self, phone: str = THEIRS, **options: str) -> str:
+    def begin(self, *phones: str, **options: str) -> str:
+        """Open a batch of these people; of one where nobody is named."""
         estate = open_estate(self.home, self.catalog.parent, NOW)
         asked = {"approved": True, "now": NOW.isoformat(), **options}
-        return erase.open_batch(estate, [[Identity("phone_number", phone)]], options=asked)
+        people = [[Identity("phone_number", phone)] for phone in phones or (THEIRS,)]
+        return erase.open_batch(estate, people, options=asked)
 
     def until(self, step: batches.Step, batch: str) -> None:
         for one in erase.STEPS[: erase.STEPS.index(step)]:
