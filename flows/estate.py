@@ -36,7 +36,6 @@ from fangxin.flows.settings import Settings, load
 from fangxin.reports.ledger.entries import minute
 from fangxin.reports.ledger.keys import SigningKeys
 from fangxin.reports.ledger.log import Ledger
-from fangxin.reports.paper.signatory import Signatory
 
 _ROOMS = Path(fangxin.data.__file__ or "").parent.parent
 LAWS = _ROOMS / "data" / "laws"
@@ -212,6 +211,7 @@ def make_home(
     `roots` are the addresses of further root holders; what is wrong with one is said before anything is made.
     """
     from fangxin.flows.settings import TEMPLATE
+    from fangxin.reports.paper.signatory import Signatory
 
     if (home / "fangxin.toml").exists():
         raise InputError(f"{home}: is a home of fangxin already", hint="choose another folder")

@@ -71,9 +71,16 @@ def test_the_person_with_two_accounts_is_found_whole_from_one_phone(pristine: Le
 
 
 def test_the_answer_is_the_same_under_twenty_hash_seeds(pristine: LeCard, person: Person, tmp_path: Path) -> None:
-    """Twenty processes over the real stores (four months of them), each with its own seed of Python's hashes."""
+    """Twenty processes over a database, Parquet and CSV, each with its own seed of Python's hashes.
+
+    Club and chats stay away, they lead nowhere else. This process, which reads everything, has a seed by chance.
+    """
     lecard = pristine.short(tmp_path / "lecard")
+    document = yaml.safe_load(lecard.catalog.read_text("utf-8"))
+    document["dataset"] = [d for d in document["dataset"] if d["fides_key"] in ("wallet", "lake", "exports")]
+    lecard.catalog.write_text(yaml.safe_dump(document, allow_unicode=True, sort_keys=False), "utf-8")
     found = walk(lecard, seed(person))
+    assert rows(found)["wallet/accounts"] == 2
     look = textwrap.dedent(
         """
         import sys
@@ -101,7 +108,7 @@ def test_the_answer_is_the_same_under_twenty_hash_seeds(pristine: LeCard, person
     inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
 
     def answer(number: int) -> list[str]:
-        environment = {**inherited, "PYTHONHASHSEED": str(number), "PYTHONPYCACHEPREFIX": str(tmp_path)}
+        environment = {**inherited, "PYTHONHASHSEED": str(number)}
         command = [sys.executable, "-c", look, str(lecard.home), str(lecard.catalog)]
         done = subprocess.run(command, input=given, env=environment, capture_output=True, text=True, check=True)
         return done.stdout.split()
