@@ -146,6 +146,8 @@ def _pages(estate: Estate, document: Mapping[str, Any], by: Signatory) -> dict[s
 def offer(estate: Estate, story: Story) -> str | None:
     """Draft catalog entries for the files outside the catalog in which people stand; the draft's path, if any."""
     found = sorted(set(story.outside["place"]))  # as printed: a name with rare characters is listed, not drafted
+    if not found:
+        return None
     wanted = needles(estate.catalog, story.plan.facts, story.plan.texts)
     folder = estate.settings.home / "reports"
     text = draft(estate, places(estate), found, wanted, folder)
