@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pyarrow as pa
 import pytest
@@ -12,9 +14,22 @@ import pytest
 from fangxin.data.catalog.dataset import read_catalog
 from fangxin.data.catalog.identity import EMITTED, HIT, Answer, Closure, Halt, Probe, Question, closure
 from fangxin.data.catalog.law import Laws
-from fangxin.data.vocabulary import TRACE, Catalog, Cohort, Field, Identity, Mask, Mode, Ownership, Subject
+from fangxin.data.vocabulary import (
+    TRACE,
+    Catalog,
+    Change,
+    Cohort,
+    Field,
+    Identity,
+    Mask,
+    Mode,
+    Ownership,
+    Store,
+    Subject,
+    Unit,
+)
 from fangxin.flows.estate import LAWS
-from fangxin.flows.plan import Plan, _change, _mentioned_by, decide, decide_canary, drops, standing
+from fangxin.flows.plan import Plan, _mentioned_by, decide, decide_canary, drops, orders, standing
 
 TODAY = date(2026, 11, 24)
 FACTS = frozenset({"platform_operator"})
@@ -150,11 +165,19 @@ def fates(plan: Plan, address: str) -> list[str]:
 
 
 def touched(shop: Catalog, plan: Plan, address: str) -> tuple[list[int], dict[str, list[int]], dict[str, list[int]]]:
-    change = _change(shop.collection(address), plan.fates[plan.fates["collection"] == address], plan.texts, "u")
+    change = changes(shop, plan, address).get("u")
     if change is None:
         return [], {}, {}
     blanked = {name: one.positions.tolist() for name, one in change.blank.items()}
     return change.drop.tolist(), blanked, {n: one.positions.tolist() for n, one in change.redact.items()}
+
+
+def changes(shop: Catalog, plan: Plan, address: str) -> dict[str, Change]:
+    """What the store of one collection is told to do, by unit."""
+    units = [Unit(name, 0, 0, 0, 0) for name in sorted(set(plan.fates["unit"]))]
+    store = cast(Store, SimpleNamespace(name="s", collections=[shop.collection(address)]))
+    work = orders(shop, plan, [store], {("s", unit.name): unit for unit in units})
+    return {order.unit.name: change for order in work.get("s", ()) for change in order.changes}
 
 
 def left(shop: Catalog, plan: Plan) -> list[tuple[int, str, int, str]]:
@@ -230,6 +253,20 @@ def test_nothing_is_changed_in_a_row_that_may_be_somebody_elses(shop: Catalog, l
     assert fates(plan, "s/people") == ["uncertain"]
     assert touched(shop, plan, "s/people") == ([], {}, {})
     assert left(shop, plan) == [(0, "s/people", 1, "guess")]
+
+
+def test_a_row_is_known_by_its_unit_and_its_position_however_large(shop: Catalog, laws: Laws) -> None:
+    """SQLite's rowids go up to 2**63 - 1; the same position in another unit is another row."""
+    last = 2**63 - 1
+    rows = [(0, "s/people", position, "owns", "id") for position in (1, last, 1, last)]
+    plan = planned(shop, laws, traced(*rows))
+    told = plan.fates.sort_values("position", ignore_index=True)  # twice 1, twice the last
+    told = told.assign(unit=["u", "v", "u", "v"], fate=["drop", "blank", "blank", "drop"], held="")
+    plan = Plan(told, plan.texts, plan.facts, plan.digest)
+    found = changes(shop, plan, "s/people")
+    assert {unit: one.drop.tolist() for unit, one in found.items()} == {"u": [1], "v": [last]}
+    assert [found[unit].blank["phone"].positions.tolist() for unit in ("u", "v")] == [[last], [1]]
+    assert left(shop, plan) == [(0, "s/people", position, "id") for position in (last, 1)]
 
 
 def test_the_canary_leaves_whole_whatever_modes_and_laws_say(shop: Catalog) -> None:
