@@ -42,7 +42,7 @@ def sign(pdf: bytes, *, by: Signatory, at: datetime, reason: str) -> bytes:
     about = PdfSignatureMetadata(
         field_name=FIELD, md_algorithm="sha256", subfilter=SigSeedSubFilter.PADES, reason=reason, name=by.name
     )
-    return _signed(pdf, about, by, at, None)
+    return _signed(pdf, about, by, at, None, room=_room(by))
 
 
 def sign_for_long(
@@ -99,7 +99,24 @@ def sign_for_long(
 FIELD = "Verification"
 
 
-def _signed(pdf: bytes, about: PdfSignatureMetadata, by: Signatory, at: datetime, stamper: TimeStamper | None) -> bytes:
+def _room(by: Signatory) -> int:
+    """Hexadecimal digits for a signature without a token: its certificates, and as much again as names and RSA need.
+
+    pyHanko would sign once more to learn it, which costs as much as the signature.
+    """
+    certificates = (by.certificate, *by.chain)
+    return 2 * (sum(len(one.public_bytes(serialization.Encoding.DER)) for one in certificates) + 3_072)
+
+
+def _signed(
+    pdf: bytes,
+    about: PdfSignatureMetadata,
+    by: Signatory,
+    at: datetime,
+    stamper: TimeStamper | None,
+    *,
+    room: int | None = None,
+) -> bytes:
     from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
     from pyhanko.sign.signers import PdfSigner
 
@@ -113,7 +130,7 @@ def _signed(pdf: bytes, about: PdfSignatureMetadata, by: Signatory, at: datetime
 
     signer = AtThisTime(about, _signer(by), timestamper=stamper)
     out = io.BytesIO()
-    _run(signer.async_sign_pdf(IncrementalPdfFileWriter(io.BytesIO(pdf)), output=out))
+    _run(signer.async_sign_pdf(IncrementalPdfFileWriter(io.BytesIO(pdf)), bytes_reserved=room, output=out))
     return out.getvalue()
 
 
