@@ -51,6 +51,7 @@ drill: setup
 	$(B)/python tests/evidence/mutation_drill.py
 	$(B)/python tests/evidence/browser_drill.py
 	$(B)/python tests/medium/loop_drill.py
+	$(B)/python tests/process/payments_drill.py
 	$(B)/python tests/residue/random_drill.py
 	$(B)/python tests/residue/damage_drill.py
 

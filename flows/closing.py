@@ -68,6 +68,8 @@ from fangxin.reports.ledger.entries import tag as tag_of
 
 VALUABLE = 500_000  # minor units: above it two officers approve
 SIGN_WITHIN = timedelta(days=30)
+HOLD_WITHIN = timedelta(days=3650)  # a hold may come late: its paper is bound to the holds before it, not to days
+REVIEW, REVIEW_WITHIN = timedelta(days=90), timedelta(days=366)
 
 
 @dataclass(frozen=True)
@@ -324,10 +326,17 @@ def _choice(desk: Desk, one: Entitlement) -> dict[str, Any]:  # Any: JSON
 # ---------------------------------------------------------------- deciding
 
 
-def paper(desk: Desk, closure_id: str, action: str, reason: str = "") -> Grant:
-    """What officers sign for a closing: `close` names its plan, `hold` and `lift` their reason. The same each time."""
+def paper(desk: Desk, closure_id: str, action: str, reason: str = "", review: datetime | None = None) -> Grant:
+    """What officers sign for a closing: `close` names its plan, `hold` and `lift` their reason. The same each time.
+
+    A hold's names its review date too, and how many holds there were, so that a signature serves once.
+    """
     closure = desk.closures.get(closure_id)
-    subject = _standing(closure) if action == "close" else hashlib.sha256(reason.encode()).hexdigest()
+    holds = closure.facts.get("holds", ())
+    standing = sum(one["lifted"] is None for one in holds)
+    said = json.dumps([action, reason, _iso(review or _review(closure)), len(holds), standing])
+    subject = _standing(closure) if action == "close" else hashlib.sha256(said.encode()).hexdigest()
+    until = SIGN_WITHIN if action == "close" else HOLD_WITHIN
     if subject is None:
         raise NotAllowed("there is no plan yet", hint=f"fangxin request plan {closure_id}")
     return Grant(
@@ -339,7 +348,7 @@ def paper(desk: Desk, closure_id: str, action: str, reason: str = "") -> Grant:
         generation=0,
         catalog=subject,
         not_before=closure.opened.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        expires=(closure.opened + SIGN_WITHIN).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        expires=(closure.opened + until).strftime("%Y-%m-%dT%H:%M:%SZ"),
         nonce=closure.id,
     )
 
@@ -463,6 +472,12 @@ def cancel(desk: Desk, closure_id: str) -> Closure:
     )
 
 
+def expired(desk: Desk, closure: Closure) -> Closure:
+    """Nobody planned it, and nobody could: it ends, and the person may ask again."""
+    entry = {"type": "request.refused", "reason": "unplanned"}
+    return desk.take(closure, Event("expire"), desk.now, entries=[(REFUSED, entry)], body={"reason": "unplanned"})
+
+
 # ---------------------------------------------------------------- sealing and restoring
 
 
@@ -545,14 +560,23 @@ def waive(desk: Desk, closure_id: str, code: str) -> Closure:
     return desk.take(closure, Event("waive", Actor.HOLDER), desk.now)
 
 
-def hold(desk: Desk, closure_id: str, approvals: Sequence[Approval], reason: str, *, lift: bool = False) -> Closure:
+def hold(
+    desk: Desk,
+    closure_id: str,
+    approvals: Sequence[Approval],
+    reason: str,
+    *,
+    review: datetime | None = None,
+    lift: bool = False,
+) -> Closure:
     """Keep all of it from being erased, or no longer, signed by two officers. Too late once keys are destroyed.
 
-    The person is told, unless the reason ends in `/untold`, which officers sign with it: only where a law forbids it.
-    NotAllowed past the point of no return; the attempt is put on record there.
+    A hold has a date on which it is looked at again (`review`, within a year); it is part of what is signed. The person
+    is told, unless the reason ends in `/untold`, which officers sign with it: only where a law forbids it. NotAllowed
+    past the point of no return; the attempt is put on record there.
     """
     closure = current(desk, closure_id)
-    names = _signed(desk, paper(desk, closure_id, "lift" if lift else "hold", reason), approvals)
+    names = _signed(desk, paper(desk, closure_id, "lift" if lift else "hold", reason, review), approvals)
     event = Event("lift_hold" if lift else "hold", Actor.OFFICER, tuple(names), hold=Hold.ALL, reason=reason)
     entry = {"type": "exception", "code": f"{'lifted' if lift else 'hold'}/{reason}"[:64], "role": "officer"}
     request = request_of(closure)
@@ -563,6 +587,18 @@ def hold(desk: Desk, closure_id: str, approvals: Sequence[Approval], reason: str
         raise NotAllowed(
             "the hold comes too late: keys are destroyed, and there is no way back", hint="it is on record"
         )
+    holds: list[dict[str, Any]] = [dict(one) for one in closure.facts.get("holds", ())]
+    if lift:
+        for one in holds:
+            one["lifted"] = one["lifted"] or _iso(desk.now)
+    else:
+        until = review or _review(closure)
+        if not desk.now < until <= desk.now + REVIEW_WITHIN:
+            raise InputError(
+                f"--review: expected a date after now, within {REVIEW_WITHIN.days} days", hint="--review DATE"
+            )
+        told = {"basis": reason, "officers": sorted(names), "since": _iso(desk.now), "review": _iso(until)}
+        holds.append({**told, "lifted": None})
     untold = reason.endswith(UNTOLD)
     return desk.take(
         closure,
@@ -571,8 +607,13 @@ def hold(desk: Desk, closure_id: str, approvals: Sequence[Approval], reason: str
         by=",".join(names),
         entries=[(place, entry)],
         untold=untold,
-        facts={"untold": untold and not lift},
+        facts={"untold": untold and not lift, "holds": holds},
     )
+
+
+def _review(closure: Closure) -> datetime:
+    """When a hold is looked at again where nobody named a date."""
+    return closure.opened + REVIEW
 
 
 # ---------------------------------------------------------------- reading
@@ -609,6 +650,7 @@ def status(desk: Desk, closure: Closure, *, holder: bool = False) -> dict[str, A
         "approvals": len(request.approvals) + request.automatic,
         "restore_until": _iso(request.regret_ends) if request.regret_ends else None,
         "hold": "none" if holder and closure.facts.get("untold") else request.hold.value,
+        "holds": [one for one in closure.facts.get("holds", ()) if not (holder and str(one["basis"]).endswith(UNTOLD))],
         "settlement": request.settlement.value,
         "clocks": [
             {
@@ -666,7 +708,8 @@ def status(desk: Desk, closure: Closure, *, holder: bool = False) -> dict[str, A
             for one in Tickets(desk.closures.engine).of(closure.receipt)
         ],
         "refused": next(
-            (e["body"].get("reason") for e in desk.closures.events(closure.id) if e["type"] == "reject"), None
+            (e["body"].get("reason") for e in desk.closures.events(closure.id) if e["type"] in ("reject", "expire")),
+            None,
         ),
     }
 

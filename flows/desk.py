@@ -50,6 +50,7 @@ AHEAD = timedelta(hours=24)  # so long before the end of regret people are locat
 FORGET = "forget"  # the timer of what is still known of somebody whose closing is over
 LONGEST = timedelta(days=30)  # after the end no address is kept longer, whether its last notice was taken or not
 _PAIRS = ("identities", "facts", "channels", "instruments", "places")  # what is sealed in pairs of texts
+UNPLANNED = timedelta(days=30)  # so long a request may wait for a plan
 STALE = timedelta(days=15)  # what waits for an officer is looked at by then, at the latest
 # Places of a closing's own entries, beside those of its request in a batch (flows/evidence.py).
 SIGNED, SEALED, RESTORED, ENDED, REFUSED, WITHDRAWN, STALLED = 8, 9, 10, 11, 12, 13, 14
@@ -288,6 +289,9 @@ class Desk:
     ) -> list[Timer]:
         """When run-due looks at a closing again, and why it waits; every wait has a latest date."""
         entered = request.entered or now
+        if request.state is State.PREFLIGHT and "review" in clocks:
+            first = self.calendar.deadline(clocks["review"].started, 1).moment
+            return [Timer("plan", max(first, now), "unplanned", entered + UNPLANNED)]
         if request.state is State.REVIEW and "review" in clocks:
             latest = clocks["review"].deadline
             early = self.calendar.deadline(clocks["review"].started, 2).moment

@@ -1,5 +1,6 @@
 """The end of a closing: when the days to change one's mind are over, and everybody due is erased in one batch.
 
+    plan      what nobody planned by the end of the first working day; what cannot be planned for a month ends
     ahead     a day before: located again, so that officers can sign what grew (flows/ahead.py)
     late      what appeared after the plan is settled, or holds its closing back until a date (flows/late.py)
     ready     located again: as many rows as were approved, or fewer; more ask officers again. Money that is not paid
@@ -19,6 +20,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -36,9 +38,9 @@ from fangxin.flows.alarms import Alarm, sound
 from fangxin.flows.batch import BEGUN, begun
 from fangxin.flows.channels import Channels
 from fangxin.flows.claims import payer
-from fangxin.flows.closing import current, payouts, restored, reviewed, seal, verified
+from fangxin.flows.closing import current, expired, make_plan, payouts, restored, reviewed, seal, verified
 from fangxin.flows.delivery import deliver, shred
-from fangxin.flows.desk import DELAYED, ENDED, Desk, Secret, renamed, request_of
+from fangxin.flows.desk import DELAYED, ENDED, UNPLANNED, Desk, Secret, renamed, request_of
 from fangxin.flows.destroy_keys import destroy_keys
 from fangxin.flows.lifecycle import ERASING, Actor, Event, Hold, Keys, Settlement, State
 from fangxin.flows.watch import begin, watch
@@ -51,6 +53,7 @@ _ERASED = ("erased", "erased_with_retention")
 class Done:
     """What a run of everything due came to: ids by what was done, and what waits and why."""
 
+    planned: list[str] = field(default_factory=list)
     reviewed: list[str] = field(default_factory=list)
     sealed: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
@@ -83,6 +86,8 @@ def run_due(
         _guarded(done, name, partial(_unfinished, desk, desk.closures.get(name)))
     _carry_on(desk, done)
     done.alarms = sound(desk)
+    for closure in _due(desk, State.PREFLIGHT, "plan"):
+        _plan(desk, closure, done)
     with desk.together():
         for closure in _due(desk, State.REVIEW, "review"):
             _guarded(done, closure.id, partial(_review, desk, closure, done))
@@ -169,6 +174,19 @@ def _over(desk: Desk, closure: Closure) -> bool:
     return ends is not None and desk.now >= ends
 
 
+def _plan(desk: Desk, closure: Closure, done: Done) -> None:
+    """Plan what nobody planned by the end of the first working day; what cannot be planned for a month ends."""
+    if desk.now >= (request_of(closure).entered or closure.opened) + UNPLANNED:
+        _guarded(done, closure.id, partial(expired, desk, closure))
+        return
+    try:
+        make_plan(desk, closure.id)
+    except FangxinError as error:
+        done.waiting[closure.id] = error.message
+    else:
+        done.planned.append(closure.id)
+
+
 def _review(desk: Desk, closure: Closure, done: Done) -> None:
     if request_of(closure).high_risk:
         done.waiting[closure.id] = "two officers have to sign its plan"
@@ -221,7 +239,7 @@ def _erase(desk: Desk, done: Done, options: dict[str, Any], kept_back: set[str])
     later = (desk.closures.get(c) for c in desk.closures.in_state("overwriting") if c not in taken)
     waiting += [c for c in later if c.facts.get("batch") is None]
     held = [c for c in waiting if request_of(c).hold is Hold.ALL]
-    done.waiting |= {c.id: "a legal hold keeps all of it" for c in held}
+    done.waiting |= {c.id: _held(c, desk.now) for c in held}
     due = [c for c in waiting if request_of(c).state is not State.READY]
     ready: list[Closure] = []
     with desk.together():
@@ -232,6 +250,15 @@ def _erase(desk: Desk, done: Done, options: dict[str, Any], kept_back: set[str])
         _guarded(done, ready[0].id, partial(_again, desk, ready, due, done))
     if due:
         _guarded(done, due[0].id, lambda: _batch(desk, due, done, options))
+
+
+def _held(closure: Closure, now: datetime) -> str:
+    """What a hold waits for: its review, or whoever has to look at it since."""
+    standing = [one["review"] for one in closure.facts.get("holds", ()) if one["lifted"] is None]
+    review = max(standing, default="")
+    if review and now >= datetime.fromisoformat(review.replace("Z", "+00:00")):
+        return f"a legal hold keeps all of it, and its review was due on {review}: two officers lift it or hold it anew"
+    return "a legal hold keeps all of it" + (f"; its review is on {review}" if review else "")
 
 
 def _ready(desk: Desk, closure: Closure, ready: list[Closure]) -> None:

@@ -341,7 +341,7 @@ MOVES: Final[tuple[Move, ...]] = (
     # ---- before the seal: everything is the person's to end
     Move("submit", (State.DRAFT,), State.SUBMITTED, (_H,), ledger="request.opened"),
     Move("cancel", BEFORE_SEAL, State.CANCELLED, (_H,), ledger="request.withdrawn"),
-    Move("expire", (State.DRAFT, State.SUBMITTED), State.EXPIRED, (_S,)),
+    Move("expire", (State.DRAFT, State.SUBMITTED, State.PREFLIGHT), State.EXPIRED, (_S,), ledger="request.refused"),
     Move(
         "verify",
         (State.SUBMITTED,),

@@ -182,22 +182,29 @@ def approve(
 
 
 def hold(
-    home: Path, catalog: Path | None, closure: str, reason: str, out: Path | None, files: Sequence[Path], *, lift: bool,
-    now: str | None, as_json: bool,
+    home: Path, catalog: Path | None, closure: str, reason: str, review: str | None, out: Path | None,
+    files: Sequence[Path], *, lift: bool, now: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Write what two officers sign, or carry out what they signed."""
     from fangxin.flows import closing
     from fangxin.flows.cli.erase import read_approvals
 
+    until = _moment(review, "--review") if review else None
     if not files:
         if out is None or out.exists():
             raise InputError("--out: expected a new file for what two officers sign", hint="then --approval twice")
         with _desk(home, catalog, now) as desk:
-            grant = closing.paper(desk, closure, "lift" if lift else "hold", reason)
+            grant = closing.paper(desk, closure, "lift" if lift else "hold", reason, until)
         out.write_text(grant.canonical(), "utf-8")
         raise NotAllowed(f"{out}: have it signed by two officers", hint="then --approval FILE --approval FILE")
     given = read_approvals(files)
-    return move(home, catalog, now, lambda desk: closing.hold(desk, closure, given, reason, lift=lift), as_json=as_json)
+    return move(
+        home,
+        catalog,
+        now,
+        lambda desk: closing.hold(desk, closure, given, reason, review=until, lift=lift),
+        as_json=as_json,
+    )
 
 
 def extend(
@@ -317,6 +324,7 @@ def run_due(home: Path, catalog: Path | None, now: str | None, as_json: bool) ->
         options = {"now": desk.estate.now.isoformat()} if now is not None else {}
         done = ending.run_due(desk, options=options)
     document: Document = {
+        "planned": done.planned,
         "reviewed": done.reviewed,
         "sealed": done.sealed,
         "regret_ended": done.ended,
@@ -332,7 +340,7 @@ def run_due(home: Path, catalog: Path | None, now: str | None, as_json: bool) ->
     }
 
     def words() -> None:
-        for what in ("reviewed", "sealed", "regret_ended", "erased", "batches", "came_back"):
+        for what in ("planned", "reviewed", "sealed", "regret_ended", "erased", "batches", "came_back"):
             say(f"{what.replace('_', ' ')}: {', '.join(document[what]) or 'none'}")
         for one in document["alarms"]:
             say(f"{one['closure']}: {one['clock']} has used {one['percent']} % of its time")

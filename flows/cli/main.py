@@ -756,6 +756,9 @@ def request_hold(
     /,
     *,
     reason: Annotated[str, Parameter(name="--reason", help="A code: the basis.")],
+    review: Annotated[
+        str | None, Parameter(name="--review", help="When it is looked at again; else 90 days after the opening.")
+    ] = None,
     lift: Annotated[bool, Parameter(name="--lift", negative="", help="Lift the hold.")] = False,
     out: Annotated[Path | None, Parameter(name="--out", help="Write what two officers sign.")] = None,
     approval: Annotated[list[Path] | None, Parameter(name="--approval", negative="")] = None,
@@ -767,7 +770,7 @@ def request_hold(
     """Keep all of it from being erased, by two officers' signatures; or lift that."""
     from fangxin.flows.cli.closing import hold as work
 
-    return work(_home(home), catalog, closure, reason, out, approval or [], lift=lift, now=now, as_json=json)
+    return work(_home(home), catalog, closure, reason, review, out, approval or [], lift=lift, now=now, as_json=json)
 
 
 @request_app.command(name="status")

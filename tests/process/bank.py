@@ -9,6 +9,7 @@ declines and was paid all the same.
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections import Counter
@@ -66,6 +67,15 @@ class Bank:
             if found is None or found["status"] == "pending":
                 self.known[key] = {**body, "id": f"v-{len(self.known)}", "key": key, "status": "void", "reason": ""}
             return 200, self.known[key]
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """A caller who was killed is no error of the bank's; anything else is told."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(*_)
 
 
 @contextmanager
@@ -131,8 +141,7 @@ def running() -> Iterator[Bank]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Door)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), Door)
     bank.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()

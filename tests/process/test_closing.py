@@ -269,10 +269,15 @@ def test_a_hold_stops_the_end_and_is_too_late_beyond_the_point_of_no_return(
     both = ["--approval", shop.file("dpo_1.json"), "--approval", shop.file("dpo_2.json")]
     assert shop.run(*ask, *both)[0] == 4  # an hour between the signatures and the act
     shop.now += timedelta(hours=1)
-    assert shop.ask(*ask, *both)["hold"] == "all"
+    held = shop.ask(*ask, *both)
+    conforms("request", held)
+    assert held["hold"] == "all"
+    assert held["holds"][0]["review"] == "2027-02-22T01:00:00Z"
     shop.now = OVER
     code, done = shop.run("run-due")
     assert (code, done["erased"]) == (2, [])
+    assert "review is on 2027-02-22" in done["waiting"][0]["why"]
+    assert shop.run(*ask, *both)[0] == 4  # what officers signed serves once
     assert shop.run(*ask, "--lift", "--out", shop.file("lift.json"))[0] == 4
     shop.sign("lift.json", "dpo_1", "dpo_2")
     shop.now += timedelta(hours=1)
@@ -285,9 +290,10 @@ def test_a_hold_stops_the_end_and_is_too_late_beyond_the_point_of_no_return(
         patch.setattr(erase, "run_step", _after_begin(fails))
         assert shop.run("run-due")[0] == 70
     assert shop.ask("request", "status", closure)["state"] == "overwriting"
-    shop.sign("hold.json", "dpo_1", "dpo_2")
+    assert shop.run(*ask, "--out", shop.file("again.json"), "--review", "2027-01-01")[0] == 4
+    shop.sign("again.json", "dpo_1", "dpo_2")
     shop.now += timedelta(hours=1)
-    assert shop.run(*ask, *both)[0] == 4
+    assert shop.run(*ask, *both, "--review", "2027-01-01")[0] == 4
     assert "too late" in shop.said
     assert shop.ask("run-due")["erased"] == [closure]
 

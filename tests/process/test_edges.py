@@ -109,8 +109,16 @@ def test_an_open_order_holds_a_plan_back_until_a_date_and_then_it_goes_on(shop: 
     assert shop.run("request", "plan", closure)[0] == 4
     assert stored(shop) == before
     shop.now += timedelta(seconds=1)
+    month = shop.copy(shop.root.parent / "month")
+    done = shop.run("run-due")[1]
+    conforms("run-due", done)
+    assert done["planned"] == [closure]  # nobody planned it: the night does
     planned = shop.ask("request", "plan", closure)
     assert sorted(one["fate"] for one in planned["items"]) == ["cash", "payout", "split_off"]
+    month.now = NOW + timedelta(days=30)
+    month.run("run-due")
+    ended = month.ask("request", "status", closure)
+    assert (ended["state"], ended["refused"]) == ("expired", "unplanned")
 
 
 @pytest.mark.scenario("S2", "S3", "S4", "S6", "S40")
