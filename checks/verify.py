@@ -17,6 +17,8 @@ public keys only. It prints every check with its result and the reason. Exit cod
   own keys are used and the answer is at best 2: whoever signs a whole package again with other keys never earns 0.
 * Officers count by the keys in DIR/officers or after --officer (64 hex digits, or a file with them): no other key
   leads to theirs.
+* A ledger that goes on from another shard is compared with the last checkpoint of that one, brought with --since; the
+  log keys of earlier shards stand in DIR/shards.vkeys.
 * Witnesses and time stamping authorities count only when their keys come from outside.
 * Members are read by name and never extracted; a zip must be, byte for byte, the one that our writer makes.
 * Every parser refuses what the format's writer would not have written; whatever it refuses has its own message.
@@ -67,7 +69,7 @@ _ANSWERS = "residue.answered:"  # before the tag of a `residue.found`, in the co
 _MANIFEST, _SIGNED = "MANIFEST.sha256", "MANIFEST.dsse.json"
 _MOST_FILES, _MOST_BYTES, _MOST_MEMBER = 65_535, 2**32 - 1, 2**28
 _VKEY_FILE, _EVIDENCE_FILE, _WITNESSES = "log.vkey", "evidence.pub.pem", "witness.vkeys"
-_TSA_CA, _CERTIFICATE_CA = "tsa-ca.pem", "certificate-ca.pem"
+_TSA_CA, _CERTIFICATE_CA, _SHARDS = "tsa-ca.pem", "certificate-ca.pem", "shards.vkeys"
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,7 @@ def _brought(trust: str | Path, package: Path) -> dict[str, bytes]:
         raise Usage("--trust is the package itself: its keys must come from somewhere else")
     found = {}
     officers = sorted(f"officers/{one.name}" for one in Path(trust).glob("officers/*.pub"))
-    for name in (_VKEY_FILE, _EVIDENCE_FILE, _WITNESSES, _TSA_CA, _CERTIFICATE_CA, *officers):
+    for name in (_VKEY_FILE, _EVIDENCE_FILE, _WITNESSES, _TSA_CA, _CERTIFICATE_CA, _SHARDS, *officers):
         if os.path.lexists(Path(trust) / name):
             found[name] = _given(Path(trust) / name, f"--trust {name}")
     if not {_VKEY_FILE, _EVIDENCE_FILE} <= found.keys():
@@ -317,6 +319,7 @@ class _Case:
             ("keys", self.keys),
             ("time", self.time),
             ("order", self.order),
+            ("shards", self.shards),
             ("approvals", self.approvals),
             # (5) the documents that entries hold the digests of
             ("statements", self.statements),
@@ -537,8 +540,8 @@ class _Case:
         """The ledger extends every older checkpoint that is in the package or was brought."""
         tree, head = self._grown(), self._signed()
         older = {name: self._read(name) for name in self._names() if re.fullmatch("checkpoints/[0-9]+", name)}
-        if self._since is not None:
-            older["--since"] = self._since
+        if self._since is not None and self._since.partition(b"\n")[0] == self._origin().encode():
+            older["--since"] = self._since  # of another shard: see `shards`
         for name, note in older.items():
             old = self._older(note, name)
             if name.startswith("checkpoints/") and name != f"checkpoints/{old.size}":
@@ -719,6 +722,40 @@ class _Case:
         if late:
             raise Missing(late)
         return f"{len(intents)} intent(s), each before its outcome; laws, plans and validations before their use"
+
+    def shards(self) -> str:
+        """A ledger that goes on from another one says so in its first entry, and the other one ended as it says."""
+        known = self._known()
+        if any(one["type"] == "ledger.continued" for one in known[1:]):
+            raise Wrong("a ledger says what it goes on from in its first entry, and nowhere else")
+        first = known[0] if known and known[0]["type"] == "ledger.continued" else None
+        brought = None if self._since is None else self._since.partition(b"\n")[0].decode("ascii", "replace")
+        other = brought is not None and brought != self._origin()
+        if first is None:
+            if other:
+                raise Wrong("--since: of another ledger than this one, which goes on from none")
+            raise Skip("this ledger goes on from no other one")
+        ended = f"{first['origin']}, which ended at {first['size']} entries"
+        if first["origin"] == self._origin() or (other and brought != first["origin"]):
+            raise Wrong(f"--since: of another ledger than this one or {ended}")
+        if not other or self._since is None:
+            raise Skip(f"goes on from {ended}: bring its last checkpoint with --since to compare")
+        keys = [key for key in self._shard_keys() if key.name == first["origin"]]
+        if not keys:
+            raise Missing(f"--since: no key of {ended}; bring it as a line of {_SHARDS} with --trust")
+        old = parse_checkpoint(self._since, keys, "--since")
+        if old.size > first["size"]:
+            raise Wrong(f"--since: has {old.size} entries, and this ledger goes on from {ended}: two histories")
+        if old.size < first["size"]:
+            raise Missing(f"--since: has {old.size} entries; bring a package of {ended} to see that it extends it")
+        if old.root.hex() != first["root"]:
+            raise Wrong(f"--since: of another history than {ended}")
+        return f"goes on from {ended}, as your checkpoint says"
+
+    def _shard_keys(self) -> list[VKey]:
+        """Return the log keys of earlier shards that the auditor brought."""
+        lines = _lines((self._trust or {}).get(_SHARDS, b""), _SHARDS) if _SHARDS in (self._trust or {}) else []
+        return [parse_vkey(_ascii(line, _SHARDS), _SHARDS) for line in lines]
 
     def approvals(self) -> str:
         """Each plan that officers approved bears their signatures, over the grant that the vault carried out, in time.

@@ -79,6 +79,8 @@ class Estate:
     @cached_property
     def ledger(self) -> Ledger:
         """The ledger of this home."""
+        if (self.settings.home / "shards" / "next" / "ready").exists():
+            raise NotAllowed("a new shard was begun and not finished", hint="`fangxin ledger shard` again finishes it")
         return Ledger.open(self.settings.home / "ledger", head=self.settings.ledger_head, keys=self.signing)
 
     @cached_property

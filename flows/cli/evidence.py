@@ -102,6 +102,7 @@ def witness(
     log: str | None,
     out: Path | None,
     serve: str | None,
+    last: str | None,
     as_json: bool,
 ) -> int:
     """Look at a ledger as a witness: prove that it extends what was seen last, remember, cosign."""
@@ -113,6 +114,13 @@ def witness(
         mine.know(log_key(log))
     if serve is not None:
         return _serve(mine, serve)
+    if last is not None:
+        note = mine.last(last, now())
+        if out is None:
+            raise InputError("--last: name a file for the checkpoint", hint="--out FILE")
+        out.write_bytes(note)
+        answer({"witness": str(mine.vkey)}, as_json=as_json, words=lambda: say(f"{out}: what was cosigned last"))
+        return 0
     if place is None:
         if name is None and log is None:
             raise InputError("name what to look at", hint="a ledger's folder, a package, or a URL; or --serve")
@@ -154,6 +162,38 @@ def ledger_cosigned(home: Path, files: Sequence[Path], *, as_json: bool) -> int:
             count = ledger.witnessed(_read(one, "cosignature"))
     document = {"origin": ledger.origin, "size": ledger.size, "witnesses": count}
     answer(document, as_json=as_json, words=lambda: say(f"{count} witness(es) cosigned this head"))
+    return 0
+
+
+def ledger_head(home: Path, witnessed: Path, *, as_json: bool) -> int:
+    """Put a lost or older head back, where the witness's last checkpoint is the one that the ledger has."""
+    from fangxin.flows.estate import alone, open_estate
+    from fangxin.reports.ledger.log import Ledger
+
+    with alone(home):
+        estate = open_estate(home)
+        ledger = Ledger.reseat(
+            home / "ledger",
+            head=estate.settings.ledger_head,
+            keys=estate.signing,
+            seen=_read(witnessed, "--witnessed"),
+        )
+    document = {"origin": ledger.origin, "size": ledger.size, "stamped": ledger.stamped}
+    answer(document, as_json=as_json, words=lambda: say(f"the head is back in its second place: {ledger.size} entries"))
+    return 0
+
+
+def ledger_shard(home: Path, origin: str, *, yes: bool, as_json: bool) -> int:
+    """End this ledger and start the one that goes on from it."""
+    from fangxin.flows.estate import alone, open_estate
+    from fangxin.flows.shards import start_shard
+
+    if not yes:
+        raise InputError("nothing was changed", hint="--yes ends this ledger; tell your witnesses and auditors of it")
+    with alone(home):
+        ledger = start_shard(open_estate(home), origin)
+    document = {"origin": ledger.origin, "size": ledger.size, "log": str(ledger.vkeys[0])}
+    answer(document, as_json=as_json, words=lambda: say(f"{ledger.origin} goes on; its key is {ledger.vkeys[0]}"))
     return 0
 
 

@@ -385,6 +385,7 @@ def witness(
     log: Annotated[str | None, Parameter(name="--log", help="A log's key, got from outside.")] = None,
     out: Annotated[Path | None, Parameter(name="--out", help="Write the cosignature here.")] = None,
     serve: Annotated[str | None, Parameter(name="--serve", help="HOST:PORT: answer add-checkpoint.")] = None,
+    last: Annotated[str | None, Parameter(name="--last", help="ORIGIN: write what was cosigned last.")] = None,
     home: Home = None,
     json: Json = False,
 ) -> int:
@@ -392,7 +393,7 @@ def witness(
     from fangxin.flows.cli.evidence import witness as work
 
     _home(home)
-    return work(place, state=state, name=name, log=log, out=out, serve=serve, as_json=json)
+    return work(place, state=state, name=name, log=log, out=out, serve=serve, last=last, as_json=json)
 
 
 @ledger_app.command(name="check")
@@ -409,6 +410,33 @@ def ledger_cosigned(files: list[Path], /, *, home: Home = None, json: Json = Fal
     from fangxin.flows.cli.evidence import ledger_cosigned as work
 
     return work(_home(home), files, as_json=json)
+
+
+@ledger_app.command(name="head")
+def ledger_head(
+    *,
+    witnessed: Annotated[Path, Parameter(name="--witnessed", help="What `fangxin witness --last` wrote.")],
+    home: Home = None,
+    json: Json = False,
+) -> int:
+    """Put a lost head back, where a witness remembers the very checkpoint that the ledger has."""
+    from fangxin.flows.cli.evidence import ledger_head as work
+
+    return work(_home(home), witnessed, as_json=json)
+
+
+@ledger_app.command(name="shard")
+def ledger_shard(
+    *,
+    origin: Annotated[str, Parameter(name="--origin", help="Such as ledger.example.com/erasure/2027.")],
+    yes: Annotated[bool, Parameter(name="--yes", negative="", help="Do it.")] = False,
+    home: Home = None,
+    json: Json = False,
+) -> int:
+    """End this ledger and start the one that goes on from it, under a key of its own."""
+    from fangxin.flows.cli.evidence import ledger_shard as work
+
+    return work(_home(home), origin, yes=yes, as_json=json)
 
 
 @ledger_app.command(name="rotate")

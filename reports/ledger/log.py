@@ -102,6 +102,41 @@ class Ledger:
             found._recover()
         return found
 
+    @classmethod
+    def reseat(cls, folder: Path, *, head: Path, keys: SigningKeys, seen: bytes, at: Hook | None = None) -> Ledger:
+        """Put a lost or older head back, where the checkpoint that a witness cosigned last is the one that we have.
+
+        `seen` is that checkpoint with the witness's line. NotAllowed where no known witness cosigned it, or the head
+        reaches further; LedgerForked where it is another than `checkpoint`: then this shard is closed for ever.
+        """
+        found = cls(folder, head, keys, at)
+        with found._locked():
+            note = (folder / "checkpoint").read_bytes() if (folder / "checkpoint").is_file() else b""
+            if not note:
+                raise LedgerForked("ledger: head and `checkpoint` are both lost", hint=_CLOSED)
+            signed, last = (notes.parse(one, *keys.vkeys) for one in (note, seen))
+            if not notes.cosignatures(seen, keys.witnesses):
+                raise NotAllowed(
+                    "ledger: no known witness cosigned that checkpoint",
+                    hint="`fangxin witness --last` writes it; its key stands in keys/witness.vkeys",
+                )
+            if signed != last:
+                raise LedgerForked(
+                    f"ledger: the witness cosigned {last.size} entries last, `checkpoint` has {signed.size}",
+                    hint=_CLOSED,
+                )
+            if head.is_file() and notes.parse(head.read_bytes(), *keys.vkeys).size >= signed.size:
+                raise NotAllowed("ledger: the head is not behind `checkpoint`", hint="nothing has to be put back")
+            if merkle.root(signed.size, tiles.Tree(folder, signed.size).subtree) != signed.root:
+                raise LedgerForked(
+                    "ledger: the tiles do not have the root that was signed", hint="bring them back from a package"
+                )
+            if not head.parent.is_dir():
+                raise Unavailable("ledger: the folder of the head is not there", hint=_AWAY)
+            tiles.replace_file(head, note)
+            found._recover()
+        return found
+
     @property
     def size(self) -> int:
         """How many entries the last signed checkpoint covers."""

@@ -157,6 +157,19 @@ class Witness:
             self._keep(logs)  # before it answers
         return notes.cosign(new.body(), self.name, self._key, now)
 
+    def last(self, origin: str, now: int) -> bytes:
+        """Return the checkpoint of a log that was cosigned last, with a fresh line of ours: nothing newer.
+
+        An operator whose second place is lost goes on only if it is theirs. UnknownLog where nothing was cosigned.
+        """
+        known = self.logs().get(origin)
+        if known is None or not known.note:
+            raise UnknownLog("witness: cosigned nothing of that log", hint="a log's origin, as its checkpoint names it")
+        body, log_lines, blank = known.last.body(), known.note.partition(b"\n\n")[2], b"\n"
+        own = [line for line in log_lines.split(b"\n") if line and not line.startswith(f"— {self.name} ".encode())]
+        line = notes.cosign(body, self.name, self._key, now)
+        return body + blank + b"".join(one + b"\n" for one in own) + line
+
     def visit(self, source: tiles.Source, now: int, origin: str | None = None) -> tuple[Checkpoint, bytes]:
         """Read a log's checkpoint and tiles, prove by them that it extends what was seen, and cosign.
 

@@ -54,6 +54,44 @@ def test_a_witness_cosigns_what_extends_and_the_ledger_keeps_its_line(pair: tupl
     assert whole(again)
 
 
+def test_a_lost_head_is_put_back_only_where_the_witness_remembers_the_very_checkpoint_that_we_have(
+    pair: tuple[Ledger, Witness], tmp_path: Path
+) -> None:
+    ledger, witness = pair
+    head, keys = tmp_path / "second" / "head", SigningKeys.load(tmp_path / "keys")
+
+    def put_back() -> Ledger:
+        return Ledger.reseat(ledger.folder, head=head, keys=keys, seen=witness.last(ledger.origin, WHEN))
+
+    with pytest.raises(UnknownLog):
+        put_back()
+    ledger.append(some(3))
+    old = head.read_bytes()
+    ledger.witnessed(witness.visit(reader(ledger.folder), WHEN)[1])
+    with pytest.raises(NotAllowed, match="not behind"):
+        put_back()
+    ledger.append(some(2, 3))
+    head.unlink()
+    with pytest.raises(LedgerForked, match="the witness cosigned 3 entries last"):
+        put_back()  # more than the witness saw may have been signed
+    witness.visit(reader(ledger.folder), WHEN)
+    head.write_bytes(old)  # or an older one, from a backup of the second place
+    with pytest.raises(LedgerForked, match="the head is the older one"):
+        reopened(tmp_path)
+    again = put_back()
+    again.append(some(1, 5))
+    assert whole(reopened(tmp_path))
+    head.unlink()
+    (tmp_path / "keys" / "witness.vkeys").unlink()
+    witness.visit(reader(ledger.folder), WHEN)
+    with pytest.raises(NotAllowed, match="no known witness"):
+        put_back()
+    head.parent.rmdir()
+    (tmp_path / "keys" / "witness.vkeys").write_text(f"{witness.vkey}\n")
+    with pytest.raises(Unavailable, match="not there"):
+        put_back()
+
+
 def test_a_witness_refuses_a_smaller_tree_another_root_and_a_log_it_was_not_given(
     pair: tuple[Ledger, Witness], tmp_path: Path
 ) -> None:

@@ -113,6 +113,8 @@ ANSWERS: dict[str, Any] = {
     "challenge": {"challenge": "c.json", "size": 48, "entries": [41, 44], "count": 2},
     "witness": {"witness": "w.example.org+01234567+" + "A" * 44},
     "ledger-check": {"origin": "ledger.example.com/erasure", "size": 48, "stamped": False},
+    "ledger-head": {"origin": "ledger.example.com/erasure", "size": 48, "stamped": False},
+    "ledger-shard": {"origin": "ledger.example.com/2027", "size": 2, "log": "ledger.example.com/2027+0+x"},
     "ledger-cosigned": {"origin": "ledger.example.com/erasure", "size": 48, "witnesses": 1},
     "request-open": {
         "closure": "c-abcdefghijklmnop",
