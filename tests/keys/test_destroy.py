@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import time
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -277,3 +279,20 @@ def test_a_domain_keeps_its_code_for_ever(tmp_path: Path) -> None:
     assert [again.code(n) for n in ("chat", "new", "finance")] == [0x41, 0x42, 0x40]
     assert again.name(0x41) == "chat"
     assert again.name(3) == "retained"
+
+
+def test_what_died_is_zeros_in_the_file_and_its_place_is_used_again(tmp_path: Path) -> None:
+    with KeyTree.create(tmp_path / "vault", capacity=FLAT, guard=LIFTED) as tree:
+        tree.create_keys(refs(200), (1,))
+        destroy(tree, refs(20))
+        with closing(sqlite3.connect(tree._file.path)) as db:
+            free = dict(db.execute("SELECT slot, body FROM slot WHERE slot NOT IN (SELECT slot FROM node)"))
+            assert free
+            assert not any(any(body) for body in free.values())
+            assert sorted(free) == [slot for (slot,) in db.execute("SELECT slot FROM free ORDER BY slot")]
+            before = db.execute("SELECT count(*) FROM slot").fetchone()
+        destroy(tree, refs(1, start=30))
+        with closing(sqlite3.connect(tree._file.path)) as db:
+            assert db.execute("SELECT count(*) FROM slot").fetchone() == before
+            assert db.execute("SELECT count(*) FROM slot JOIN free USING (slot)").fetchone() == (len(free),)
+        assert len(raw(tree, refs(200))) == 179
