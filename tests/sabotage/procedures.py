@@ -214,6 +214,6 @@ BLIND: dict[str, Callable[[], object]] = {
 
 UNSEEN = {
     "old file: overwrite": "unlinked with its bytes: the device alone shows it (tests/medium/loop_drill.py, root)",
-    "fsync": "written, and lost with the power: tests/journeys/crash_drill.py kills; a power cut was not tried",
+    "fsync": "written, and lost with the power: tests/medium/test_power_cut.py leaves each one out",
     "read-back": "what was written is compared by the step itself; a device that lies to it lies to us",
 }
