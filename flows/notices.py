@@ -11,7 +11,7 @@ import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -123,12 +123,16 @@ def written(
     closure: str, ref: bytes, channels: Sequence[tuple[str, str]], template: str, locale: str, *, version: int,
     key: bytes, now: datetime,
 ) -> list[Message]:  # fmt: skip
-    """The outbox rows of one event: one a channel (kind, address), each with a key of its own for ever."""
+    """The outbox rows of one event: one a channel (kind, address), each with a key of its own for ever.
+
+    Rows of one second go out in the order of their moves: the version decides within it.
+    """
     found = []
+    due = now - timedelta(seconds=1) + timedelta(milliseconds=min(version, 999))
     for number, (kind, address) in enumerate(channels):
         name = hashlib.sha256(f"{closure}|{version}|{template}|{number}".encode()).hexdigest()
         sealed = seal_blob(key, address.encode(), _LABEL + ref)
-        found.append(Message(name, kind, {"template": template, "locale": locale}, now, sealed))
+        found.append(Message(name, kind, {"template": template, "locale": locale}, due, sealed))
     return found
 
 

@@ -434,7 +434,7 @@ def test_prefect_reads_the_environment_that_we_write(prefect: Prefect) -> None:
 def test_the_night_is_one_run_at_two_in_shanghai() -> None:
     nightly, closings = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))["deployments"]
     assert (closings["entrypoint"], closings["concurrency_limit"]) == ("fangxin.flows.deployed:run_due", 1)
-    assert closings["schedules"] == [{"cron": "10 0,12 * * *", "timezone": "Asia/Shanghai"}]
+    assert closings["schedules"] == [{"cron": "10 * * * *", "timezone": "Asia/Shanghai"}]
     assert nightly["schedules"] == [{"cron": "0 2 * * *", "timezone": "Asia/Shanghai"}]
     assert nightly["concurrency_limit"] == 1
     assert nightly["entrypoint"] == "fangxin.flows.deployed:due"

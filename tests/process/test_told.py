@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from fangxin.data.keys.faults import KeyAbsent
 from fangxin.flows.channels import Channels, Mail
 from fangxin.flows.delivery import deliver, shred
 from fangxin.flows.desk import FORGET, renamed, request_of
-from fangxin.flows.lifecycle import TABLE
+from fangxin.flows.lifecycle import TABLE, Hold
 from fangxin.flows.notices import SILENT, TOLD, templates
 
 OLD, NEW = "li.wei@old.example", "li.wei@example.com"
@@ -173,13 +174,30 @@ def test_a_hold_that_a_law_forbids_to_tell_of_is_not_told_and_a_delay_is_told_on
     subjects = [subject for _to, _id, subject, _body in box.taken()]
     assert subjects.count("超过承诺的时间") == 1
     assert subjects.count("删除延迟") == 1
-    other, _receipt = front.opened(("mail", NEW))
-    front.go(other, *END[:5])
-    with front.desk() as desk:
-        closure = desk.closures.get(other)
-        desk.write(closure, renamed(request_of(closure)), "hold", desk.now, by="dpo_1", untold=True)
+    held, receipt = front.opened(("mail", NEW))
+    front.go(held, *END[:5])
+    for untold in (True, False):
+        with front.desk() as desk:
+            closure = desk.closures.get(held)
+            kept = replace(renamed(request_of(closure)), hold=Hold.ALL)
+            told = {"by": "dpo_1", "untold": untold, "facts": {"untold": untold}}
+            desk.write(closure, kept, "hold", desk.now, **told)  # type: ignore[arg-type]  # as the hold does
+        sent(front)
+        assert ("删除暂缓" in [subject for _to, _id, subject, _body in box.taken()]) is not untold
+        seen = front.run("request", "status", "--receipt", receipt)[1]["hold"]
+        assert (seen, front.run("request", "status", held)[1]["hold"]) == ("none" if untold else "all", "all")
+
+
+def test_what_a_law_keeps_is_told_as_such(reached: tuple[Front, Post, list[dict[str, str]]]) -> None:
+    front, box, _got = reached
+    name, receipt = front.opened(("mail", NEW), locale="en")
+    front.go(name, *END[:-1])
+    front.go(name, "clean", kept=True)
     sent(front)
-    assert "删除暂缓" not in [subject for _to, _id, subject, _body in box.taken()]
+    subjects = [subject for _to, _id, subject, _body in box.taken()]
+    assert len(subjects) == 6
+    assert subjects[-2:] == ["Erasure has begun", "Data erased, some kept by law"]  # in the order of the moves
+    assert front.run("request", "status", "--receipt", receipt)[1]["says"]["en"].startswith("Finished. What a law")
 
 
 def test_a_home_s_channels_are_read_strictly(tmp_path: Path) -> None:
