@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).parent))  # at the end: tests import this file, and have a package `keys` of their own
+sys.path.append(str(Path(__file__).parent))  # last: tests import this file, and have a `keys` of their own
 from _rounds import Bar, Row, publish, take_turns
 
 from fangxin.reports.paper.pades import sign
