@@ -135,6 +135,15 @@ ANSWERS: dict[str, Any] = {
         "approvals": 1,
         "restore_until": "2026-12-01T16:05:00Z",
         "hold": "none",
+        "holds": [
+            {
+                "basis": "court",
+                "officers": ["dpo_1", "dpo_2"],
+                "since": "2026-11-25T01:00:00Z",
+                "review": "2027-02-25T01:00:00Z",
+                "lifted": None,
+            }
+        ],
         "settlement": "pending",
         "clocks": [
             {
