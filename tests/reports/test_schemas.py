@@ -251,6 +251,7 @@ ANSWERS: dict[str, Any] = {
         ]
     },
     "run-due": {
+        "planned": [],
         "reviewed": [],
         "sealed": ["c-abcdefghijklmnop"],
         "regret_ended": [],
