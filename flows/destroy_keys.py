@@ -12,13 +12,12 @@ from typing import Any
 from fangxin.data.errors import NotAllowed
 from fangxin.data.keys.envelope import ref_of
 from fangxin.data.keys.grant import Grant
-from fangxin.data.keys.receipt import Receipt
 from fangxin.data.requests import REQUEST_DOMAIN, Batch
 from fangxin.data.steps import due
 from fangxin.flows.batch import approved_plan, begun, finish, is_done, opened, signed
 from fangxin.flows.canary import persona
 from fangxin.flows.estate import Estate
-from fangxin.flows.evidence import CLOSE_INTENDED, CLOSED, KEYS_DESTROYED, KEYS_INTENDED, mark, record
+from fangxin.flows.evidence import CLOSE_INTENDED, CLOSED, KEYS_DESTROYED, KEYS_INTENDED, destroyed_entry, mark, record
 from fangxin.flows.keys_gone import copy_before
 from fangxin.flows.plan import Plan, domains, drops
 from fangxin.reports.ledger.entries import band
@@ -61,7 +60,7 @@ def destroy(estate: Estate, batch: Batch, plan: Plan) -> Mapping[str, Any]:
         grant = _new_grant(estate, batch, dying)
         estate.requests.keep(batch, "grant", grant.canonical().encode())
         receipt = estate.tree.destroy(dying, grant=grant, now=estate.now)
-    record(estate, [_destroyed(receipt, outcome, at)])
+    record(estate, [destroyed_entry(receipt, outcome, at)])
     return receipt.event()
 
 
@@ -92,7 +91,7 @@ def forget(estate: Estate, batch: Batch, *, canary: bool = False) -> None:
             receipt = estate.tree.destroy(dying, grant=Grant.parse(noted["grant"]), now=estate.now)
         except NotAllowed:  # expired, or another batch came in between
             receipt = estate.tree.destroy(dying, grant=_new_grant(estate, batch, dying), now=estate.now)
-        record(estate, [_destroyed(receipt, noted["outcome"], at)])
+        record(estate, [destroyed_entry(receipt, noted["outcome"], at)])
 
 
 def canary_keys(estate: Estate, batch: Batch) -> dict[bytes, frozenset[int]]:
@@ -149,17 +148,3 @@ def _grant(estate: Estate, batch: Batch, name: str, dying: Mapping[bytes, frozen
     grant = _new_grant(estate, batch, dying)
     estate.requests.keep(batch, name, grant.canonical().encode())
     return grant
-
-
-def _destroyed(receipt: Receipt, outcome: str, intent: int) -> dict[str, int | str]:
-    return {
-        "type": "key.destroyed",
-        "tag": outcome,
-        "intent": intent,
-        "before": receipt.commitment_before,
-        "after": receipt.commitment_after,
-        "generation": receipt.generation_after,
-        "count": band(receipt.destroyed + receipt.earlier),
-        "claim": receipt.claim.effect,
-        "grant": receipt.grant,
-    }

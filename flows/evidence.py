@@ -10,9 +10,10 @@ import hashlib
 from collections.abc import Sequence
 
 from fangxin.data.catalog.law import Laws
+from fangxin.data.keys.receipt import Receipt
 from fangxin.data.requests import Batch, Request
 from fangxin.flows.estate import Estate
-from fangxin.reports.ledger.entries import Entry, tag
+from fangxin.reports.ledger.entries import Entry, band, tag
 from fangxin.reports.ledger.keys import CERTIFICATE_CA, EVIDENCE_PUBLIC
 from fangxin.reports.ledger.statement import canonical
 from fangxin.reports.ledger.tiles import replace_file
@@ -102,3 +103,18 @@ def load_keys(estate: Estate) -> None:
     known = [{f: e.get(f) for f in digests} for _n, e in estate.ledger.rare("keys.loaded")]
     if digests not in known:
         estate.ledger.append([{"type": "keys.loaded", "time": estate.minute, **digests}])
+
+
+def destroyed_entry(receipt: Receipt, outcome: str, intent: int) -> dict[str, int | str]:
+    """The ledger's entry for keys that died: the tag of the outcome, and the place of the intent before it."""
+    return {
+        "type": "key.destroyed",
+        "tag": outcome,
+        "intent": intent,
+        "before": receipt.commitment_before,
+        "after": receipt.commitment_after,
+        "generation": receipt.generation_after,
+        "count": band(receipt.destroyed + receipt.earlier),
+        "claim": receipt.claim.effect,
+        "grant": receipt.grant,
+    }

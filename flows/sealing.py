@@ -17,13 +17,12 @@ from fangxin.data.errors import InputError, NotAllowed
 from fangxin.data.keys.approval import Guard
 from fangxin.data.keys.domains import SEALED
 from fangxin.data.keys.grant import Drops, Grant
-from fangxin.data.keys.receipt import Receipt
 from fangxin.data.keys.seal import Case, Seals, drops_of, end_drops
 from fangxin.data.keys.tree import KeyTree
 from fangxin.data.requests import Batch
 from fangxin.data.vocabulary import Mode
 from fangxin.flows.estate import Estate
-from fangxin.flows.evidence import SEALS_ENDED, SEALS_INTENDED, mark, record
+from fangxin.flows.evidence import SEALS_ENDED, SEALS_INTENDED, destroyed_entry, mark, record
 from fangxin.reports.ledger.entries import band
 
 _LASTS = timedelta(hours=24)
@@ -122,7 +121,7 @@ def end(estate: Estate, batch: Batch, cases: Mapping[bytes, bytes], *, waived: b
         receipt = seals.end(cases, grant=grant, now=now, waived=waived)
     except NotAllowed:  # a grant that was never carried out has expired, or another batch came first
         receipt = seals.end(cases, grant=_kept(estate, batch, drops, now), now=now, waived=waived)
-    record(estate, [_ended(receipt, tags[1], at)])
+    record(estate, [destroyed_entry(receipt, tags[1], at)])
 
 
 def settle(estate: Estate, *, now: datetime) -> None:
@@ -163,17 +162,3 @@ def _kept(estate: Estate, batch: Batch, drops: Drops, now: datetime) -> Grant:
     grant = _grant(estate, drops, now)
     estate.requests.keep(batch, "grant/seals", grant.canonical().encode())
     return grant
-
-
-def _ended(receipt: Receipt, outcome: str, intent: int) -> dict[str, int | str]:
-    return {
-        "type": "key.destroyed",
-        "tag": outcome,
-        "intent": intent,
-        "before": receipt.commitment_before,
-        "after": receipt.commitment_after,
-        "generation": receipt.generation_after,
-        "count": band(receipt.destroyed + receipt.earlier),
-        "claim": receipt.claim.effect,
-        "grant": receipt.grant,
-    }
