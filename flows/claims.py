@@ -53,12 +53,16 @@ def unclaimed(desk: Desk, closure: Closure) -> Unclaimed | None:
     sums = tuple(Money(a["unclaimed"], c) for c, a in sorted(books.items()) if a.get("unclaimed"))
     if not sums:
         return None
-    ends = desk.outbox.since(closure.id), desk.closures.first(closure.id, "arrived")
-    since = min((one for one in ends if one is not None), default=closure.opened)
-    local = since.astimezone(ZoneInfo(desk.promise.zone))
+    first = desk.outbox.since(closure.id), desk.closures.first(closure.id, "arrived")
+    since = min((one for one in first if one is not None), default=closure.opened)
+    return Unclaimed(sums, since, ends(since, desk.promise.zone))
+
+
+def ends(since: datetime, zone: str) -> datetime:
+    """When the law's clock of unclaimed money ends: the same local date three years later, or the month's last day."""
+    local = since.astimezone(ZoneInfo(zone))
     day = 28 if (local.month, local.day) == (2, 29) else local.day
-    until = local.replace(year=local.year + YEARS, day=day)
-    return Unclaimed(sums, since, until)
+    return local.replace(year=local.year + YEARS, day=day)
 
 
 def claim(desk: Desk, code: str, instrument: str) -> dict[str, str]:

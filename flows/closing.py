@@ -59,6 +59,7 @@ from fangxin.flows.holdings import held
 from fangxin.flows.lifecycle import Actor, Event, Hold, Request, State, advance
 from fangxin.flows.locate import find
 from fangxin.flows.notices import KINDS, UNTOLD, Contact
+from fangxin.flows.orders import orders, proofs
 from fangxin.flows.plan import Plan, decide, domains, drops
 from fangxin.flows.publish import software
 from fangxin.flows.receipt import says, steps
@@ -439,7 +440,7 @@ def approved(desk: Desk, closure: Closure, approval: Mapping[str, int | str]) ->
         entries=[(SIGNED, {"type": "approved", **approval})],
         met=["review"],
         clocks=[clock(desk, "start", desk.now)],
-        messages=payouts(closure, desk.now, refunds=False),
+        messages=[*payouts(closure, desk.now, refunds=False), *orders(closure, desk.now)],
     )
 
 
@@ -681,6 +682,7 @@ def status(desk: Desk, closure: Closure, *, holder: bool = False) -> dict[str, A
             for name, one in sorted(closure.facts.get("blocked", {}).items())
             if request.state in (State.PREFLIGHT, State.READY)
         ],
+        "orders": proofs(desk, closure),
         "export": _export(request, closure.facts.get("export")),
         "unclaimed": waits
         and {"since": _iso(waits.since), "until": _iso(waits.until), "ground": claims.GROUND, "text": claims.TEXT},

@@ -43,6 +43,7 @@ from fangxin.flows.delivery import deliver, shred
 from fangxin.flows.desk import DELAYED, ENDED, UNPLANNED, Desk, Secret, renamed, request_of
 from fangxin.flows.destroy_keys import destroy_keys
 from fangxin.flows.lifecycle import ERASING, Actor, Event, Hold, Keys, Settlement, State
+from fangxin.flows.orders import orderer
 from fangxin.flows.watch import begin, watch
 from fangxin.reports.certificate import PARTIAL
 
@@ -140,7 +141,12 @@ def _far_sides(desk: Desk) -> dict[str, Connector]:
     if desk.provider is None:
         return {}
     pays = payer(desk, desk.provider)
-    return {"payout": pays, "claim": pays, "transfer": transfers.mover(desk, desk.provider)}
+    return {
+        "payout": pays,
+        "claim": pays,
+        "transfer": transfers.mover(desk, desk.provider),
+        "order": orderer(desk, desk.provider),
+    }
 
 
 def _guarded(done: Done, name: str, work: Callable[[], object]) -> None:

@@ -6,6 +6,7 @@ What the provider promises; each call carries our key:
     find   GET  /payments/KEY         what became of a key; 404 where it never arrived
     void   POST /payments/KEY/void    from now on never to be paid; or says that it was paid already
     move   POST /transfers            moves an item to another account, once a key (`transfers.py`)
+    order  POST /orders               ends a mandate, a binding, a grant, once a key (`orders.py`)
 
 * Whoever may have called before asks first (`find`), and only then pays again under the same key.
 * An answer whose key, amount or currency is not ours, or a refusal that `find` does not repeat, is a contradiction: the
@@ -67,6 +68,7 @@ class Provider(Protocol):
     def find(self, key: str) -> Answer | None: ...  # noqa: D102
     def void(self, key: str, money: Money) -> Answer: ...  # noqa: D102
     def move(self, key: str, place: str, receiver: str) -> str: ...  # noqa: D102
+    def order(self, key: str, what: str, place: str) -> str: ...  # noqa: D102
 
 
 def carry(provider: Provider, order: Order, *, asked: bool, stop: str = "") -> str:
@@ -132,7 +134,14 @@ class HttpProvider:
 
     def move(self, key: str, place: str, receiver: str) -> str:
         """Move an item to another account, once a key; the far side's reference."""
-        status, body = self._call("POST", "/transfers", key, {"item": place, "receiver": receiver})
+        return self._done("/transfers", key, {"item": place, "receiver": receiver})
+
+    def order(self, key: str, what: str, place: str) -> str:
+        """Have an item ended at the far side (cancel, unbind, revoke, dissolve), once a key; its reference is proof."""
+        return self._done("/orders", key, {"what": what, "item": place})
+
+    def _done(self, path: str, key: str, told: dict[str, Any]) -> str:
+        status, body = self._call("POST", path, key, told)
         if not 200 <= status < 300:
             raise Refused(f"provider_{status}", final=400 <= status < 500 and status != 429)
         try:

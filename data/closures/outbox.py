@@ -175,9 +175,9 @@ class Outbox:
         return None if first is None else instant(first)
 
     def answer(self, key: str) -> str | None:
-        """What the far side said of a row that is done; None while it is not."""
+        """What the far side said of a row that is done; None while it is not, or where there is none."""
         with reading(self.engine) as db:
-            found: str | None = db.execute(select(OUTBOX.c.answer).where(OUTBOX.c.key == key)).scalar_one()
+            found: str | None = db.execute(select(OUTBOX.c.answer).where(OUTBOX.c.key == key)).scalar()
         return found
 
     def open(self, closure: str | None = None) -> dict[str, int]:

@@ -30,6 +30,7 @@ class Bank:
     known: dict[str, dict[str, Any]] = field(default_factory=dict)  # Any: JSON
     payments: list[tuple[str, int]] = field(default_factory=list)  # every transfer of money, in order
     moved: dict[str, tuple[str, str]] = field(default_factory=dict)  # item and receiver, by key
+    orders: dict[str, tuple[str, str]] = field(default_factory=dict)  # what was ended, and of which item, by key
     bodies: dict[str, dict[str, Any]] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -38,6 +39,10 @@ class Bank:
     @property
     def sum(self) -> int:
         return sum(minor for _key, minor in self.payments)
+
+    def charge(self, item: str) -> bool:
+        """Whether a merchant may still charge by a mandate."""
+        return ("cancel", item) not in self.orders.values()
 
     def fault(self, key: str) -> str:
         waiting = self.faults.get(key) or self.faults.get("*") or []
@@ -104,6 +109,9 @@ def running() -> Iterator[Bank]:
             if self.path.endswith("/transfers"):
                 bank.moved.setdefault(key, (body["item"], body["receiver"]))
                 return self.say(201, {"id": f"m-{len(bank.moved)}", "key": key})
+            if self.path.endswith("/orders"):
+                bank.orders.setdefault(key, (body["what"], body["item"]))
+                return self.say(201, {"id": f"o-{len(bank.orders)}", "key": key})
             bank.calls["pay"] += 1
             return self.pay(key, body, bank.fault(key))
 

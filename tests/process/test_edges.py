@@ -99,6 +99,22 @@ def test_an_open_order_holds_a_plan_back_until_a_date_and_then_it_goes_on(shop: 
         listed.replace('coffee = "coupon"', 'coffee = "coupon", order = "open_order"')
     )
     closure = shop.ask(*asked(shop, 3))["closure"]
+    before = stored(shop)
+    holdings = (shop.home / "holdings.toml").read_text("utf-8")
+    for sql, put, code, said in (
+        ("UPDATE accounts SET balance = -5 WHERE id = 3", "", 4, "negative amount"),
+        ("UPDATE accounts SET balance = 3650 WHERE id = 3", '"XYZ"', 3, 'unknown currency "XYZ"'),
+    ):
+        with closing(sqlite3.connect(shop.wallet)) as db, db:
+            db.execute(sql)
+            db.execute("UPDATE coupons SET kind = 'coffee' WHERE coupon = 8000")
+        (shop.home / "holdings.toml").write_text(holdings.replace('"CNY"', put) if put else holdings)
+        assert shop.run("request", "plan", closure)[0] == code
+        assert said in shop.said
+    (shop.home / "holdings.toml").write_text(holdings)
+    with closing(sqlite3.connect(shop.wallet)) as db, db:
+        db.execute("UPDATE coupons SET kind = 'order' WHERE coupon = 8000")
+    assert stored(shop) == before
     assert shop.run("request", "plan", closure)[0] == 4
     assert "open_order: merchant ends it (complete), at the latest on 2026-12-09T01:00:00Z; then split_off" in shop.said
     status = shop.ask("request", "status", closure)
@@ -121,8 +137,13 @@ def test_an_open_order_holds_a_plan_back_until_a_date_and_then_it_goes_on(shop: 
     assert (ended["state"], ended["refused"]) == ("expired", "unplanned")
 
 
-@pytest.mark.scenario("S2", "S3", "S4", "S6", "S40")
+@pytest.mark.scenario("S2", "S3", "S4", "S6", "S7", "S8", "S40")
 def test_a_coupon_is_given_away_once_and_never_to_oneself_or_to_somebody_who_leaves(shop: Shop) -> None:
+    kinds = (shop.home / "holdings.toml").read_text("utf-8")
+    more = 'coffee = "coupon", renewal = "mandate", card = "real_name"'
+    (shop.home / "holdings.toml").write_text(kinds.replace('coffee = "coupon"', more))
+    with closing(sqlite3.connect(shop.wallet)) as db, db:
+        db.executemany("INSERT INTO coupons VALUES (?, 3, ?, 1, NULL)", [(8000, "card"), (8001, "renewal")])
     closure = shop.ask(*asked(shop, 3))["closure"]
     shop.ask(*asked(shop, 4))
     listed = shop.ask("request", "items", closure)
@@ -130,6 +151,8 @@ def test_a_coupon_is_given_away_once_and_never_to_oneself_or_to_somebody_who_lea
     assert [(i["kind"], i["default"], [(f["fate"], f["minor"]) for f in i["fates"]]) for i in listed["items"]] == [
         ("balance", "payout", [("payout", 3650)]),
         ("coupon", "cash", [("transfer", None), ("cash", 100), ("lapse", None)]),
+        ("real_name", "unbind", [("unbind", None)]),
+        ("mandate", "cancel", [("cancel", None)]),
     ]
     coupon = listed["items"][1]["id"]
     shop.ask("request", "plan", closure, "--choose", f"{coupon}=transfer", "--out", shop.file("plan.json"))
@@ -163,3 +186,17 @@ def test_a_coupon_is_given_away_once_and_never_to_oneself_or_to_somebody_who_lea
         shop.ask("run-due")
         shop.ask("run-due")
         assert list(bank.moved.values()) == [("wallet/coupons|7003", "6")]
+        assert bank.charge("wallet/coupons|8001")
+        shop.sign("plan.json", "dpo_1")
+        shop.ask("request", "approve", closure, "--approval", shop.file("dpo_1.json"))
+        shop.ask("run-due")
+        assert not bank.charge("wallet/coupons|8001")  # a renewal after that is refused
+        shop.now += timedelta(hours=2)
+        shop.ask("run-due")
+    status = shop.ask("request", "status", closure)
+    conforms("request", status)
+    assert [bank.orders[key] for key in bank.orders] == [
+        ("cancel", "wallet/coupons|8001"),
+        ("unbind", "wallet/coupons|8000"),  # after the last payment
+    ]
+    assert sorted((one["what"], one["proof"]) for one in status["orders"]) == [("cancel", "o-1"), ("unbind", "o-2")]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from process import bank as banks
@@ -13,6 +14,7 @@ from process.bank import Bank
 from fangxin.data.closures.outbox import LEASE, LOOK_AGAIN, Outbox
 from fangxin.data.closures.store import Change, Closures, Message, Told
 from fangxin.data.errors import InputError
+from fangxin.flows.lifecycle import REGRET
 from fangxin.flows.payments import HttpProvider, at, connector, load
 
 NOW = datetime(2026, 11, 27, 2, tzinfo=UTC)
@@ -137,3 +139,21 @@ def test_a_provider_is_https_and_a_wrong_file_is_refused_by_name(tmp_path: Path)
     found = load(file, rehearsal=False)
     assert found is not None
     assert "token" not in repr(found)
+
+
+def test_three_years_to_claim_end_on_a_day_that_exists_and_summer_time_moves_no_hour_of_regret() -> None:
+    """29 February has no third birthday; 7 x 24 h over a change of clocks are 168 hours, not seven local days."""
+    from fangxin.flows.claims import ends
+    from fangxin.flows.refund import Money, Term, quote
+
+    leap = datetime(2028, 2, 29, 4, tzinfo=UTC)
+    assert ends(leap, "Asia/Shanghai").isoformat() == "2031-02-28T12:00:00+08:00"
+    sealed = datetime(2026, 10, 24, 22, 5, tzinfo=UTC)  # 00:05 in Berlin, the night before clocks go back
+    berlin = ZoneInfo("Europe/Berlin")
+    until = sealed + REGRET
+    assert (until - sealed).total_seconds() == 168 * 3600
+    assert until.astimezone(berlin).strftime("%d %H:%M") == "31 23:05"  # an hour earlier by the wall: that is meant
+    term = Term(date(2026, 10, 1), date(2026, 11, 1), "Europe/Berlin", Money(3100, "EUR"), Money(0, "EUR"))
+    first, second = (datetime(2026, 10, 25, hour, 30, tzinfo=UTC) for hour in (0, 1))  # 02:30 twice by the wall
+    assert quote(term, first) == quote(term, second)
+    assert quote(term, first).refund == Money(600, "EUR")
