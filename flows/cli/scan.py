@@ -71,6 +71,11 @@ def scan(paths: Sequence[Path], identities: Sequence[str], *, home: Path, as_jso
             f"opened: {', '.join(opened)}"
         )
         say(f"NOT_EXAMINABLE  {results['NOT_EXAMINABLE']} places")
+        if document["in_context"]:
+            say(
+                f"IN CONTEXT ONLY {', '.join(document['in_context'])}: others bear such values, so one counts as a "
+                "whole value or beside another of the same person; an erasure judges names by record"
+            )
 
     answer(document, as_json=as_json, words=words)
     return 1 if document["hits"] else 2 if document["not_examinable"] else 0
@@ -78,6 +83,7 @@ def scan(paths: Sequence[Path], identities: Sequence[str], *, home: Path, as_jso
 
 def told(result: Scan, files: Sequence[tuple[str, Path]], needles: Needles, kinds: Sequence[str]) -> dict[str, Any]:
     """The answer of `scan --json`: every place in one of three classes, every hit by keyed digest; never a value."""
+    from fangxin.checks.residue.patterns import Context
     from fangxin.checks.residue.results import Result, classes
 
     shown = _shown(result, files)
@@ -102,6 +108,7 @@ def told(result: Scan, files: Sequence[tuple[str, Path]], needles: Needles, kind
         "patterns": len(needles),
         "breadth": str(needles.breadth),
         "omitted": dict(result.omitted),
+        "in_context": sorted({one.kind for one in needles if one.form == "utf-8" and one.context is not Context.ANY}),
         "results": {r.value: sum(one.result is r for one in places) for r in Result},
         "hits": hits,
         "filters": [

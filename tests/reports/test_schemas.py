@@ -84,6 +84,7 @@ ANSWERS: dict[str, Any] = {
         "places": [{"path": "a.gz", "result": "FOUND", "bytes": 99, "decoded": 400, "method": "raw,gzip", "needles": 52,
                     "reasons": []}],
         "results": {"FOUND": 1, "NOT_FOUND": 0, "NOT_EXAMINABLE": 1}, "breadth": "full", "omitted": {},
+        "in_context": ["name"],
         "not_examinable": [{"path": "b.parquet", "reason": "truncated"}], "patterns": 52, "files": 2, "bytes": 4096,
         "filters": [{"path": "c.parquet", "container": "parquet:bloom-probe", "column": "tel", "filters": 2,
                      "asked": 16, "perhaps": 1, "by_chance": 0.16, "explained": 1, "remembered": 0}],
