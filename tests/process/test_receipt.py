@@ -131,6 +131,7 @@ def test_a_mistyped_code_is_seen_from_the_code_alone() -> None:
     assert not any(receipt_code()[-1] in "*~$=" for _ in range(300))  # they cannot be said on the phone
 
 
+@pytest.mark.scenario("S26")
 def test_every_public_state_has_words_in_both_languages_and_no_offer_to_stay() -> None:
     assert {state.value for state in PUBLIC.values()} == set(texts()["public"])
     for group in texts().values():

@@ -138,7 +138,6 @@ def test_what_is_refused_for_good_is_told_once_and_what_is_put_off_is_tried_for_
     assert (status["told_by"], status["notices"]) == (["mail"], {"waiting": 0, "undelivered": 1})
 
 
-@pytest.mark.scenario("S26")
 def test_a_request_that_came_to_nothing_is_forgotten_as_well(reached: tuple[Front, Post, list[dict[str, str]]]) -> None:
     front, box, _got = reached
     name, receipt = front.opened(("mail", NEW))
