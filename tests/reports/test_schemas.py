@@ -175,6 +175,7 @@ ANSWERS: dict[str, Any] = {
         ],
         "owed": [{"currency": "CNY", "minor": 3650, "where": "owed"}],
         "unclaimed": None,
+        "orders": [{"item": "i-1", "what": "cancel", "proof": None}],
         "export": {"state": "ready", "manifest": HASH, "rows": 12, "files": 4, "expires": "2026-12-01T16:05:00Z"},
         "blocked": [],
         "superseded": [],
