@@ -1,5 +1,5 @@
 # Everything a fresh machine with python3, venv and make needs.
-.PHONY: setup components demo test check bench drill sabotage pictures lock
+.PHONY: scenarios setup components demo test check bench drill sabotage pictures lock
 # Containers often switch bytecode off; then every process compiles everything again.
 unexport PYTHONDONTWRITEBYTECODE
 PY ?= python3
@@ -41,6 +41,10 @@ check: setup components
 # make bench CASE=keys runs one of bench/, without CASE each of them
 bench: setup
 	for one in $(or $(CASE),$(basename $(notdir $(wildcard bench/[a-z]*.py)))); do $(B)/python bench/$$one.py; done
+
+# docs/scenarios.md: the closing's requirements, and the tests whose marks name them
+scenarios: setup
+	$(B)/python tests/scenarios.py
 
 drill: setup
 	$(B)/python tests/journeys/worker_drill.py

@@ -95,6 +95,12 @@ class Promise:
         latest = approved + timedelta(hours=self.spans["start"].amount)
         return min(tonight, latest).astimezone(UTC)
 
+    def seals_now(self, moment: datetime) -> bool:
+        """Whether it is the hour of sealing: the one that begins at `seal_at`."""
+        local = moment.astimezone(ZoneInfo(self.zone))
+        begins = datetime.combine(local.date(), self.seal_at, tzinfo=ZoneInfo(self.zone))
+        return begins <= local < begins + timedelta(hours=1)
+
 
 @dataclass(frozen=True)
 class Suspended:

@@ -9,6 +9,8 @@ takes two seconds and 80 MB, and neither `fangxin resume` nor `locate` has any u
 
 from __future__ import annotations
 
+import secrets
+
 from prefect import Flow, flow
 
 from fangxin.flows import erase as journey
@@ -18,6 +20,8 @@ from fangxin.flows.exports import end_exports
 from fangxin.flows.runner import StepFailed, discreet, run, step
 from fangxin.flows.server import wake
 from fangxin.flows.settings import home_from
+
+_REVIEW_LASTS = 14 * 24 * 3600  # seconds; longer than any review that keeps its promise
 
 
 @flow(name="erase", persist_result=False, validate_parameters=False)
@@ -48,15 +52,38 @@ def due() -> None:
 @flow(name="run-due", persist_result=False, validate_parameters=False)
 @discreet
 def run_due() -> None:
-    """Everything that is due of the closings: what the night and an alarm clock at the end of regret run."""
+    """Everything that is due of the closings: what the night and the bell at the end of regret run."""
     from fangxin.flows import ending
-    from fangxin.flows.desk import at_desk
+    from fangxin.flows.bell import ring
+    from fangxin.flows.desk import at_desk, request_of
 
     home = home_from(None)
     with alone(home), at_desk(open_estate(home)) as desk:
         done = ending.run_due(desk)
+        ends = {request_of(desk.closures.get(one)).regret_ends for one in done.sealed}
+    for at in sorted(end for end in ends if end is not None):
+        ring(at)
     if done.errors:
         raise done.errors[0]
+
+
+@flow(name="review", persist_result=False, validate_parameters=False)
+@discreet
+def review(closure_id: str) -> str:
+    """Wait, suspended, until a closing was decided: a door for officers who work in Prefect. Returns its public state.
+
+    Resuming decides nothing: the signed approval lies in our store, and the flow looks there again, from its top.
+    """
+    from prefect.flow_runs import suspend_flow_run
+
+    from fangxin.flows.desk import at_desk, request_of
+    from fangxin.flows.lifecycle import State
+
+    with at_desk(open_estate(home_from(None))) as desk:
+        request = request_of(desk.closures.get(closure_id))
+    if request.state is State.REVIEW:
+        suspend_flow_run(timeout=_REVIEW_LASTS, key=secrets.token_hex(8))  # a key suspends once
+    return request.public.value
 
 
 def _single(one: Step) -> Flow[[str], None]:

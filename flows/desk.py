@@ -299,7 +299,10 @@ class Desk:
             return [Timer("review", due, "two_officers" if request.high_risk else "review", latest)]
         if request.state is State.SEALING:
             latest = entered + timedelta(hours=self.promise.spans["start"].amount)
-            return [Timer("seal", self.promise.seal_from(entered), "next_seal", latest)]
+            due = self.promise.seal_from(entered)
+            if request.automatic and self.promise.seals_now(entered):
+                due = entered  # the run that approved it seals it: the next night's might come a minute too late
+            return [Timer("seal", due, "next_seal", latest)]
         if request.state is State.COOLING and request.regret_ends is not None:
             due = min(request.regret_ends, request.waived_from or request.regret_ends)
             ahead = max(request.regret_ends - AHEAD, entered)

@@ -489,7 +489,10 @@ def _ended(desk: Desk, closure: Closure, kept: bool, certificate: str | None) ->
         closure = desk.take(closure, Event("clean", kept=kept), desk.now, met=["done"], facts=issued)
     if closure.sealed is None:
         return
-    watched = begin(desk, closure)
+    if closure.facts.get("watch") is None:  # while who they were can still be read
+        begun = begin(desk, closure)
+        again = renamed(request_of(closure))
+        closure = desk.write(closure, again, "watching", desk.now, by="system", facts=begun.facts, watched=begun.tokens)
     tree, ref = desk.estate.tree, closure.ref
     over = [one for one in Tickets(desk.closures.engine).of(closure.receipt) if one.state == CLOSED]
     drops = {ref: frozenset({REQUEST_DOMAIN}), **{one.ref: frozenset({TICKET}) for one in over}}
@@ -497,7 +500,4 @@ def _ended(desk: Desk, closure: Closure, kept: bool, certificate: str | None) ->
     tree.destroy(drops, grant=grant, now=desk.estate.now)
     sealing.commit_root(desk.estate)
     Tickets(desk.closures.engine).forget([one.id for one in over], desk.now)
-    again = renamed(request_of(closure))
-    desk.write(
-        closure, again, "forgotten", desk.now, by="system", forget=True, facts=watched.facts, watched=watched.tokens
-    )
+    desk.write(closure, renamed(request_of(closure)), "forgotten", desk.now, by="system", forget=True)

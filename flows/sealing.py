@@ -9,7 +9,8 @@ Data that was never under a key cannot be sealed: it is *frozen, not sealed*, an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -47,8 +48,12 @@ def public_of(path: Path) -> bytes:
     return key
 
 
-def seals_of(estate: Estate) -> Seals:
-    """The seals of a home; its second vault is made when it is first needed."""
+@contextmanager
+def seals_of(estate: Estate) -> Iterator[Seals]:
+    """The seals of a home; its second vault is made when it is first needed, and closed at the end.
+
+    What is left open would be closed some time later, and its side files would vanish under a search of the home.
+    """
     home = estate.settings.home
     folder = home / "officers"
     if (folder / "root").exists():
@@ -57,7 +62,8 @@ def seals_of(estate: Estate) -> Seals:
         second = KeyTree.create(
             folder, capacity=estate.settings.capacity, guard=Guard(lifted=estate.settings.rehearsal)
         )
-    return Seals(home / "seals", estate.tree, second)
+    with second:
+        yield Seals(home / "seals", estate.tree, second)
 
 
 def seal(estate: Estate, cases: Sequence[Case], *, now: datetime) -> None:
@@ -71,7 +77,8 @@ def seal(estate: Estate, cases: Sequence[Case], *, now: datetime) -> None:
             "nothing can be sealed before two officers can answer",
             hint="`fangxin keys answerer NAME --out DIR`, then `fangxin keys answerers --add NAME.pub`",
         )
-    seals_of(estate).seal(due, list(officers.values()), grant=_grant(estate, drops_of(due), now), now=now)
+    with seals_of(estate) as seals:
+        seals.seal(due, list(officers.values()), grant=_grant(estate, drops_of(due), now), now=now)
 
 
 def until(estate: Estate, refs: Sequence[bytes]) -> datetime | None:
@@ -92,13 +99,13 @@ def restore(
 
     `answers` are the officers', by case.
     """
-    seals = seals_of(estate)
-    for case, ref, _codes in cases:
-        if estate.tree.sealed_until(ref) is None:
-            continue
-        grant = _grant(estate, {ref: frozenset({SEALED})}, now)
-        seals.restore(case, ref, code=code, answers=answers.get(case, ()), grant=grant, now=now)
-    seals.settle(now=now)
+    with seals_of(estate) as seals:
+        for case, ref, _codes in cases:
+            if estate.tree.sealed_until(ref) is None:
+                continue
+            grant = _grant(estate, {ref: frozenset({SEALED})}, now)
+            seals.restore(case, ref, code=code, answers=answers.get(case, ()), grant=grant, now=now)
+        seals.settle(now=now)
     commit_root(estate)
 
 
@@ -112,21 +119,23 @@ def end(estate: Estate, batch: Batch, cases: Mapping[bytes, bytes], *, waived: b
     tags = mark(batch, SEALS_INTENDED), mark(batch, SEALS_ENDED)
     if tags[1] in estate.ledger.find([tags[1]]):
         return
-    seals, drops = seals_of(estate), end_drops(cases)
+    drops = end_drops(cases)
     entry = {"type": "erase.intended", "tag": tags[0], "store": "vault", "units": band(len(cases))}
     at = record(estate, [entry])[tags[0]]
     kept = estate.requests.kept(batch, "grant/seals")
     grant = Grant.parse(kept.decode()) if kept else _kept(estate, batch, drops, now)
-    try:
-        receipt = seals.end(cases, grant=grant, now=now, waived=waived)
-    except NotAllowed:  # a grant that was never carried out has expired, or another batch came first
-        receipt = seals.end(cases, grant=_kept(estate, batch, drops, now), now=now, waived=waived)
+    with seals_of(estate) as seals:
+        try:
+            receipt = seals.end(cases, grant=grant, now=now, waived=waived)
+        except NotAllowed:  # a grant that was never carried out has expired, or another batch came first
+            receipt = seals.end(cases, grant=_kept(estate, batch, drops, now), now=now, waived=waived)
     record(estate, [destroyed_entry(receipt, tags[1], at)])
 
 
 def settle(estate: Estate, *, now: datetime) -> None:
     """Clear away what an interrupted seal, restore or end left: records whose share in the vault is dead."""
-    seals_of(estate).settle(now=now)
+    with seals_of(estate) as seals:
+        seals.settle(now=now)
 
 
 def commit_root(estate: Estate) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import scenarios
 from test_cli_answers import asked, conforms
 
 from fangxin.data.catalog.law import Laws
@@ -142,6 +143,14 @@ def test_the_law_that_the_page_on_laws_shows_can_be_loaded(tmp_path: Path) -> No
     assert example is not None
     (tmp_path / "cn.yaml").write_text(re.sub(r"^    ", "", example[0], flags=re.MULTILINE), "utf-8")
     assert list(Laws.load(tmp_path).digests) == ["cn"]
+
+
+def test_the_page_on_scenarios_is_the_one_that_the_tests_marks_make() -> None:
+    assert text_of("docs/scenarios.md") == scenarios.page(), "python tests/scenarios.py writes it"
+    by = scenarios.shown()
+    shown = [row for row, (_text, paged) in scenarios.ROWS.items() if not paged and by.get(row)]
+    assert list(scenarios.ROWS) == [f"S{n}" for n in range(1, 45)]
+    assert len(shown) >= 25  # of the rows that need no page
 
 
 # ------------------------------------------------------------ the session

@@ -453,10 +453,10 @@ def cases(home: Path, catalog: Path | None, closure: str, out: Path, now: str | 
 
     with _desk(home, catalog, now) as desk:
         secret = desk.opened(current(desk, closure))
-        seals = seals_of(desk.estate)
         out.mkdir(parents=True, exist_ok=True)
-        for case, _ref, _codes in secret.cases:
-            (out / f"{case.hex()}.seal").write_bytes(seals.body(case))
+        with seals_of(desk.estate) as seals:
+            for case, _ref, _codes in secret.cases:
+                (out / f"{case.hex()}.seal").write_bytes(seals.body(case))
     document = {"closure": closure, "records": len(secret.cases), "folder": str(out)}
     answer(document, as_json=as_json, words=lambda: say(f"{len(secret.cases)} records in {out}: `fangxin keys answer`"))
     return 0

@@ -48,6 +48,7 @@ def contents(path: Path) -> dict[str, bytes]:
 # ------------------------------------------------------------ what is true
 
 
+@pytest.mark.scenario("S34")
 def test_a_true_package_holds_when_the_keys_come_from_outside(shared: Home) -> None:
     checks = verify.verify(shared.zip, trust=shared.trust)
     assert verify.exit_code(checks) == 0, verify.table(checks)

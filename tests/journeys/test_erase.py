@@ -93,6 +93,7 @@ def test_every_row_of_everybody_else_is_what_it_was_but_for_the_masks_that_the_c
     assert all(wanted.masked[a] for a in ("wallet/contacts", "support/chats", "lake/transactions"))
 
 
+@pytest.mark.scenario("S28")
 def test_no_value_of_a_leaver_is_in_any_byte_outside_the_rows_that_a_law_keeps(gone: Gone) -> None:
     seen = Needles(gone.values()).below(gone.lecard.stores)
     kept = {
@@ -148,6 +149,7 @@ def test_what_was_sealed_with_us_is_emptied_when_the_batch_is_closed(gone: Gone)
 # ---------------------------------------------------------------- what the certificates say
 
 
+@pytest.mark.scenario("S12")
 def test_every_collection_ends_with_the_verdict_that_the_truth_calls_for(gone: Gone) -> None:
     verdicts = set()
     for person, address, line in gone.findings():
@@ -169,12 +171,14 @@ def test_certificates_count_the_rows_that_the_generator_made(gone: Gone) -> None
         assert line["hits_after"] == line["rows_residual"] == 0
 
 
+@pytest.mark.scenario("S28")
 def test_absence_is_claimed_only_where_the_planted_control_was_found(gone: Gone) -> None:
     absent = [line for _person, _address, line in gone.findings() if line["verdict"] == "NOT_PRESENT"]
     assert absent
     assert all(line["canary_found"] and line["units_read"] == line["units_expected"] > 0 for line in absent)
 
 
+@pytest.mark.scenario("S12")
 def test_what_a_law_keeps_is_printed_with_its_ground_and_its_date(gone: Gone) -> None:
     zone = timedelta(hours=8)  # the law's
     for person, certificate in zip(gone.lecard.leavers, gone.certificates(), strict=True):
@@ -198,6 +202,7 @@ def test_the_shared_address_stays_and_is_reported_with_the_number_of_others(gone
 # ---------------------------------------------------------------- keys
 
 
+@pytest.mark.scenario("S33")
 def test_the_leavers_keys_are_gone_but_for_those_of_rows_that_a_law_keeps(gone: Gone) -> None:
     estate = gone.lecard.open()
     codes = {name: estate.tree.domain_code(name) for name in ("kyc", "orders", "payout")}
@@ -219,6 +224,7 @@ def test_what_is_left_under_keys_opens_to_what_the_generator_wrote(gone: Gone, a
         assert opened == [clear[row[key]][name] for row in rows]
 
 
+@pytest.mark.scenario("S33")
 def test_an_old_copy_of_a_sealed_value_no_longer_opens(gone: Gone) -> None:
     """The wallet as it was before the erasure, say in a backup: its other rows open, the leavers' do not."""
     rows = gone.before["wallet/identities"]
@@ -240,6 +246,7 @@ def _opened(estate: Estate, address: str, name: str, rows: list[Row]) -> list[st
 # ---------------------------------------------------------------- what the people get
 
 
+@pytest.mark.scenario("S9")
 def test_the_export_holds_every_counted_row_and_opens_in_pandas_and_duckdb(gone: Gone) -> None:
     requests = [one["request_id"] for one in summary(gone.lecard.home, gone.batch)["requests"]]
     for person, request in zip(gone.lecard.leavers, requests, strict=True):
@@ -276,6 +283,7 @@ def trust(gone: Gone, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.scenario("S34")
 def test_a_stranger_with_the_public_keys_finds_the_package_true(gone: Gone, trust: Path) -> None:
     package = summary(gone.lecard.home, gone.batch)["package"]
     assert exit_code(verify(package, trust=trust)) == 0
@@ -285,6 +293,7 @@ def test_without_keys_from_elsewhere_nobody_can_be_sure(gone: Gone) -> None:
     assert exit_code(verify(summary(gone.lecard.home, gone.batch)["package"])) == 2
 
 
+@pytest.mark.scenario("S34")
 def test_one_flipped_byte_anywhere_in_the_package_is_never_passed(gone: Gone, trust: Path, tmp_path: Path) -> None:
     body = Path(summary(gone.lecard.home, gone.batch)["package"]).read_bytes()
     flipped = tmp_path / "package.zip"

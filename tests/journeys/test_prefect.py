@@ -20,8 +20,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -451,3 +452,59 @@ def test_every_flow_loads_by_its_path_and_by_its_module(name: str, prefect: Pref
         assert isinstance(found, Flow)
         assert found.name == name
         assert set(found.parameters.properties) == ({"batch_id"} if name != "due" else set())
+
+
+# ---------------------------------------------------------------- closings
+
+
+def test_the_bell_of_the_end_of_regret_is_set_once_and_an_officer_s_word_is_looked_up_in_our_store(
+    prefect: Prefect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from uuid import UUID
+
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import Pause
+    from prefect.flow_engine import run_flow
+    from process.shop import make
+
+    from fangxin.flows import bell, deployed
+
+    shop = make(tmp_path / "shop")
+    monkeypatch.setenv("FANGXIN_HOME", str(shop.home))
+    shutil.copytree(shop.root / "catalog", shop.home / "catalog", dirs_exist_ok=True)
+    (shop.home / "catalog" / "c.yml").write_text(
+        (shop.root / "catalog" / "c.yml").read_text().replace("root: ../stores", f"root: {shop.root / 'stores'}")
+    )
+    closure = shop.ask("request", "open", "--identity", shop.phone(3), "--verified", "session")["closure"]
+    shop.ask("request", "plan", closure, "--out", shop.file("plan.json"))
+
+    ends = datetime(2026, 12, 1, 16, 5, tzinfo=UTC)
+    assert bell.ring(ends) is None  # no deployment: the night does it
+    with get_client(sync_client=True) as client:
+        client.create_deployment(client.create_flow(deployed.run_due), "closings")
+        first, again, other = bell.ring(ends), bell.ring(ends), bell.ring(ends + timedelta(days=1))
+        assert first is not None
+        assert first == again != other
+        run = client.read_flow_run(first)
+        assert (run.parameters, run.state and run.state.state_details.scheduled_time) == ({}, ends)
+
+        place = client.create_deployment(
+            client.create_flow(deployed.review), "officers", enforce_parameter_schema=False
+        )
+        waiting = client.create_flow_run_from_deployment(place, parameters={"closure_id": closure}).id
+
+        def turn() -> str:
+            with suppress(Pause):  # how a worker's process ends
+                run_flow(deployed.review, flow_run=client.read_flow_run(waiting), parameters={"closure_id": closure})
+            state = client.read_flow_run(UUID(str(waiting))).state
+            assert state is not None
+            return str(state.name)
+
+        assert turn() == "Suspended"
+        client.resume_flow_run(waiting)
+        assert turn() == "Suspended"  # nobody signed: resuming decides nothing
+        shop.sign("plan.json", "dpo_1")
+        shop.ask("request", "approve", closure, "--approval", shop.file("dpo_1.json"))
+        client.resume_flow_run(waiting)
+        assert turn() == "Completed"
+    assert [p for p in _files(prefect.folder) if _holds(p, "13900000003")] == []

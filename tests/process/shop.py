@@ -123,8 +123,8 @@ class Shop:
             return {name: db.execute(f"SELECT * FROM {name} ORDER BY 1").fetchall() for name in ("accounts", "coupons")}
 
 
-def make(root: Path) -> Shop:
-    """The shop, with two officers who sign and three who answer."""
+def make(root: Path, *, number: int = PEOPLE, now: datetime = NOW) -> Shop:
+    """The shop with so many people, two officers who sign and three who answer."""
     for folder in ("stores", "catalog", "keys", "answering"):
         (root / folder).mkdir(parents=True)
     with closing(sqlite3.connect(root / "stores" / "wallet.db")) as db, db:
@@ -132,15 +132,18 @@ def make(root: Path) -> Shop:
         db.execute(
             "CREATE TABLE coupons (coupon INTEGER PRIMARY KEY, account INTEGER, kind TEXT, face INTEGER, expires TEXT)"
         )
-        people = [(i, f"139{i:08d}", 3650, f"62220212345678{i:04d}") for i in range(1, PEOPLE + 1)]
+        people = [
+            (i, f"139{i:08d}", 3650, f"62220212345678{i:04d}" if number < 10_000 else f"622202123456{i:06d}")
+            for i in range(1, number + 1)
+        ]
         db.executemany("INSERT INTO accounts VALUES (?, ?, ?, ?)", people)
-        coupons = [(7_000 + i, i, "coffee", 1000, "2027-06-01") for i in range(1, PEOPLE + 1)]
+        coupons = [(7_000 + i, i, "coffee", 1000, "2027-06-01") for i in range(1, number + 1)]
         db.executemany("INSERT INTO coupons VALUES (?, ?, ?, ?, ?)", coupons)
     (root / "catalog" / "c.yml").write_text(CATALOG, "utf-8")
-    made = Shop(root)
-    make_home(made.home, rehearsal=True, origin="shop.example/erasure", now=NOW, capacity=500)
+    made = Shop(root, now)
+    make_home(made.home, rehearsal=True, origin="shop.example/erasure", now=now, capacity=max(500, 5 * number))
     (made.home / "holdings.toml").write_text(HOLDINGS, "utf-8")
-    protect(open_estate(made.home, root / "catalog", NOW))
+    protect(open_estate(made.home, root / "catalog", now))
     home = ["--home", str(made.home), "--json"]
     with contextlib.redirect_stdout(io.StringIO()):
         for name in ("dpo_1", "dpo_2"):

@@ -46,6 +46,7 @@ def test_the_worked_chain_over_the_national_holiday(cn: Calendar, promise: Promi
     assert gap(sealed, promise, cn) == timedelta(hours=191, minutes=55)
 
 
+@pytest.mark.scenario("S20", "S23")
 def test_on_every_day_the_promises_fit_into_each_other(cn: Calendar, promise: Promise) -> None:
     """Approved at every hour that matters: sealed within 24 h, and 23 h 55 min at the least are left to erase in."""
     worst, longest = timedelta(days=99), timedelta()
@@ -69,6 +70,7 @@ def test_whoever_seals_at_once_may_have_one_minute(cn: Calendar, promise: Promis
     assert gap(local("2008-01-27T23:59"), promise, cn) == timedelta(minutes=1)
 
 
+@pytest.mark.scenario("S30")
 def test_a_clock_is_kept_or_breached_for_ever(cn: Calendar, promise: Promise) -> None:
     clock = promised("start", promise, local("2026-11-27T10:00"), cn)
     early, late = local("2026-11-28T09:59:59"), local("2026-11-28T10:00")

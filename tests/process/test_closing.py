@@ -188,6 +188,7 @@ def claimed_under_the_receipt_code(shop: Shop, bank: Bank, opened: dict[str, str
     assert all(b"tok-of-a-new-card" not in p.read_bytes() for p in shop.home.rglob("*") if p.is_file())
 
 
+@pytest.mark.scenario("S27", "S41")
 def test_the_restore_code_brings_back_every_bit_one_second_before_the_end(sealed: tuple[Shop, dict[str, str]]) -> None:
     shop, opened = sealed
     assert ref_of("ref:wallet/accounts.id", "5") not in keys(shop)
@@ -201,6 +202,7 @@ def test_the_restore_code_brings_back_every_bit_one_second_before_the_end(sealed
     assert shop.ask("run-due")["erased"] == []
 
 
+@pytest.mark.scenario("S41")
 def test_at_seven_days_to_the_second_nothing_brings_it_back(sealed: tuple[Shop, dict[str, str]]) -> None:
     shop, opened = sealed
     shop.now = OVER
@@ -209,6 +211,7 @@ def test_at_seven_days_to_the_second_nothing_brings_it_back(sealed: tuple[Shop, 
     assert "over" in shop.said
 
 
+@pytest.mark.scenario("S27", "S41")
 def test_neither_a_receipt_nor_one_officer_restores_and_two_officers_do(
     sealed: tuple[Shop, dict[str, str]], pristine: Shop
 ) -> None:
@@ -246,6 +249,7 @@ def test_a_second_request_shows_the_first_and_what_is_refused_changes_nothing(sh
     assert shop.ask("request", "reject", closure, "--officer", "dpo_1", "--reason", "takeover")["refused"] == "takeover"
 
 
+@pytest.mark.scenario("S22")
 def test_absent_officers_break_no_promise_and_a_missed_night_is_caught_up(shop: Shop) -> None:
     opened = shop.ask("request", "open", "--identity", shop.phone(8), "--verified", "session")
     shop.ask("request", "plan", opened["closure"])

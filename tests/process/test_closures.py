@@ -119,6 +119,7 @@ def test_a_stranger_s_code_and_a_finished_one_are_told_the_same(store: Closures)
         store.get("c-9")
 
 
+@pytest.mark.scenario("S41")
 def test_three_hundred_races_of_restore_and_erase_have_one_winner_each(make: Make) -> None:
     stores = [make(), make()]
     names = [opened(stores[0], f"c-{n}", account=f"a-{n}") for n in range(300)]
@@ -142,6 +143,7 @@ def test_three_hundred_races_of_restore_and_erase_have_one_winner_each(make: Mak
 # ---------------------------------------------------------------- transfers
 
 
+@pytest.mark.scenario("S40")
 def test_sixteen_threads_on_two_hundred_coupons_give_two_hundred_winners(make: Make) -> None:
     base = make()
     opened(base)
@@ -171,6 +173,7 @@ def test_sixteen_threads_on_two_hundred_coupons_give_two_hundred_winners(make: M
         assert db.execute(text("SELECT count(*), count(DISTINCT key) FROM outbox")).one() == (200, 200)
 
 
+@pytest.mark.scenario("S40")
 def test_a_transfer_has_its_refusals(store: Closures) -> None:
     opened(store)
     transfers = Transfers(store.engine)
@@ -212,6 +215,7 @@ class Killed(BaseException):
     """A worker dies; nothing of ours catches it."""
 
 
+@pytest.mark.scenario("S5")
 def test_three_hundred_refunds_with_a_worker_that_dies_twenty_four_times_are_three_hundred_payments(
     make: Make,
 ) -> None:

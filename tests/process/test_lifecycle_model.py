@@ -219,6 +219,7 @@ def graphs() -> dict[Profile, dict[Node, list[Edge]]]:
     return {profile: explore(TABLE, profile) for profile in Profile}
 
 
+@pytest.mark.scenario("S41")
 def test_every_invariant_holds_in_every_reachable_state(graphs: dict[Profile, dict[Node, list[Edge]]]) -> None:
     for profile, graph in graphs.items():
         assert breaches(graph) == set(), profile
@@ -235,6 +236,7 @@ def test_there_is_no_dead_end(graphs: dict[Profile, dict[Node, list[Edge]]]) -> 
         assert set(graph) - reaching(graph, done, lambda _edge: True) == set()
 
 
+@pytest.mark.scenario("S14")
 def test_no_state_waits_for_the_person_alone(graphs: dict[Profile, dict[Node, list[Edge]]]) -> None:
     """Where the person, and whoever acts for them, does nothing, time, the system and officers bring it to an end."""
     for graph in graphs.values():
@@ -309,6 +311,7 @@ def test_without_a_guard_the_model_breaks(guard: str) -> None:
     assert any(name.startswith(CAUGHT_BY[guard]) for name in found), found
 
 
+@pytest.mark.scenario("S41")
 def test_a_second_too_late_and_a_second_in_time() -> None:
     cooling = Request("r", State.COOLING, verified=True, keys=Keys.SEALED, regret_ends=START, plan="p", automatic=True)
     code = Event("restore", Actor.HOLDER, proof="code")

@@ -32,6 +32,7 @@ def at(text: str, zone: str = SHANGHAI) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(zone))
 
 
+@pytest.mark.scenario("S39")
 @pytest.mark.parametrize(
     ("given", "closed", "used", "left", "total", "refund"),
     [
@@ -105,6 +106,7 @@ terms = st.builds(
 instants = st.datetimes(datetime(2018, 6, 1), datetime(2033, 1, 1)).map(lambda d: d.replace(tzinfo=UTC))  # noqa: DTZ001
 
 
+@pytest.mark.scenario("S39")
 @given(terms, instants, st.booleans())
 def test_a_refund_has_bounds_falls_with_time_and_gifts_are_in_order(given: Term, closed: datetime, used: bool) -> None:
     def back(gift: Gift, when: datetime = closed) -> Quote:
@@ -118,6 +120,7 @@ def test_a_refund_has_bounds_falls_with_time_and_gifts_are_in_order(given: Term,
     assert dilute >= min(exact, given.paid.minor - given.refunded.minor) - 1e-6  # rounding goes to the person
 
 
+@pytest.mark.scenario("S39")
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=6), st.integers(0, 10**6))
 def test_the_parts_of_a_refund_sum_and_none_exceeds_what_it_paid(paid: list[int], share: int) -> None:
     refund = Money(sum(paid) * share // 10**6, "CNY")

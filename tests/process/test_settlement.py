@@ -55,20 +55,24 @@ def one(rules: Clearance, held: Entitlement, *choices: Choice) -> Disposition:
     return found
 
 
+@pytest.mark.scenario("S5")
 def test_a_balance_is_paid_out_and_no_precondition(rules: Clearance) -> None:
     found = one(rules, Entitlement("b", "balance", 3650, "CNY"))
     assert (found.fate, found.money) == ("payout", Money(3650, "CNY"))
     assert blocked([Entitlement("b", "balance", 3650, "CNY")], rules) == []
 
 
+@pytest.mark.scenario("S38", "S39")
 def test_a_membership_is_refunded_by_the_days_that_are_left(rules: Clearance) -> None:
     assert one(rules, Entitlement("m", "membership", 1, "CNY", TERM)).money == Money(1417, "CNY")
 
 
+@pytest.mark.scenario("S6", "S38")
 def test_points_are_converted_and_rounded_to_the_person(rules: Clearance) -> None:
     assert one(rules, Entitlement("p", "points", 101, "CNY")).money == Money(101, "CNY")
 
 
+@pytest.mark.scenario("S3", "S6")
 def test_a_coupon_is_cashed_where_it_can_be_and_never_lost_by_default(rules: Clearance) -> None:
     assert one(rules, coupon()).money == Money(500, "CNY")  # half of 9.99, upwards
     with pytest.raises(NotAllowed, match="the person chooses"):
@@ -85,6 +89,7 @@ def test_what_cannot_be_transferred_is_not(rules: Clearance) -> None:
         one(rules, coupon(transferable=False), Choice("c", "transfer"))
 
 
+@pytest.mark.scenario("S2")
 @pytest.mark.parametrize(
     ("held", "choices", "said"),
     [
@@ -107,6 +112,7 @@ def test_what_nobody_thought_of_stops_the_plan(
         settle(held, choices, rules, closed=CLOSED)
 
 
+@pytest.mark.scenario("S8")
 def test_unbinding_waits_for_the_last_payment(rules: Clearance) -> None:
     held = [
         Entitlement("r", "real_name", 1),
@@ -119,6 +125,7 @@ def test_unbinding_waits_for_the_last_payment(rules: Clearance) -> None:
     assert sorted(order) == ["access", "balance", "membership", "real_name"]
 
 
+@pytest.mark.scenario("S14")
 def test_every_blocker_has_an_actor_an_exit_a_latest_date_and_an_end_that_needs_nobody(rules: Clearance) -> None:
     blocking = [r for r in rules.rules.values() if r.blocks]
     assert {r.kind for r in blocking} == {"shared", "open_order", "debt", "dispute"}
@@ -141,6 +148,7 @@ items = st.one_of(
 )
 
 
+@pytest.mark.scenario("S3", "S38")
 @given(st.lists(items, max_size=12), st.randoms(use_true_random=False))
 def test_dispositions_are_the_assets_and_the_books_sum_to_zero(held: list[Entitlement], chance: object) -> None:
     rules = Clearance.load(FILE)

@@ -79,6 +79,7 @@ OBSERVATIONS = st.builds(
 )
 
 
+@pytest.mark.scenario("S31")
 @given(seen=OBSERVATIONS)
 def test_without_evidence_nothing_ever_counts_as_erased(seen: Observation) -> None:
     verdict = verdict_of(seen)
@@ -179,6 +180,7 @@ CONTRADICTIONS: dict[str, Any] = {
 }
 
 
+@pytest.mark.scenario("S31")
 @pytest.mark.parametrize("what", CONTRADICTIONS)
 def test_no_certificate_is_made_of(what: str, facts: CertificateFacts) -> None:
     with pytest.raises(DoesNotHold):
@@ -226,6 +228,7 @@ def test_a_medium_that_refused_is_named_with_its_reason() -> None:
     assert "overlay: no extent map" in zh
 
 
+@pytest.mark.scenario("S32")
 def test_a_method_without_words_is_refused() -> None:
     with pytest.raises(ValueError):
         claim_words("UNLINK", "", "")
@@ -239,6 +242,7 @@ def test_denying_a_strong_word_is_allowed_claiming_it_is_not() -> None:
     assert not any(TOO_STRONG.search(f"{limit.en} {limit.zh}") for limit in LIMITS.values())
 
 
+@pytest.mark.scenario("S32")
 def test_the_limits_are_those_of_this_run(facts: CertificateFacts) -> None:
     told = {one["id"] for one in certificate(facts)["limits"]}
     assert told == set(LIMITS)

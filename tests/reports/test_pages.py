@@ -80,6 +80,7 @@ def test_a_certificate_page_needs_nothing_from_outside(facts: CertificateFacts) 
     self_contained(*page(certificate(facts)))
 
 
+@pytest.mark.scenario("S37")
 def test_the_page_speaks_both_languages_and_shows_every_figure(facts: CertificateFacts) -> None:
     document = certificate(facts)
     _html, seen = page(document)
@@ -102,6 +103,7 @@ def test_the_page_never_claims_more_than_overwriting_shows(facts: CertificateFac
         assert not re.search(r"clear|purg|permanent|forever|irrecover|彻底|永久|无法恢复", html, re.IGNORECASE)
 
 
+@pytest.mark.scenario("S37")
 def test_each_outcome_is_told_in_plain_words(facts: CertificateFacts, erased: CertificateFacts) -> None:
     kept, gone, bad = (page(certificate(one))[1].text for one in (facts, erased, failed(facts)))
     assert "Erased, except for what the law requires to be kept." in kept
@@ -164,6 +166,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.scenario("S11")
 def test_a_manifest_lists_hash_rows_and_bytes_of_every_file(folder: Path) -> None:
     listed = manifest(folder)
     assert [one["name"] for one in listed["files"]] == ["lecard.orders.parquet", "lecard.会员.parquet"]
@@ -204,6 +207,7 @@ def test_an_empty_export_says_that_nothing_was_found(tmp_path: Path) -> None:
     assert "No records of yours were found." in write_index(tmp_path, listed).read_text("utf-8")
 
 
+@pytest.mark.scenario("S11")
 def test_a_truncated_or_linked_file_is_no_export(folder: Path) -> None:
     whole = (folder / "lecard.orders.parquet").read_bytes()
     (folder / "lecard.orders.parquet").write_bytes(whole[:-9])

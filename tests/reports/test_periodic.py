@@ -44,6 +44,7 @@ def test_a_report_is_what_its_schema_says(quarter: dict[str, Any]) -> None:
     conforms(report(facts({"entries": [], "certificates": {}}, "2026-11")))
 
 
+@pytest.mark.scenario("S44")
 def test_figures_are_those_of_the_entries(made: dict[str, Any], quarter: dict[str, Any]) -> None:
     spring = [one for _n, one in made["entries"] if "2026-04-01" <= one["time"][:10] <= "2026-06-30"]
     opened = sum(one["type"] == "request.opened" for one in spring)
@@ -133,6 +134,7 @@ def test_a_quarter_after_two_months_does_not_give_away_the_third(made: dict[str,
     assert isinstance(after["flow"]["received"], str)
 
 
+@pytest.mark.scenario("S35")
 def test_a_report_names_the_one_before_it_and_the_days_that_none_covers(made: dict[str, Any]) -> None:
     first = report(facts(made, "2026-01"))
     assert first["chain"] == {"previous": None, "missing": None}

@@ -1,0 +1,62 @@
+"""The process: requests through all of it in simulated months, on the real desk, vault, ledger, store and batches.
+
+`python bench/process.py [REQUESTS] [A_DAY]`: default 10,000 requests, 100 a day, run-due twice a day, until nothing is
+under way. Only the people, the clock and the bank are made up (tests/process/months.py). It prints requests a second of
+CPU time, what each part of the work took, the size of the closures store and of the ledger, the peak of this process,
+and every promise's percentiles; it exits 1 where a request is stuck, a cent is lost, or a promise was broken. Every
+certificate is rendered and signed, every batch is located, overwritten and validated: most of the time goes there.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from process.months import Months
+
+
+def told(found: Months, cpu: float) -> int:
+    """Print what came of it; 1 where something is wrong."""
+    states = ", ".join(f"{v} {k}" for k, v in found.states.items())
+    print(f"{found.requests} requests, {found.days} simulated days: {states}")
+    print(f"CPU {cpu:.0f} s, {found.requests / cpu:.2f} requests a second of CPU: "
+          + ", ".join(f"{k} {v:.0f} s" for k, v in sorted(found.seconds.items())))  # fmt: skip
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"closures store {found.store_bytes / found.requests / 1024:.1f} KiB a request, "
+          f"{found.ledger_entries / found.requests:.1f} ledger entries a request, peak {peak:.0f} MiB")  # fmt: skip
+    for one in found.sla["clocks"]:
+        hours = one["hours"] or {}
+        share = one["used"]["p100"] if one["used"] else 0
+        counts = f"kept {one['met']:6} broken {one['breached']:4} running {one['running']:4}"
+        taken = " ".join(f"{k} {v:8.2f}" for k, v in hours.items())
+        print(f"  {one['name']:24} {counts}  hours {taken}  at most {share:.0f} % of its time")
+    wrong = found.wrong()
+    for line in wrong:
+        print(f"WRONG: {line}")
+    for line in found.errors[:10]:
+        print(f"told by run-due: {line}")
+    return 1 if wrong else 0
+
+
+def main(requests: int = 10_000, a_day: int = 100) -> int:
+    """Run it in a temporary folder."""
+    sys.path[0] = str(Path(__file__).parents[1] / "tests")  # where `process` is a package, and not this file
+    warnings.filterwarnings("ignore")
+    from process.months import simulate
+
+    before = time.process_time()
+    with tempfile.TemporaryDirectory(prefix="process-") as folder:
+        found = simulate(Path(folder) / "shop", requests=requests, a_day=a_day)
+        return told(found, time.process_time() - before)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    raise SystemExit(main(*map(int, sys.argv[1:])))

@@ -1,0 +1,137 @@
+"""SIGKILL of run-due at every move it makes, before the commit and after it: the same end, and nothing twice.
+
+One chain: a child runs run-due and kills itself at the first place where no child died yet; the next child goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from keys.vaults import in_child
+from process.postgres import database
+from process.shop import Shop, make
+
+from fangxin.checks import verify
+from fangxin.data.closures import store as module
+from fangxin.data.closures.store import Change, Closure, Closures
+from fangxin.flows.estate import open_estate
+
+REVIEWED = datetime(2026, 11, 26, 16, 10, tzinfo=UTC)  # 00:10 in Shanghai, the second working day is over
+SEALED_UNTIL = REVIEWED + timedelta(days=7)
+NIGHTS = (REVIEWED, SEALED_UNTIL - timedelta(hours=20), SEALED_UNTIL, SEALED_UNTIL + timedelta(days=1, hours=1))
+MOVES = {
+    "alarm", "approve_automatically", "approve", "seal", "located_ahead", "end_regret", "escrow", "locate_again",
+    "begin", "first_share_gone", "keys_gone", "overwritten", "clean", "watching", "forgotten", "watched",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class End:
+    """What must be the same, however often somebody was killed on the way."""
+
+    state: str
+    owed: list[dict[str, Any]]  # Any: JSON
+    rows: dict[str, list[tuple[Any, ...]]]
+    entries: Counter[str]
+    events: Counter[str]
+
+
+def begun(shop: Shop) -> str:
+    closure = shop.ask("request", "open", "--identity", shop.phone(6), "--verified", "session")["closure"]
+    shop.ask("request", "plan", closure)
+    return str(closure)
+
+
+def end(shop: Shop, closure: str, url: str) -> End:
+    status = shop.ask("request", "status", closure)
+    estate = open_estate(shop.home, shop.root / "catalog", shop.now)
+    entries = Counter(str(e["type"]) for _n, e in estate.ledger.entries())
+    store = Closures(url)
+    events = Counter(e["type"] for e in store.events(closure))
+    assert all(sum(accounts.values()) == 0 for accounts in store.books().values())
+    store.engine.dispose()
+    (package,) = (shop.home / "reports").glob("package-*.zip")
+    assert verify.exit_code(verify.verify(package, trust=shop.home / "keys")) == 0
+    return End(status["state"], status["owed"], shop.rows(), entries, events)
+
+
+def differ(some: Counter[str], others: Counter[str]) -> dict[str, tuple[int, int]]:
+    return {name: (some[name], others[name]) for name in some | others if some[name] != others[name]}
+
+
+def killed_on_the_way(shop: Shop, wanted: set[str]) -> int:
+    """Go through the nights with a child for each; returns how many children were killed."""
+    place = shop.root / "died.json"
+    place.write_text("[]")
+
+    def dies(at: str, name: str) -> bool:
+        died = json.loads(place.read_text())
+        if name not in wanted or [at, name] in died:
+            return False
+        place.write_text(json.dumps([*died, [at, name]]))
+        return True
+
+    def work() -> None:
+        write, move = module._write, Closures.move
+
+        def writing(db: Any, closure: str, change: Change, now: datetime) -> None:
+            write(db, closure, change, now)
+            if dies("before the commit", change.told.type):
+                os.kill(os.getpid(), 9)
+
+        def moving(self: Closures, closure: str, version: int, change: Change, now: datetime) -> Closure:
+            found = move(self, closure, version, change, now)
+            if dies("after it", change.told.type):
+                os.kill(os.getpid(), 9)
+            return found
+
+        module._write, Closures.move = writing, moving  # type: ignore[method-assign]
+        code, done = shop.run("run-due")
+        (shop.root / "last.json").write_text(json.dumps([code, done, shop.said]))
+        os._exit(code)
+
+    kills = 0
+    for night in NIGHTS:
+        shop.now = night
+        while os.WIFSIGNALED(os.waitpid(in_child(work), 0)[1]):
+            kills += 1
+        code, done, said = json.loads((shop.root / "last.json").read_text())
+        assert (code, done.get("waiting")) == (0, []), said
+    return kills
+
+
+def test_killed_at_every_move_it_ends_as_if_nobody_had_died(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str
+) -> None:
+    """Every move on SQLite; on PostgreSQL, whose address comes from the environment, a few."""
+    first = make(tmp_path / "first")
+    on_sqlite, on_postgres = first.copy(tmp_path / "sqlite"), first.copy(tmp_path / "postgres")
+    whole = Counter[str]()
+    ends = {}
+    for shop, wanted in ((first, set[str]()), (on_sqlite, MOVES), (on_postgres, {"seal", "begin", "clean"})):
+        monkeypatch.setenv("FANGXIN_HOME", str(shop.home))
+        url = f"sqlite:///{shop.home / 'closures.db'}"
+        if shop is on_postgres:
+            url = database(server)
+            monkeypatch.setenv("FANGXIN_CLOSURES", url)
+        closure = begun(shop)
+        kills = killed_on_the_way(shop, wanted)
+        assert kills == 2 * len(wanted)
+        ends[shop.root.name] = end(shop, closure, url)
+        assert (shop.home / "closures.db").exists() == (shop is not on_postgres)
+        whole |= ends[shop.root.name].events
+    assert whole.keys() >= MOVES
+    for name in ("sqlite", "postgres"):
+        assert (differ(ends[name].entries, ends["first"].entries), differ(ends[name].events, ends["first"].events)) == (
+            {},
+            {},
+        )
+        assert ends[name] == ends["first"]
+    assert ends["first"].state == "certified"
