@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from keys.vaults import in_child, raw
+from keys.vaults import raw
 from process import bank as banks
 from process.bank import Bank
 from process.front import post
@@ -23,8 +22,7 @@ from test_cli_answers import conforms
 from fangxin.checks import verify
 from fangxin.data.closures.store import Closures
 from fangxin.data.keys.envelope import ref_of
-from fangxin.data.keys.tree import KeyTree
-from fangxin.flows import erase, sealing
+from fangxin.flows import erase
 from fangxin.flows.estate import open_estate
 
 TONIGHT = datetime(2026, 11, 24, 16, 5, tzinfo=UTC)  # 00:05 in Shanghai
@@ -309,41 +307,6 @@ def _after_begin(fails: Callable[..., None]) -> Callable[[Callable[[str], None],
         fails() if step is erase.destroy_keys else real(step, batch)
 
     return run_step
-
-
-@pytest.mark.parametrize("place", ["move", "end", "journey"])
-def test_killed_in_the_night_the_next_run_goes_on(
-    sealed: tuple[Shop, dict[str, str]], place: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """SIGKILL inside a child: after a move before the ledger knows, after the seals ended, in the erasing."""
-    shop, opened = sealed
-    shop.now = OVER
-
-    def kill(*_: object, **__: object) -> None:
-        os.kill(os.getpid(), 9)
-
-    def work() -> None:
-        if place == "move":
-            real = Closures.move
-
-            def move(self: Closures, *args: object) -> object:
-                found = real(self, *args)  # type: ignore[arg-type]  # as it was called
-                if found.state == "destroying":
-                    kill()
-                return found
-
-            monkeypatch.setattr(Closures, "move", move)
-        elif place == "end":
-            monkeypatch.setattr(sealing, "settle", kill)
-        else:
-            monkeypatch.setattr(KeyTree, "destroy", kill)
-        shop.run("run-due")
-
-    child = in_child(work)
-    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
-    assert shop.ask("run-due")["erased"] == [opened["closure"]]
-    assert shop.ask("request", "status", "--receipt", opened["receipt_code"])["state"] == "certified"
-    assert shop.now - NOW > timedelta(days=7)
 
 
 def test_the_night_of_prefect_does_what_the_command_does(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
