@@ -245,6 +245,12 @@ class Closures:
         with reading(self.engine) as db:
             return tuple((c, k) for c, k in db.execute(wanted))
 
+    def timers(self, closure: str) -> dict[str, datetime]:
+        """When a closure is looked at again, by what for."""
+        wanted = select(TIMER.c.kind, TIMER.c.due).where(TIMER.c.closure == closure)
+        with reading(self.engine) as db:
+            return {kind: instant(due) for kind, due in db.execute(wanted)}
+
     def clocks(self, closure: str) -> dict[str, dict[str, Any]]:
         """The clocks of a closure by name, as they were written."""
         wanted = select(CLOCK).where(CLOCK.c.closure == closure).order_by(CLOCK.c.started, CLOCK.c.name)

@@ -93,13 +93,26 @@ def _demo(home: Path, *, people: int, seed: int) -> tuple[int, dict[str, Any]]: 
     from fangxin.checks.verify import main as verify
 
     code = verify([document["package"], "--trust", str(house / "keys")])
+
+    say("\n7. Somebody closes their account, with a clock that moves (fangxin request ..., run-due)")
+    from fangxin.data.vocabulary import Identity
+    from fangxin.flows.cli.walk import walk
+
+    someone = Identity("phone_number", cast["housemate"]["phone_number"])
+    closed = walk(house, made.catalog, someone, datetime.fromisoformat(NOW).astimezone(UTC))
     certificate = document["requests"][0]["certificate"].removesuffix(".json")
     say(f"\ncertificate  {certificate}.pdf   (signed; .html and .json beside it)")
     say(f"report       {_report(house, made.catalog)}   (a preview of the month)")
     say(f"package      {document['package']}")
     say(f"export       {root / 'export'}   (a new copy: delete it when you have seen it)")
     say(f"verify exit  {code}; {time.monotonic() - started:.0f} s in all")
-    answered = {**document, "verify": code, "export": str(root / "export"), "resurrected": resurrected}
+    answered = {
+        **document,
+        "verify": code,
+        "export": str(root / "export"),
+        "resurrected": resurrected,
+        "closing": closed,
+    }
     return code or int(resurrected > 0), answered
 
 
