@@ -699,6 +699,7 @@ def status(desk: Desk, closure: Closure, *, holder: bool = False) -> dict[str, A
         "certificate": closure.facts.get("certificate"),
         "superseded": list(closure.facts.get("superseded", ())),
         "delayed": closure.facts.get("delayed"),
+        "ahead": {k: (closure.facts.get("ahead") or {}).get(k) for k in ("needs", "left", "fits")},
         "watched_until": (closure.facts.get("watch") or {}).get("until"),
         "round": request.round,
         "says": says(request),
