@@ -124,12 +124,17 @@ def _grown(desk: Desk, closure: Closure, rows: Rows) -> Closure:
 
 
 def _plan(closure: Closure, rows: Rows) -> dict[str, Any]:
-    """The plan that was approved with the rows that are there now, under a digest of its own."""
-    told = {k: v for k, v in closure.facts["plan"].items() if k != "digest"} | {
+    """The plan that was approved with the rows that are there now, under a digest of its own.
+
+    What was settled since, by the rules that were approved, is no part of what is signed: it may come after the look
+    ahead, and signatures under that stay good.
+    """
+    plan = {k: v for k, v in closure.facts["plan"].items() if k != "digest"} | {
         "rows": {a: dict(f) for a, f in rows.items()}
     }
+    told = plan | {"items": [one for one in plan["items"] if not one.get("late")]}
     digest = hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-    return {**told, "digest": digest}
+    return {**plan, "digest": digest}
 
 
 def _said(more: Sequence[str]) -> str:
