@@ -160,6 +160,10 @@ def test_a_scan_that_finds_somebody_answers_1_with_places_and_without_the_value(
     stores, phone = str(shop.root / "shop" / "stores"), shop.phone()
     code, document, said = asked("scan", stores, "--identity", f"phone_number=@{phone}", *shop.home)
     conforms("scan", document)
+    other = asked("scan", stores, "--identity", f"phone_number=@{phone}", "--engine", "hyperscan", *shop.home)[1]
+    assert [(h["path"], h["offset"], h["hits"]) for h in other["hits"]] == [
+        (h["path"], h["offset"], h["hits"]) for h in document["hits"]
+    ]
     assert code == 1
     assert {Path(hit["path"]).name for hit in document["hits"]} >= {"wallet.db", "members.csv"}
     assert Path(phone).read_text("utf-8").strip() not in json.dumps(document) + said

@@ -25,7 +25,6 @@ from fangxin.data.errors import InputError
 Table = npt.NDArray[np.int64]
 DFA = 192 << 10  # bytes of all needles up to which a full DFA is the fastest: its table has then some 100 MB
 ADDRESSES = 64  # so many are found on the way of an automaton; more have a pass of their own
-FEW = 300  # needles up to which hyperscan is the better one, where it is installed
 
 
 class Engine(StrEnum):

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from fangxin.checks.residue.scan import Scan
 
 
-def scan(paths: Sequence[Path], identities: Sequence[str], *, home: Path, as_json: bool) -> int:
+def scan(paths: Sequence[Path], identities: Sequence[str], *, engine: str, home: Path, as_json: bool) -> int:
     """Exit 1 when something was found, 2 when something could not be examined, else 0."""
+    from fangxin.checks.residue.engines import Engine
     from fangxin.checks.residue.patterns import needles_for
     from fangxin.checks.residue.scan import scan as search
     from fangxin.checks.residue.scan import stored, walk
@@ -42,7 +43,7 @@ def scan(paths: Sequence[Path], identities: Sequence[str], *, home: Path, as_jso
     if not found:
         raise IdentityError("expected at least one identity, found none", hint="--identity KIND=@FILE")
     files = walk(paths)
-    needles = needles_for(found)
+    needles = needles_for(found, engine=Engine(engine))
     with bar(stored(files), quiet=as_json) as progress:
         result = search(files, needles, progress=progress)
     document = told(result, files, needles, [one.kind for _n, one in found])
