@@ -17,7 +17,17 @@ from fangxin.data.steps import due
 from fangxin.flows.batch import approved_plan, begun, finish, is_done, opened, signed
 from fangxin.flows.canary import persona
 from fangxin.flows.estate import Estate
-from fangxin.flows.evidence import CLOSE_INTENDED, CLOSED, KEYS_DESTROYED, KEYS_INTENDED, destroyed_entry, mark, record
+from fangxin.flows.evidence import (
+    CLOSE_INTENDED,
+    CLOSED,
+    GIVEN_UP,
+    KEYS_DESTROYED,
+    KEYS_INTENDED,
+    OPENED,
+    destroyed_entry,
+    mark,
+    record,
+)
 from fangxin.flows.keys_gone import copy_before
 from fangxin.flows.plan import Plan, domains, drops
 from fangxin.reports.ledger.entries import band
@@ -64,27 +74,31 @@ def destroy(estate: Estate, batch: Batch, plan: Plan) -> Mapping[str, Any]:
     return receipt.event()
 
 
-def forget(estate: Estate, batch: Batch, *, canary: bool = False) -> None:
+def forget(estate: Estate, batch: Batch, *, given_up: bool = False) -> None:
     """Destroy the keys under which the cohort's identities lay, and empty the sealed columns. Nothing can follow.
 
-    `canary`: its keys as well, where the batch is given up before the cohort's keys die.
+    `given_up`: the batch ends before the cohort's keys die. The canary's keys die as well, and the ledger learns that
+    the requests it had opened are refused: else they would count as open for ever.
 
     Tags need the batch's secret, which dies here: they are noted beforehand, so that a crash in between can finish.
     """
     if batch.secret:
-        also = canary_keys(estate, batch) if canary else {}
+        also = canary_keys(estate, batch) if given_up else {}
         grant = _new_grant(estate, batch, {**_own(estate, batch), **also})
         note = {
             "intent": mark(batch, CLOSE_INTENDED),
             "outcome": mark(batch, CLOSED),
             "grant": grant.canonical(),
             "canary": {ref.hex(): sorted(codes) for ref, codes in also.items()},
+            "refused": _refused(estate, batch) if given_up else [],
         }
         estate.requests.done(batch.id, "closing", at=estate.minute, note=note)
     noted = estate.requests.note(batch.id, "closing")
     if noted is not None:
         made_up = {bytes.fromhex(ref): frozenset(codes) for ref, codes in noted.get("canary", {}).items()}
         dying = {**_own(estate, batch), **made_up}
+        refused = noted.get("refused", [])
+        record(estate, [{"type": "request.refused", "tag": one, "reason": "given-up"} for one in refused])
         entry = {"type": "erase.intended", "tag": noted["intent"], "store": "vault", "units": band(len(dying))}
         at = record(estate, [entry])[noted["intent"]]
         try:
@@ -92,6 +106,15 @@ def forget(estate: Estate, batch: Batch, *, canary: bool = False) -> None:
         except NotAllowed:  # expired, or another batch came in between
             receipt = estate.tree.destroy(dying, grant=_new_grant(estate, batch, dying), now=estate.now)
         record(estate, [destroyed_entry(receipt, noted["outcome"], at)])
+
+
+def _refused(estate: Estate, batch: Batch) -> list[str]:
+    """Tags under which the requests of a batch that is given up are refused; none for closings, which go on."""
+    if batch.options.get("closures"):
+        return []
+    people = [one for one in estate.requests.requests(batch.id) if not one.canary]
+    opened = estate.ledger.places([mark(one, OPENED) for one in people])
+    return [mark(one, GIVEN_UP) for one in people if mark(one, OPENED) in opened]
 
 
 def canary_keys(estate: Estate, batch: Batch) -> dict[bytes, frozenset[int]]:

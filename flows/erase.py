@@ -155,7 +155,7 @@ def abandon(batch_id: str) -> None:
             for _done in store.erase(work.get(store.name, []), batch=batch.id):
                 pass
             store.forget(batch=batch.id)
-    forget(estate, batch, canary=True)
+    forget(estate, batch, given_up=True)
     estate.requests.finish(batch.id, state="abandoned")
 
 

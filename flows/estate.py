@@ -23,7 +23,6 @@ from fangxin.data.catalog.dataset import read_catalog
 from fangxin.data.catalog.law import Laws
 from fangxin.data.errors import InputError, NotAllowed, WriterBusy
 from fangxin.data.keys.approval import Guard
-from fangxin.data.keys.founding import CREATING
 from fangxin.data.keys.memory import no_core_dumps
 from fangxin.data.keys.roots.file import FileRoot
 from fangxin.data.keys.roots.protocol import Root
@@ -34,8 +33,9 @@ from fangxin.data.stores.registry import open_stores
 from fangxin.data.vocabulary import Catalog, Meter, Store, Unit
 from fangxin.flows.settings import Settings, load
 from fangxin.reports.ledger.entries import minute
-from fangxin.reports.ledger.keys import SigningKeys
+from fangxin.reports.ledger.keys import SigningKeys, check_origin
 from fangxin.reports.ledger.log import Ledger
+from fangxin.reports.ledger.tiles import replace_file
 
 _ROOMS = Path(fangxin.data.__file__ or "").parent.parent
 LAWS = _ROOMS / "data" / "laws"
@@ -210,19 +210,23 @@ def make_home(
 ) -> None:
     """Create a home: settings, empty catalog, vault with its root, signing keys, ledger. InputError if it exists.
 
-    `roots` are the addresses of further root holders; what is wrong with one is said before anything is made.
+    `roots` are the addresses of further root holders; what is wrong with one, or with the origin, is said before
+    anything is made. What an interrupted creation left is cleared away: nothing can lie under its keys yet.
     """
     from fangxin.flows.settings import TEMPLATE
     from fangxin.reports.paper.signatory import Signatory
 
     if (home / "fangxin.toml").exists():
         raise InputError(f"{home}: is a home of fangxin already", hint="choose another folder")
+    check_origin(origin)
     holders = _holders(roots, home / "keys", (), rehearsal)
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise InputError(f"{home}: cannot be made: {os.strerror(error.errno or 0)}", hint="name a new folder") from None
+    _clear_interrupted(home, holders)
     for folder in ("catalog", "certificates", "dsse", "reports", "tmp"):
-        (home / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
-    for holder in holders if (home / "keys" / CREATING).exists() and not (home / "keys" / "root").exists() else ():
-        if isinstance(holder, WrappedRoot):
-            holder.forget()  # what an interrupted `init` left with it, before any root was committed
+        (home / folder).mkdir(exist_ok=True, mode=0o700)
     guard = Guard(lifted=rehearsal)
     with KeyTree.create(home / "keys", capacity=capacity, holders=holders, guard=guard) as tree:
         root = tree.commitment
@@ -233,4 +237,29 @@ def make_home(
     text = TEMPLATE.format(
         rehearsal=str(rehearsal).lower(), origin=origin, capacity=capacity, roots=json.dumps(list(roots))
     )
-    (home / "fangxin.toml").write_text(text, "utf-8")
+    (home / _MAKING).unlink()  # before the settings: a home in use never bears the mark that lets keys go
+    replace_file(home / "fangxin.toml", text.encode())
+
+
+_MAKING = "making"  # lies in a home until it is whole
+
+
+def _clear_interrupted(home: Path, holders: Sequence[Root]) -> None:
+    """Mark a home as being made; what lies there with that mark already was never anybody's, and goes.
+
+    InputError where keys or a ledger lie there without it: their settings are lost, and they may be everybody's.
+    """
+    mark, made = home / _MAKING, [home / name for name in ("keys", "ledger", "ledger-head")]
+    if not mark.exists() and (found := next((one.name for one in made if one.exists()), None)):
+        raise InputError(
+            f"{home}: holds {found} of a home, and no fangxin.toml",
+            hint="bring fangxin.toml back from a backup, or choose another folder",
+        )
+    if mark.exists():
+        for holder in holders:
+            if isinstance(holder, WrappedRoot):
+                holder.forget()
+        for one in made[:2]:
+            shutil.rmtree(one, ignore_errors=True)
+        made[2].unlink(missing_ok=True)
+    mark.touch()

@@ -19,7 +19,7 @@ from fangxin.reports.ledger.statement import canonical
 from fangxin.reports.ledger.tiles import replace_file
 
 # Places of a request's entries.
-OPENED, VERIFIED, LOCATED, EXPORTED, APPROVED, ISSUED, RETAINED = 0, 1, 2, 3, 4, 5, 16
+OPENED, VERIFIED, LOCATED, EXPORTED, APPROVED, ISSUED, GIVEN_UP, RETAINED = 0, 1, 2, 3, 4, 5, 6, 16
 # Places of a batch's entries; a store has two, from STORES on.
 KEYS_INTENDED, KEYS_DESTROYED, VALIDATED, CLOSE_INTENDED, CLOSED, STORES = 0, 1, 2, 4, 5, 64
 FREE_BEGUN, FREE_DONE = 6, 7

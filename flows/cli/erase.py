@@ -158,6 +158,7 @@ def erase(
 
     with alone(home):
         ended(estate)
+        _tell_open(estate)
         batch = approve(estate, read_approvals(approvals)) if approvals else open_batch(estate, people, options=options)
         from fangxin.flows.deployed import run_erase
 
@@ -187,11 +188,34 @@ def carried_out(
 
     try:
         run(batch)
-    except (Exception, KeyboardInterrupt):
+    except (Exception, KeyboardInterrupt) as error:
         with contextlib.suppress(Exception):  # a damaged home has no answer; what damaged it is told below
             stopped(document())
+        if isinstance(error, FangxinError):
+            with contextlib.suppress(Exception):
+                warn(_how_it_stands(home, batch))
         raise
     return document()
+
+
+def _tell_open(estate: Any) -> None:  # Any: an Estate
+    """Say which approved batches wait to be finished: the same people may be among theirs."""
+    from fangxin.flows.erase import due
+
+    for batch in due(estate):
+        warn(
+            f"fangxin: batch {batch} is open since {estate.requests.batch(batch).created}; `fangxin resume` finishes it,"
+            " or gives it up where none of its people is left"
+        )
+
+
+def _how_it_stands(home: Path, batch: str) -> str:
+    """What became of a batch that did not come to its end; why is told by the error."""
+    from fangxin.flows.estate import open_estate
+
+    if open_estate(home, home).requests.batch(batch).state == "abandoned":
+        return f"fangxin: batch {batch} is given up: nothing of it was destroyed, its people are forgotten. Why:"
+    return f"fangxin: batch {batch} stays open, `fangxin resume` goes on with it. What stopped it:"
 
 
 def tell(document: dict[str, Any], *, as_json: bool) -> int:

@@ -26,6 +26,15 @@ LOG_VKEY, FORMER, EVIDENCE_PUBLIC = "log.vkey", "log.former.vkeys", "evidence.pu
 WITNESSES, TSA_CA, CERTIFICATE_CA = "witness.vkeys", "tsa-ca.pem", "certificate-ca.pem"
 
 
+def check_origin(origin: str) -> None:
+    """Raise InputError for what cannot be a ledger's origin."""
+    if not is_origin(origin):
+        raise InputError(
+            "the ledger's origin is not a schema-less URL",
+            hint="letters, digits and . _ : / - only, such as ledger.example.com/erasure/2026",
+        )
+
+
 @dataclass(frozen=True)
 class SigningKeys:
     """The log key and the evidence key of one origin; private halves never show in a repr."""
@@ -40,11 +49,7 @@ class SigningKeys:
     @classmethod
     def create(cls, folder: Path, *, origin: str) -> SigningKeys:
         """Make both keys and write them; InputError for a bad origin, NotAllowed where keys already are."""
-        if not is_origin(origin):
-            raise InputError(
-                "the ledger's origin is not a schema-less URL",
-                hint="letters, digits and . _ : / - only, such as ledger.example.com/erasure/2026",
-            )
+        check_origin(origin)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if any((folder / name).exists() for name in (_LOG, _EVIDENCE)):
             raise NotAllowed(f"{folder.name}: signing keys exist already", hint="one origin has one log key, for ever")

@@ -226,9 +226,12 @@ def test_somebody_whom_no_store_knows_is_not_erased_and_is_forgotten(desk: Desk)
     assert main(["resume", batch, "--home", str(desk.home)]) == 3
     said = desk.capsys.readouterr().err
     assert "subject 1: nobody has these identities" in said
+    assert f"batch {batch} is given up" in said
     assert "13800138000" not in said
     assert crash.changed(stores, crash.fingerprint(desk.stores)) == []
     assert estate.requests.batch(batch).state == "abandoned"
+    kinds = [e["type"] for _n, e in open_estate(desk.home, desk.catalog).ledger.entries()]
+    assert kinds.count("request.opened") == kinds.count("request.refused") == 1  # none stays open in reports
 
 
 # ---------------------------------------------------------------- the stores
