@@ -21,6 +21,8 @@ No message ever holds an identity value, a row, or a key.
 
 from __future__ import annotations
 
+import os
+
 
 class FangxinError(Exception):
     """Base of all; `hint` says what to do, `exit_code` is the one of the contract."""
@@ -48,6 +50,22 @@ def told(error: BaseException) -> list[str]:
         last = last.tb_next
     place = "?" if last is None else f"{last.tb_frame.f_globals.get('__name__', '?')}:{last.tb_lineno}"
     return [f"fangxin: a defect of ours: {type(error).__name__} at {place}; `fangxin resume` is safe"]
+
+
+def unread(error: Exception) -> str:
+    """Why a file that somebody named cannot be used, in words, and with nothing of what stands in it."""
+    known: dict[type[Exception], str] = {
+        FileNotFoundError: "no such file",
+        IsADirectoryError: "it is a folder",
+        PermissionError: "it may not be read by us",
+        UnicodeError: "it is not text of the expected encoding",
+    }
+    for kind, words in known.items():
+        if isinstance(error, kind):
+            return words
+    if isinstance(error, OSError):
+        return os.strerror(error.errno or 0)
+    return "it has not the expected form"
 
 
 class InputError(FangxinError):

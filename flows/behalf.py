@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from fangxin.data.errors import InputError, NotAllowed
+from fangxin.data.errors import InputError, NotAllowed, unread
 
 DOCUMENTS: Final = {"guardian": 1, "agent": 1, "heir": 2}  # how many each role shows at the least
 LEVEL: Final = "L3"
@@ -86,7 +86,7 @@ def _digest(path: Path) -> str:
     try:
         body = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {type(error).__name__}") from None
+        raise InputError(f"{path}: cannot be read: {unread(error)}") from None
     if not body:
         raise InputError(f"{path}: is empty", hint="the document itself, as it was shown")
     return hashlib.sha256(body).hexdigest()

@@ -33,7 +33,7 @@ from urllib.parse import urlsplit
 
 from fangxin.data.catalog.kinds import check
 from fangxin.data.closures.outbox import Refused
-from fangxin.data.errors import InputError
+from fangxin.data.errors import InputError, unread
 from fangxin.data.vocabulary import Identity
 from fangxin.flows.notices import Notice
 
@@ -322,7 +322,7 @@ def _secret(path: Path, name: str) -> str:
     try:
         return (path.parent / name).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path.parent / name}: cannot be read: {type(error).__name__}") from None
+        raise InputError(f"{path.parent / name}: cannot be read: {unread(error)}") from None
 
 
 def checked(kind: str, address: str) -> str:

@@ -33,7 +33,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import quote, urlsplit
 
 from fangxin.data.closures.outbox import Connector, Never, Refused, Row
-from fangxin.data.errors import InputError
+from fangxin.data.errors import InputError, unread
 from fangxin.flows.refund import Money
 
 STATUSES: Final = ("paid", "pending", "declined", "void")
@@ -204,7 +204,7 @@ def load(path: Path, *, rehearsal: bool) -> HttpProvider | None:
     try:
         token = (path.parent / str(raw["token_file"])).read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: token_file: cannot be read: {type(error).__name__}") from None
+        raise InputError(f"{path}: token_file: cannot be read: {unread(error)}") from None
     return at(str(raw["url"]), token, rehearsal=rehearsal, timeout=float(timeout))
 
 

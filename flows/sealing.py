@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from fangxin.data.errors import InputError, NotAllowed
+from fangxin.data.errors import InputError, NotAllowed, unread
 from fangxin.data.keys.approval import Guard
 from fangxin.data.keys.domains import SEALED
 from fangxin.data.keys.grant import Drops, Grant
@@ -42,7 +42,7 @@ def public_of(path: Path) -> bytes:
     try:
         key = bytes.fromhex(path.read_text("ascii").strip())
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not an answering key: {type(error).__name__}", hint="NAME.pub") from None
+        raise InputError(f"{path}: not an answering key: {unread(error)}", hint="NAME.pub") from None
     if len(key) != 32:
         raise InputError(f"{path}: expected 32 bytes in hex, found {len(key)}", hint="NAME.pub")
     return key

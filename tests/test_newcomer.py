@@ -57,3 +57,43 @@ def test_an_interrupted_init_is_repeated_and_keys_without_settings_are_left_alon
     with pytest.raises(InputError, match="holds keys of a home"):
         made(home)
     assert (home / "keys" / "root").exists()
+
+
+# ---------------------------------------------------------------- a command line
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("catlog", ("no such command", "did you mean catalog?", "`fangxin --help`")),
+        ("catalog lnit", ("`fangxin catalog` has no such command", "lint")),
+        ("13800138000", ("there are canary, catalog,",)),
+        ("locate --subject x", ("no option --subject", "did you mean --subjects?", "`fangxin locate --help`")),
+        ("locate --13800138000", ("no such option",)),
+        ("locate 13800138000", ("a word is left over",)),
+        ("report --from 2026-11-01", ("--to is missing",)),
+        ("resume --catalog c", ("`fangxin resume` has no option --catalog",)),
+        ("request open", ("`fangxin request open`: --verified is missing",)),
+        ("erase --identity", ("--identity needs a value",)),
+        ("sample x --people p13800138000", ("--people: expected a whole number",)),
+    ],
+)
+def test_a_wrong_command_line_is_told_by_the_option_or_command_that_is_wrong(
+    line: str, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = told(capsys, *line.split())
+    assert code == 3
+    assert not [word for word in words if word not in said], said
+    assert "13800138000" not in said  # whatever was typed may be somebody
+
+
+def test_a_file_that_is_not_there_is_called_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for line in (
+        "catalog lint nowhere.yml",
+        "keys approve nowhere --officer dpo --key k --out o",
+        "keys officers --add nowhere --home {home}",
+    ):
+        code, said = told(capsys, *line.format(home=tmp_path / "home").split())
+        assert code == 3
+        assert "no such file" in said or "not a home" in said, said
+        assert "Error" not in said

@@ -21,7 +21,7 @@ from fangxin.data.catalog.known import CATEGORIES, folded, likely_category, like
 from fangxin.data.catalog.references import resolve
 from fangxin.data.catalog.shape import Draft, FileReader
 from fangxin.data.catalog.tree import Page, Problem, Severity, collector_paused, compose, ordered
-from fangxin.data.errors import CatalogError
+from fangxin.data.errors import CatalogError, unread
 from fangxin.data.vocabulary import Catalog
 
 __all__ = ["Problem", "Severity", "problems", "read", "read_catalog"]
@@ -88,7 +88,7 @@ def _files(paths: Sequence[Path], found: list[Problem]) -> list[tuple[str, str, 
             try:
                 body = one.read_bytes()
             except OSError as error:
-                fail(one, f"cannot be read; expected a catalog file or a folder of them; found {type(error).__name__}")
+                fail(one, f"cannot be read: {unread(error)}; expected a catalog file or a folder of them")
                 continue
             chosen.setdefault(os.path.realpath(one), (str(one), one.name, one, body))
     return list(chosen.values())

@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 from stdnum import luhn
 from stdnum.cn import ric
 
-from fangxin.data.errors import IdentityError, InputError
+from fangxin.data.errors import IdentityError, InputError, unread
 from fangxin.data.vocabulary import IdentityFormat
 
 DEVICE_KINDS = frozenset({"oaid", "idfa", "gaid"})
@@ -164,7 +164,7 @@ def load_stop_list(path: Path) -> StopList:
     try:
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a stop list: {type(error).__name__}") from None
+        raise InputError(f"{path}: cannot be read as a stop list: {unread(error)}") from None
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue

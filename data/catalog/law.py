@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import yaml
 
 from fangxin.data.catalog.tree import Page, Problem, compose, empty, ordered
-from fangxin.data.errors import CatalogError, InputError
+from fangxin.data.errors import CatalogError, InputError, unread
 from fangxin.data.vocabulary import Retention, Until
 
 _RULE_KEYS = ("id", "in_force", "applies_when", "class", "keep", "outcome", "text", "source", "confidence")
@@ -143,7 +143,7 @@ class Laws:
         try:
             files = sorted(p for p in folder.iterdir() if p.suffix in (".yaml", ".yml"))
         except OSError as error:
-            raise CatalogError(f"{folder}: cannot be read as a folder of laws: {type(error).__name__}") from None
+            raise CatalogError(f"{folder}: cannot be read as a folder of laws: {unread(error)}") from None
         for path in files:
             body = path.read_bytes()
             node = compose(str(path), body, problems)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fangxin.data.errors import InputError, NotAllowed, told
+from fangxin.data.errors import InputError, NotAllowed, told, unread
 from fangxin.flows.cli.console import answer, say, table, warn
 
 if TYPE_CHECKING:
@@ -471,7 +471,7 @@ def answer_records(folder: Path, key: Path, out: Path, *, as_json: bool) -> int:
     try:
         private = bytes.fromhex(key.read_text("ascii").strip())
     except (OSError, ValueError) as error:
-        raise InputError(f"{key}: not an answering key: {type(error).__name__}", hint="NAME.key") from None
+        raise InputError(f"{key}: not an answering key: {unread(error)}", hint="NAME.key") from None
     found = {path.stem: seal.answer(private, path.read_bytes()).hex() for path in sorted(folder.glob("*.seal"))}
     if not found:
         raise InputError(f"{folder}: no seal records", hint="`fangxin request cases` writes them")
@@ -487,7 +487,7 @@ def _answers(file: Path) -> dict[bytes, bytes]:
         raw = json.loads(file.read_text("utf-8"))["answers"]
         found = {bytes.fromhex(case): bytes.fromhex(said) for case, said in raw.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{file}: not an officer's answers: {type(error).__name__}") from None
+        raise InputError(f"{file}: not an officer's answers: {unread(error)}") from None
     if any(len(said) != 36 for said in found.values()):
         raise InputError(f"{file}: an answer has 36 bytes", hint="give the file that `fangxin keys answer` wrote")
     return found
@@ -500,7 +500,7 @@ def _code(given: str) -> str:
     try:
         return Path(given[1:]).read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{given[1:]}: cannot be read: {type(error).__name__}") from None
+        raise InputError(f"{given[1:]}: cannot be read: {unread(error)}") from None
 
 
 def _moment(given: str, option: str) -> datetime:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from fangxin.data.errors import FangxinError, InputError, NotAllowed, told
+from fangxin.data.errors import FangxinError, InputError, NotAllowed, told, unread
 from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows.cli.console import answer, say, table, warn
 
@@ -204,8 +204,8 @@ def _tell_open(estate: Any) -> None:  # Any: an Estate
 
     for batch in due(estate):
         warn(
-            f"fangxin: batch {batch} is open since {estate.requests.batch(batch).created}; `fangxin resume` finishes it,"
-            " or gives it up where none of its people is left"
+            f"fangxin: batch {batch} is open since {estate.requests.batch(batch).created}; `fangxin resume` finishes"
+            " it, or gives it up where one of its people is not there any more"
         )
 
 
@@ -382,7 +382,7 @@ def read_approvals(files: Sequence[Path]) -> list[Any]:  # Any: Approval; its mo
         try:
             found.append(Approval.parse(file.read_text("utf-8")))
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{file}: cannot be read as an approval: {type(error).__name__}") from None
+            raise InputError(f"{file}: cannot be read as an approval: {unread(error)}") from None
         except InputError as error:
             raise InputError(f"{file}: {error.message}", hint=error.hint) from None
     return found

@@ -1110,7 +1110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             result = app(words, exit_on_error=False, print_error=False, result_action="return_value")
         except CycloptsError as error:
-            warn(f"fangxin: {type(error).__name__}: the command line is wrong; `fangxin --help` shows it right")
+            from fangxin.flows.cli.usage import explained
+
+            warn(f"fangxin: {explained(error, app)}")
             return 3
         return result if isinstance(result, int) else 0
 

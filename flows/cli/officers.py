@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fangxin.data.errors import InputError, NotAllowed
+from fangxin.data.errors import InputError, NotAllowed, unread
 from fangxin.flows.cli.console import answer, say
 
 
@@ -97,11 +97,12 @@ def approve(plan: Path, name: str, key: Path, out: Path, *, home: Path, now: str
 
     try:
         grant = Grant.parse(plan.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{plan}: cannot be read: {unread(error)}", hint="the plan that was written") from None
+    try:
         secret = load_pem_private_key(key.read_bytes(), None)
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{plan} or {key}: cannot be read: {type(error).__name__}", hint="a plan, and NAME.key"
-        ) from None
+        raise InputError(f"{key}: cannot be read: {unread(error)}", hint="NAME.key of the officer") from None
     if not isinstance(secret, Ed25519PrivateKey):
         raise InputError(f"{key}: expected an Ed25519 key", hint="`fangxin keys officer` makes one")
     moment = datetime.now(UTC) if now is None else clock(load(home), now)
@@ -114,7 +115,7 @@ def _public(file: Path) -> tuple[str, bytes]:
     try:
         key = bytes.fromhex(file.read_text("ascii").strip())
     except (OSError, ValueError) as error:
-        raise InputError(f"{file}: not an officer's public key: {type(error).__name__}", hint="NAME.pub") from None
+        raise InputError(f"{file}: not an officer's public key: {unread(error)}", hint="NAME.pub") from None
     if len(key) != 32:
         raise InputError(f"{file}: expected 32 bytes in hex, found {len(key)}", hint="NAME.pub")
     return file.stem, key

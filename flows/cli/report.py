@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fangxin.data.errors import InputError
+from fangxin.data.errors import InputError, unread
 from fangxin.flows.cli.console import answer, say, table
 
 
@@ -160,7 +160,7 @@ def _sign(home: Path, what: str, officer: str, key: Path, when: datetime) -> tup
         secret = load_pem_private_key(_read(key), None)
         document = json.loads(_read(path))
     except (ValueError, TypeError) as error:
-        raise InputError(f"{key} or {path.name}: cannot be read: {type(error).__name__}") from None
+        raise InputError(f"{key} or {path.name}: cannot be read: {unread(error)}") from None
     if not isinstance(secret, Ed25519PrivateKey):
         raise InputError(f"{key}: expected an Ed25519 key", hint="`fangxin keys officer` makes one")
     if not isinstance(document, dict) or document.get("format") != "fangxin/certificate/1":
@@ -172,4 +172,4 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {type(error).__name__}") from None
+        raise InputError(f"{path}: cannot be read: {unread(error)}") from None

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fangxin.data.errors import InputError
+from fangxin.data.errors import InputError, unread
 from fangxin.flows.cli.closing import _code as read_code
 from fangxin.flows.cli.closing import _desk as at_home
 from fangxin.flows.cli.console import answer, say, table
@@ -143,7 +143,7 @@ def _read(given: str) -> str:
         if given.startswith("@"):
             return Path(given[1:]).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--text: cannot be read: {type(error).__name__}") from None
+        raise InputError(f"--text: cannot be read: {unread(error)}") from None
     raise InputError("--text: expected @FILE or -", hint="a text on the command line stays in the shell's history")
 
 
