@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
-from fangxin.data.catalog.lint import lint
+from fangxin.data.catalog.lint import leaving, lint
 from fangxin.data.catalog.tree import Severity
-from fangxin.data.errors import CatalogError, NotAllowed, StoreUnavailable
+from fangxin.data.errors import CatalogError, NotAllowed, NotAsCatalogued, StoreUnavailable
 from fangxin.data.vocabulary import Catalog, Collection, Mode, Store
 
 
@@ -37,6 +37,15 @@ def check(catalog: Catalog, sources: Sequence[Path], stores: Sequence[Store], *,
         overwritable(stores)
 
 
+def readable(catalog: Catalog, stores: Sequence[Store]) -> None:
+    """Raise CatalogError or StoreUnavailable unless every store can be read and has what the catalog names."""
+    wrong = [f"{where}: {text}" for where, _severity, text in leaving(catalog)]
+    if wrong:
+        raise CatalogError(wrong)
+    for store in stores:
+        store.check(for_writing=False)
+
+
 def _erasable(collection: Collection, *, ours: bool) -> None:
     lacking = (
         "it has no erasure block"
@@ -57,11 +66,17 @@ def _erasable(collection: Collection, *, ours: bool) -> None:
 def _there(store: Store, collection: Collection) -> None:
     """Where there is no unit no canary can be planted, so nobody could tell "nothing there" from "not looked"."""
     if collection.mode is not Mode.KEEP and not store.units(collection):
-        raise StoreUnavailable(
+        away = StoreUnavailable if _is_away(store) else NotAsCatalogued
+        raise away(
             f"{collection.where or collection.address}: {collection.address}: expected at least one unit below "
             f"{store.name} that store.glob {collection.store.glob!r} names, found none",
             hint="correct url or glob, or leave the collection out while it has no file",
         )
+
+
+def _is_away(store: Store) -> bool:
+    """Whether a store's folder is empty or not there, as when its device is away: then the catalog may be right."""
+    return not store.root.is_dir() or next(store.root.iterdir(), None) is None
 
 
 def _under_keys(store: Store, collection: Collection) -> None:

@@ -70,6 +70,7 @@ _MANIFEST, _SIGNED = "MANIFEST.sha256", "MANIFEST.dsse.json"
 _MOST_FILES, _MOST_BYTES, _MOST_MEMBER = 65_535, 2**32 - 1, 2**28
 _VKEY_FILE, _EVIDENCE_FILE, _WITNESSES = "log.vkey", "evidence.pub.pem", "witness.vkeys"
 _TSA_CA, _CERTIFICATE_CA, _SHARDS = "tsa-ca.pem", "certificate-ca.pem", "shards.vkeys"
+_UNREAD = "the package cannot be read"
 
 
 @dataclass(frozen=True)
@@ -144,13 +145,15 @@ def verify(
     package = Path(path)
     if not (stat.S_ISREG(_mode(package, "PACKAGE")) or stat.S_ISDIR(_mode(package, "PACKAGE"))):
         raise Usage(f"PACKAGE: {_brief(package)}: neither a plain file nor a folder")
+    if _something_else(package):
+        raise Usage(f"PACKAGE: {_brief(package)}: not a package; see reports/package-*.zip, or what you were sent")
     if quorum is not None and not 0 <= quorum <= 16:
         raise Usage("--quorum: a note has up to 16 signatures; expected 0 to 16")
     case = _Case(
         package,
         trust=None if trust is None else _brought(trust, package),
         officers=[_officer_given(one) for one in officers],
-        since=None if since is None else _given(since, "--since"),
+        since=None if since is None else _note_given(since),
         quorum=quorum or 0,
         challenge=None if challenge is None else _given(challenge, "--challenge"),
         secret=None if secret is None else _secret_file(_given(secret, "--secret")),
@@ -167,7 +170,10 @@ def exit_code(checks: Sequence[Check]) -> int:
 def table(checks: Sequence[Check]) -> str:
     """Return the rows as text for a terminal, with the answer in the last line."""
     wide = max(len(one.name) for one in checks)
-    rows = [f"{one.name:<{wide}}  {one.result:<14}  {one.reason}" for one in checks]
+    shown = checks[:1] if checks[0].result != HOLDS else checks  # a package that cannot be read has no further rows
+    rows = [f"{one.name:<{wide}}  {one.result:<14}  {one.reason}" for one in shown]
+    if len(shown) < len(checks):
+        rows.append(f"{len(checks) - len(shown)} further checks could not be made: {_UNREAD}")
     answer = {
         0: "Every check that applies was run and holds.",
         1: "Something is FALSE: do not rely on this package.",
@@ -178,15 +184,20 @@ def table(checks: Sequence[Check]) -> str:
 
 def _run(name: str, check: Callable[[], str]) -> Check:
     try:
-        return Check(name, HOLDS, check())
+        return Check(name, HOLDS, _worded(check()))
     except Wrong as error:
-        return Check(name, FALSE, str(error))
+        return Check(name, FALSE, _worded(str(error)))
     except Missing as error:
-        return Check(name, MISSING, str(error))
+        return Check(name, MISSING, _worded(str(error)))
     except Skip as error:
-        return Check(name, NOT_APPLICABLE, str(error))
+        return Check(name, NOT_APPLICABLE, _worded(str(error)))
     except Exception as error:  # a defect of this program must neither pass nor print what it was reading
         return Check(name, FALSE, f"the verifier itself failed here ({type(error).__name__}); please report it")
+
+
+def _worded(reason: str) -> str:
+    """Return a reason with its counted words in the right number: `1 receipt(s)` becomes `1 receipt`."""
+    return re.sub(r"\b([0-9]+)((?: [A-Za-z]+)+)\(s\)", lambda m: f"{m[1]}{m[2]}{'' if m[1] == '1' else 's'}", reason)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -204,10 +215,10 @@ def _given(path: str | Path, option: str) -> bytes:
 def _brought(trust: str | Path, package: Path) -> dict[str, bytes]:
     """Return the files of the trusted folder, or the one trusted key as the file it would be; Usage for others."""
     if re.fullmatch(rf"{_ORIGIN}\+[0-9a-f]{{8}}\+[A-Za-z0-9+/=]+", str(trust), re.ASCII):
-        return {_VKEY_FILE: f"{trust}\n".encode()}
+        return _believable({_VKEY_FILE: f"{trust}\n".encode()})
     kind = _mode(trust, "--trust")
     if stat.S_ISREG(kind):
-        return {_VKEY_FILE: _given(trust, "--trust")}
+        return _believable({_VKEY_FILE: _given(trust, "--trust")})
     if not stat.S_ISDIR(kind):
         raise Usage(f"--trust: {_brief(trust)}: neither a key, a file with one, nor a folder with {_VKEY_FILE}")
     if Path(trust).resolve() == package.resolve():
@@ -219,7 +230,54 @@ def _brought(trust: str | Path, package: Path) -> dict[str, bytes]:
             found[name] = _given(Path(trust) / name, f"--trust {name}")
     if not {_VKEY_FILE, _EVIDENCE_FILE} <= found.keys():
         raise Usage(f"--trust: {_brief(trust)}: expected {_VKEY_FILE} and {_EVIDENCE_FILE} in that folder")
+    return _believable(found)
+
+
+def _believable(found: dict[str, bytes]) -> dict[str, bytes]:
+    """Return what was brought as trusted if its log key is one: what is wrong with it is not the package's fault."""
+    try:
+        _vkey_file(found[_VKEY_FILE], _VKEY_FILE)
+    except Wrong as error:
+        raise Usage(
+            f"--trust: not a log's key ({error}); expected the text of a log.vkey, such a file or a folder"
+        ) from None
     return found
+
+
+def _note_given(path: str | Path) -> bytes:
+    """Return an older checkpoint; Usage for a file that does not even look like one."""
+    raw = _given(path, "--since")
+    if re.match(rb"[^\n]+\n[0-9]+\n[^\n]+\n\n", raw) is None:
+        raise Usage(
+            f"--since: {_brief(path)}: not a checkpoint; expected one that was kept, such as checkpoints/<size>"
+        )
+    return raw
+
+
+def _something_else(path: Path) -> bool:
+    """Tell whether a path plainly leads to another thing than a package, damaged or not: a list, a page, a home.
+
+    A damaged package must never pass for a slip of the hand: an empty file, noise, and whatever holds one piece of a
+    zip is judged, and so is a folder with anything that stands at the top of a package.
+    """
+    if path.is_dir():
+        tops = (_MANIFEST, _SIGNED, _VKEY_FILE, _EVIDENCE_FILE, "checkpoint", "policy.json", "tile", "verify.py")
+        return not any(os.path.lexists(path / one) for one in tops)
+    try:
+        with path.open("rb") as file:
+            if file.read(4) == b"PK\x03\x04":
+                return False
+        raw = _plain(path, _MOST_BYTES)
+    except (OSError, ValueError):
+        return False
+    if any(one in raw for one in (b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", _MANIFEST.encode())):
+        return False
+    if raw.startswith((b"%PDF-", b"PAR1", b"SQLite format 3\0", b"\x1f\x8b")):
+        return True
+    try:
+        return len(raw) >= 16 and b"\0" not in raw and bool(raw.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def _officer_given(given: str | Path) -> bytes:
@@ -1229,12 +1287,12 @@ class _Case:
 
     def _names(self) -> list[str]:
         if self._files is None:
-            raise Missing("the package cannot be read")
+            raise Missing(_UNREAD)
         return list(self._files)
 
     def _read(self, name: str) -> bytes:
         if self._files is None:
-            raise Missing("the package cannot be read")
+            raise Missing(_UNREAD)
         if name not in self._files:
             raise Missing(f"{name}: not in the package")
         found = self._files[name]

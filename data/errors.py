@@ -8,6 +8,7 @@
     ├── NotAllowed                 4  state, law, hold or missing approval forbid it now
     ├── Unavailable                5  a store, key root or peer cannot be used; nothing was changed
     │   ├── StoreUnavailable          locked, read-only, truncated, foreign, symlink, hard link
+    │   │   └── NotAsCatalogued    3      the store is there, and has no such table, column or file: mend the catalog
     │   ├── WriterBusy                somebody else is writing the same vault, ledger or home
     │   └── RootUnreachable           a root holder does not answer
     ├── Incomplete                 2  something could not be examined, or work is still due
@@ -104,6 +105,12 @@ class Unavailable(FangxinError):
 
 class StoreUnavailable(Unavailable):
     """A unit is locked, read-only, truncated, foreign, or not a plain file of its own."""
+
+
+class NotAsCatalogued(StoreUnavailable):
+    """A store can be used, and has not what the catalog names: wrong input, since no waiting will mend it."""
+
+    exit_code = 3
 
 
 class WriterBusy(Unavailable):

@@ -11,7 +11,8 @@ import io
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from fangxin.data.catalog.identity import seeds_of
@@ -25,16 +26,21 @@ def read_subjects(source: str, catalog: Catalog) -> list[tuple[Identity, ...]]:
     name, text = ("standard input", sys.stdin.read()) if source == "-" else (source, _file(source))
     records = _jsonl(name, text) if text.lstrip().startswith("{") else _csv(name, text, catalog)
     found = []
+    seen: dict[Identity, int] = {}  # the line that named it first
     for line, record in records:
         identities = []
         for kind, values in record:
             for value in values:
-                try:
+                with placed(f"{name}:{line}"):
                     identities.append(checked(kind, value, catalog))
-                except IdentityError as error:
-                    raise IdentityError(f"{name}:{line}: {error.message}", hint=error.hint) from None
         if not identities:
             raise SubjectsError(f"{name}:{line}: expected at least one identity, found none")
+        for one in identities:
+            if (before := seen.setdefault(one, line)) != line:
+                raise SubjectsError(
+                    f"{name}: lines {before} and {line} name the same {one.kind}: they are one person",
+                    hint="one line a person: put everything you know of them in one line, and leave out the other",
+                )
         found.append(seeds_of(identities))
     if not found:
         raise SubjectsError(f"{name}: expected one subject a line, found no subject")
@@ -47,14 +53,25 @@ def read_identities(given: Sequence[str], catalog: Catalog) -> tuple[tuple[Ident
     for one in given:
         kind, values, shown = split_identity(one)
         plain = plain or shown
-        found += [checked(kind, v, catalog) for v in values]
+        for where, value in values:
+            with placed(where):
+                found.append(checked(kind, value, catalog))
     if not found:
         raise IdentityError("expected at least one identity, found none", hint="--identity KIND=@FILE, or --subjects")
     return seeds_of(found), plain
 
 
-def split_identity(given: str) -> tuple[str, list[str], bool]:
-    """Kind and values of one `--identity`, and whether its value stood on the command line."""
+@contextmanager
+def placed(where: str) -> Iterator[None]:
+    """Put the place of a value, where it has one, before what is wrong with it."""
+    try:
+        yield
+    except IdentityError as error:
+        raise IdentityError(f"{where}: {error.message}" if where else error.message, hint=error.hint) from None
+
+
+def split_identity(given: str) -> tuple[str, list[tuple[str, str]], bool]:
+    """Kind and (place, value) pairs of one `--identity`, and whether its value stood on the command line."""
     kind, equals, value = given.partition("=")
     if not equals or not kind or not value:
         raise IdentityError("--identity: expected KIND=VALUE, KIND=@FILE or KIND=-")
@@ -63,8 +80,9 @@ def split_identity(given: str) -> tuple[str, list[str], bool]:
     elif value.startswith("@"):
         values = _file(value[1:]).split("\n")
     else:
-        return kind, [value], True
-    return kind, [v for v in values if v.strip()], False
+        return kind, [("", value)], True
+    name = "standard input" if value == "-" else value[1:]
+    return kind, [(f"{name}:{line}", v) for line, v in enumerate(values, start=1) if v.strip()], False
 
 
 def checked(kind: str, value: str, catalog: Catalog) -> Identity:

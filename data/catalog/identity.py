@@ -108,6 +108,7 @@ class Closure:
     halts: tuple[Halt, ...] = ()
     stopped: int = 0  # facts that a stop list kept from matching
     hops: int = 0
+    joined: Mapping[int, int] = field(default_factory=dict)  # subject -> how many accounts its given identities lead to
 
     @property
     def digest(self) -> str:
@@ -496,7 +497,36 @@ class _Walk:
             halts=tuple(Halt(*h) for h in sorted(self.halts)),
             stopped=self.stopped,
             hops=hops,
+            joined=self._joined(),
         )
+
+    def _joined(self) -> dict[int, int]:
+        """Subjects whose given identities lead to several accounts, no one of them to all: a line may be wrong.
+
+        Rows of one account, by its key, are one; so are rows that one identity leads to.
+        """
+        rows = self.db.execute(
+            """
+            SELECT DISTINCT h.subject, h.collection, h.unit || chr(1) || h.position, h.fact, e.value
+            FROM hit h JOIN fact f ON f.id = h.fact
+            JOIN guard g ON g.collection = h.collection AND g.field = h.field
+            LEFT JOIN emitted e ON e.collection = h.collection AND e.unit = h.unit AND e.position = h.position
+                 AND e.kind = ?
+            WHERE f.hop = 0 AND g.person AND h.edge = 'owns' ORDER BY ALL
+            """,
+            [self.catalog.person_kind or ""],
+        ).fetchall()
+        groups: dict[tuple[int, str], list[set[object]]] = {}
+        for subject, collection, row, fact, account in rows:
+            mine = {("row", row), ("fact", fact), *([("account", account)] if account is not None else [])}
+            known = groups.setdefault((subject, collection), [])
+            apart = [one for one in known if not one & mine]
+            groups[subject, collection] = [*apart, mine.union(*(one for one in known if one & mine))]
+        found: dict[int, int] = {}
+        for (subject, _collection), some in groups.items():
+            if len(some) > 1:
+                found[subject] = max(len(some), found.get(subject, 0))
+        return found
 
 
 _EDGE = ("collection", "field", "edge", "confidence")

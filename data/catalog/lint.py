@@ -236,12 +236,21 @@ def _claims(catalog: Catalog) -> Iterator[Finding]:
             real = os.path.realpath(unit)
             name = os.path.relpath(unit, catalog.root)
             if not Path(real).is_relative_to(catalog.root):
-                text = f'unit "{name}" of {one.address} leaves its root through a link; put the file below the root'
-                yield one.where, Severity.ERROR, text
-                break
+                break  # `leaving` tells it
             other = units.setdefault((real, table), one)
             if other is not one:
                 yield one.where, Severity.ERROR, f'unit "{name}" is claimed by {other.address} and by {one.address}'
+                break
+
+
+def leaving(catalog: Catalog) -> Iterator[Finding]:
+    """Collections with a unit that is a link to somewhere outside of the catalog's root."""
+    for _dataset, one in _collections(catalog):
+        for unit in _units(catalog.root, one):
+            if not Path(os.path.realpath(unit)).is_relative_to(catalog.root):
+                name = os.path.relpath(unit, catalog.root)
+                text = f'unit "{name}" of {one.address} leaves its root through a link; put the file below the root'
+                yield one.where, Severity.ERROR, text
                 break
 
 
@@ -322,7 +331,7 @@ def _rings(edges: dict[str, set[str]]) -> list[list[str]]:
 
 _RULES: tuple[Callable[[Catalog], Iterator[Finding]], ...] = (
     *(_unreachable, _inexact_identifiers, _joint_parties, _hash_secrets, _modes, _keys, _found_again),
-    *(_undated, _claims),
+    *(_undated, _claims, leaving),
     *(_copies, _unreviewed, _circles),
 )
 

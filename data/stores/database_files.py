@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from fangxin.data.errors import CatalogError, StoreUnavailable, UnitChanged
+from fangxin.data.errors import CatalogError, NotAsCatalogued, StoreUnavailable, UnitChanged
 from fangxin.data.medium import why_not
 from fangxin.data.pending import Done, Pending
 from fangxin.data.vocabulary import Collection, Erasure, Meter, Order, Positions, Rows, Unit
@@ -161,7 +161,9 @@ class DatabaseFiles(ABC, Generic[Connection, Table]):
     def _paths(self, collection: Collection) -> set[Path]:
         if self._file is not None:
             if not self._file.exists() and not self._file.is_symlink():
-                raise unavailable(self._file.name, "a database file", "nothing", f"see {collection.where or 'the url'}")
+                where = f"correct the catalog at {collection.where or 'its url'}, or restore the file"
+                away = unavailable if is_away(self._file.parent) else not_there
+                raise away(self._file.name, "a database file", "nothing", where)
             return {self._file}
         found = self.root.glob(collection.store.glob)
         return {
@@ -258,6 +260,16 @@ def beside(path: Path, end: str) -> Path:
 def quoted(name: str) -> str:
     """A name of a table or column as SQL, whatever characters it has."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def is_away(folder: Path) -> bool:
+    """Whether a folder is not there, or empty as a mount point is without its device: then the catalog may be right."""
+    return next(folder.iterdir(), None) is None if folder.is_dir() else True
+
+
+def not_there(what: str, expected: str, found: str, hint: str) -> NotAsCatalogued:
+    """The error for what the catalog names and a store that can be used does not have."""
+    return NotAsCatalogued(f"{what}: expected {expected}, found: {found}", hint=hint)
 
 
 def unavailable(what: str, expected: str, found: str, hint: str) -> StoreUnavailable:

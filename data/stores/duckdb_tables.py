@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from fangxin.data.stores.database_files import beside, plain_file, quoted, unavailable
+from fangxin.data.stores.database_files import beside, not_there, plain_file, quoted, unavailable
 from fangxin.data.vocabulary import Collection, Positions, Rows
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Table:
     def require(self, column: str, where: str) -> Column:
         """The column of that name; StoreUnavailable if it is not there. `where` is the catalog's line."""
         if column not in self.columns:
-            raise unavailable(
+            raise not_there(
                 self.unit,
                 f"column {column} in table {self.name}",
                 ", ".join(self.columns),
@@ -163,7 +163,7 @@ def look(db: duckdb.DuckDBPyConnection, unit: str, collection: Collection) -> Ta
         views = "SELECT count(*) FROM duckdb_views() WHERE database_name = 'live' AND view_name = ? AND NOT internal"
         view = db.execute(views, [collection.name]).fetchall() != [(0,)]
         fix = "name the table behind it in the catalog" if view else fix
-        raise unavailable(unit, f"table {collection.name}", "a view" if view else "no such table", fix)
+        raise not_there(unit, f"table {collection.name}", "a view" if view else "no such table", fix)
     return found[0]
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from fangxin.data.errors import CatalogError, FangxinError, StoreUnavailable, UnitChanged
+from fangxin.data.errors import CatalogError, FangxinError, NotAsCatalogued, StoreUnavailable, UnitChanged
 from fangxin.data.medium import why_not
 from fangxin.data.pending import FOLDER, Done, Pending
 from fangxin.data.vocabulary import Collection, Erasure, Meter, Method, Order, Positions, Unit
@@ -292,6 +292,14 @@ class FileStore(ABC):
             self._plant(collection, row, models[0])
             self.pending.recover(batch=PLANTING)  # drops the record of a scratch that got its name
             self.pending.forget(batch=PLANTING)
+
+
+def lacking_column(unit: str, address: str, name: str) -> NotAsCatalogued:
+    """The error for a column that the catalog names and a whole unit does not have."""
+    return NotAsCatalogued(
+        f"unit {unit!r}: expected column {name!r} of {address}, found none of that name; nothing was changed",
+        hint="mend the catalog or the file",
+    )
 
 
 def unusable(unit: str, expected: str, found: str, todo: str) -> StoreUnavailable:

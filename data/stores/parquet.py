@@ -24,6 +24,7 @@ from fangxin.data.stores.files import (
     Built,
     FileStore,
     hive,
+    lacking_column,
     publish,
     together,
     unusable,
@@ -360,9 +361,7 @@ def _is_text(kind: pa.DataType) -> bool:
 def _missing(collection: Collection, unit: str, names: Sequence[str], schema: pa.Schema) -> None:
     for name in names:
         if name not in schema.names:
-            raise unusable(
-                unit, f"column {name!r} of {collection.address}", "none of that name", "mend the catalog or the file"
-            )
+            raise lacking_column(unit, collection.address, name)
 
 
 def _compare(collection: Collection, unit: str, schema: pa.Schema) -> None:

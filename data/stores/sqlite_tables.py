@@ -18,7 +18,7 @@ from urllib.parse import quote
 import numpy as np
 import pyarrow as pa
 
-from fangxin.data.stores.database_files import beside, plain_file, quoted, unavailable
+from fangxin.data.stores.database_files import beside, not_there, plain_file, quoted, unavailable
 from fangxin.data.vocabulary import Collection, Positions, Rows
 
 BATCH = 65536  # rows
@@ -97,7 +97,7 @@ class Table:
     def require(self, column: str, where: str) -> bool:
         """Raise StoreUnavailable if the column is not there; `where` is the catalog's line."""
         if column not in self.columns:
-            raise unavailable(
+            raise not_there(
                 self.unit,
                 f"column {column} in table {self.name}",
                 ", ".join(self.columns),
@@ -112,9 +112,9 @@ def look(db: sqlite3.Connection, unit: str, collection: Collection) -> Table:
     kind = db.execute("SELECT type, wr FROM pragma_table_list WHERE schema = 'main' AND name = ?", (name,)).fetchone()
     fix = f"correct the catalog at {collection.where}" if collection.where else "correct the catalog"
     if kind is None:
-        raise unavailable(unit, f"table {name}", "no such table", fix)
+        raise not_there(unit, f"table {name}", "no such table", fix)
     if kind[0] not in ("table", "virtual"):
-        raise unavailable(unit, f"table {name}", f"a {kind[0]}", "name the table behind it in the catalog")
+        raise not_there(unit, f"table {name}", f"a {kind[0]}", "name the table behind it in the catalog")
     if kind[1]:
         raise unavailable(unit, f"rowids in table {name}", "WITHOUT ROWID", "its rows cannot be addressed; recreate it")
     info = db.execute(f"PRAGMA table_xinfo({quoted(name)})").fetchall()

@@ -29,6 +29,7 @@ from fangxin.data.stores.files import (
     Built,
     FileStore,
     hive,
+    lacking_column,
     publish,
     together,
     unusable,
@@ -524,5 +525,4 @@ def _holds_key(data: bytes, name: str) -> bool:
 
 
 def _without(unit: str, collection: Collection, name: str) -> StoreUnavailable:
-    expected = f"column {name!r} of {collection.address}"
-    return unusable(unit, expected, "none of that name", "mend the catalog or the file")
+    return lacking_column(unit, collection.address, name)

@@ -25,12 +25,14 @@ def locate(
     as_json: bool,
 ) -> int:
     """Show counts and paths per subject; no value is printed."""
+    from fangxin.checks.readiness import readable
     from fangxin.flows.estate import open_estate
     from fangxin.flows.locate import find
     from fangxin.flows.settings import clock, load
 
     estate = open_estate(home, catalog, clock(load(home), now))
     people = _people(estate, identities, subjects)
+    readable(estate.catalog, estate.stores)
     found = find(estate, Cohort(tuple(Subject(str(n), p) for n, p in enumerate(people))))
     document = located(found, people)
 
@@ -40,12 +42,33 @@ def locate(
             table(("collection", "edge", "units", "rows", "via"), _by_collection(one["traces"]))
             for s in one["shared"]:
                 say(f"shared: {s['dataset']}/{s['collection']}: {s['rows']} rows with {s['others']} others")
+            _tell_doubts(one)
             say()
         for halt in document["halts"]:
-            say(f"subject {halt['ref']}: the walk halted at {halt['collection']}: {halt['guard']}")
+            why = _HALTS.get(halt["guard"], halt["guard"])
+            say(f"subject {halt['ref']}: the walk halted at {halt['collection']}: {why}")
 
     answer(document, as_json=as_json, words=words)
     return 4 if document["halts"] else 0
+
+
+def _tell_doubts(subject: dict[str, Any]) -> None:  # Any: JSON
+    """Say what a person should look at before somebody is erased: nobody found, or several accounts."""
+    if not subject["traces"]:
+        say(f"subject {subject['ref']}: nobody has these identities in any collection")
+    if subject["accounts"] > 1:
+        say(
+            f"subject {subject['ref']}: the identities given lead to {subject['accounts']} accounts, none of them to"
+            " all: only the line says that they are one person; look for a column that has shifted"
+        )
+
+
+_HALTS = {
+    "merge": "it also reaches the account of somebody else, or of another line; if they are one person, give their"
+    " identities in one line (or set guards.merge)",
+    "max_fanout": "one row leads to more others than guards.max_fanout allows",
+    "max_new_identities": "it leads to more identities than guards.max_new_identities allows",
+}
 
 
 def _by_collection(traces: Sequence[dict[str, Any]]) -> list[tuple[object, ...]]:  # Any: JSON
@@ -88,6 +111,7 @@ def located(found: Any, people: Cohorts) -> dict[str, Any]:  # Any: a Closure; i
                 "identities": [{"kind": i.kind, "source": "given"} for i in identities],
                 "traces": groups,
                 "shared": shared,
+                "accounts": max(1, found.joined.get(number, 1)) if groups else 0,
             }
         )
     halts = [{"ref": str(h.subject + 1), "guard": h.guard, "collection": h.collection} for h in found.halts]
@@ -158,8 +182,8 @@ def erase(
 
     with alone(home):
         ended(estate)
-        _tell_open(estate)
         batch = approve(estate, read_approvals(approvals)) if approvals else open_batch(estate, people, options=options)
+        _tell_open(estate, besides=batch)
         from fangxin.flows.deployed import run_erase
 
         def stopped(document: dict[str, Any]) -> None:
@@ -198,11 +222,11 @@ def carried_out(
     return document()
 
 
-def _tell_open(estate: Any) -> None:  # Any: an Estate
-    """Say which approved batches wait to be finished: the same people may be among theirs."""
+def _tell_open(estate: Any, *, besides: str) -> None:  # Any: an Estate
+    """Say which other approved batches wait to be finished: the same people may be among theirs."""
     from fangxin.flows.erase import due
 
-    for batch in due(estate):
+    for batch in (one for one in due(estate) if one != besides):
         warn(
             f"fangxin: batch {batch} is open since {estate.requests.batch(batch).created}; `fangxin resume` finishes"
             " it, or gives it up where one of its people is not there any more"
@@ -409,8 +433,8 @@ def _plan_only(estate: Any, people: Cohorts, *, require: str | None, as_json: bo
             header,
             [(r["ref"], f"{r['dataset']}/{r['collection']}", r["rows"], _FATES[r["fate"]], r["until"]) for r in rows],
         )
-        for n in sorted(set(range(len(people))) - set(plan.fates["subject"])):
-            say(f"person {n + 1}: nobody has these identities")
+        for one in located(found, people)["subjects"]:
+            _tell_doubts(one)
 
     answer({**located(found, people), "plan": rows, "plan_digest": plan.digest}, as_json=as_json, words=words)
     raise NotAllowed("nothing was touched: the plan is not approved", hint="look at it, then add --yes")

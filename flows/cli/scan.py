@@ -24,7 +24,7 @@ def scan(paths: Sequence[Path], identities: Sequence[str], *, engine: str, home:
     from fangxin.data.vocabulary import Identity
     from fangxin.flows.cli.progress import bar
     from fangxin.flows.settings import is_rehearsal
-    from fangxin.flows.subjects import split_identity
+    from fangxin.flows.subjects import placed, split_identity
 
     for path in paths:
         if not path.exists():
@@ -39,7 +39,9 @@ def scan(paths: Sequence[Path], identities: Sequence[str], *, engine: str, home:
                 f"identity kind {kind!r} has no spellings of its own and is searched as it stands; "
                 f"those that do: {', '.join(sorted(SPELLED))}"
             )
-        found += [(0, Identity(kind, check(kind, v))) for v in values]
+        for where, value in values:
+            with placed(where):
+                found.append((0, Identity(kind, check(kind, value))))
     if not found:
         raise IdentityError("expected at least one identity, found none", hint="--identity KIND=@FILE")
     files = walk(paths)

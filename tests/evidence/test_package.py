@@ -323,7 +323,7 @@ def test_a_package_after_a_rotation_is_trusted_through_either_key(
     for key in (old, new):
         checks = verify.verify(out, trust=key)
         assert verify.exit_code(checks) == 0, verify.table(checks)
-        assert "rotated 2 time(s)" in rows(checks)["trust"].reason
+        assert "rotated 2 times" in rows(checks)["trust"].reason
     files = contents(out)
     rotations = sorted(name for name in files if name.startswith("rotations/"))
     without = {name: content for name, content in files.items() if name != rotations[0]}

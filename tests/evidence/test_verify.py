@@ -350,7 +350,7 @@ def hostile(names: list[str], mode: int = 0o100644, method: int = 0) -> bytes:
         (hostile(["a"], mode=0o120777), "not as written"),
         (hostile(["a"], method=8), "not as written"),
         (b"PK\x05\x06" + bytes(18), "end record|not in the package"),
-        (b"not a zip at all, just some text", "not a zip"),
+        (b"\0not a zip at all, just some noise", "not a zip"),
     ],
 )
 def test_a_hostile_zip_is_refused_and_nothing_is_extracted(tmp_path: Path, raw: bytes, reason: str) -> None:
@@ -635,3 +635,25 @@ def test_a_statement_holds_only_what_canonical_json_can(home: Home, predicate: d
         statement.sign(
             keys=home.keys, predicate_type="https://x.example/y", subjects={"a": sha("a")}, predicate=predicate
         )
+
+
+def test_what_was_never_a_package_is_a_slip_and_no_false_evidence(shared: Home, tmp_path: Path) -> None:
+    """Exit 3, not 1: nothing is said of a package. Whatever may be a damaged one stays false."""
+    other = tmp_path / "leavers.csv"
+    other.write_text("phone_number,email\n13800138000,a@example.com\n")
+    (tmp_path / "home").mkdir()
+    for slip in (
+        {"path": other},
+        {"path": tmp_path / "home"},
+        {"path": shared.zip, "trust": "garbage+00000000+AAAA"},
+        {"path": shared.zip, "trust": other},
+        {"path": shared.zip, "since": shared.trust / "log.vkey"},
+    ):
+        with pytest.raises(verify.Usage):
+            verify.verify(**slip)  # type: ignore[arg-type]  # of several types, by name
+    raw = shared.zip.read_bytes()
+    for damaged in (b"", b"P", raw[:3], raw[:40], raw[len(raw) // 2 :], bytes(64), raw[:900] + b"x" + raw[901:]):
+        (tmp_path / "x.zip").write_bytes(damaged)
+        checks = verify.verify(tmp_path / "x.zip", trust=shared.trust)
+        assert verify.exit_code(checks) == 1
+        assert len(verify.table(checks).splitlines()) == 4  # what is wrong, how much that leaves open, the answer
