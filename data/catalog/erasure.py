@@ -34,7 +34,8 @@ HOMES = {
     for level in ("field", "collection", "dataset")
     for key in ERASURE_KEYS[level]
 }
-_STORES = ("parquet", "sqlite", "duckdb", "postgres", "delta", "iceberg", "text", "objects")
+_OPENED = ("parquet", "sqlite", "duckdb", "text")
+_STORES = (*_OPENED, "postgres", "delta", "iceberg", "objects")  # the others can be written down, not opened yet
 _REMOTE = frozenset({"postgres", "objects"})
 _PERIOD = r"[0-9]{1,5}[dwmy]|P[0-9]{1,5}[DWMY]"
 _PASSWORD = re.compile(r"//[^/@]*:[^/@]+@|password\s*=", re.IGNORECASE)
@@ -114,7 +115,8 @@ class BlockReader:
         keys = page.mapping(node, "store", known, elsewhere={"partition": "the store of a collection"})
         store = dict(now.store)
         if "kind" in keys:  # an unknown kind counts as given: one mistake, one message
-            store["kind"] = (page.one_of(keys["kind"], "store.kind", _STORES) or "", keys["kind"])
+            kind = page.one_of(keys["kind"], "store.kind", _STORES, offered=_OPENED)
+            store["kind"] = (kind or "", keys["kind"])
         for key in ("url", "glob", "secret"):
             if key in keys and (text := page.text(keys[key], f"store.{key}")) is not None:
                 store[key] = (text, keys[key])

@@ -1,11 +1,13 @@
 """What is wrong with a catalog before any store is opened: `fangxin catalog lint`, offline.
 
 An error would let a person be missed, a wrong key die, or somebody else's rows change; a warning costs certainty;
-a note only tells. Reading comes first: while a file cannot be read whole, nothing further is judged.
+a note only tells. Reading comes first: while a file cannot be read whole, only what stands by itself is judged further
+(modes, laws, record classes), and nothing that hangs on a mistake told already.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -30,14 +32,40 @@ def lint(paths: Sequence[Path], laws: Laws | None = None) -> list[Problem]:
     stores' roots, opens none of them.
     """
     catalog, found = read(paths)
-    if any(p.severity is Severity.ERROR for p in found):
-        return found
-    for rule in _RULES:
-        found += [Problem(*finding) for finding in rule(catalog)]
+    broken = [p.where for p in found if p.severity is Severity.ERROR]
+    findings = [Problem(*finding) for rule in (_ALONE if broken else _RULES) for finding in rule(catalog)]
     if laws is not None:
-        found += [Problem(*finding) for finding in _record_classes(catalog, laws)]
+        findings += [Problem(*finding) for finding in _record_classes(catalog, laws)]
+    if broken:
+        hangs = _hanging(catalog, broken)
+        findings = [p for p in findings if p.severity is Severity.ERROR and p.where not in hangs]
+    found += findings
     labels = list(dict.fromkeys(c.where.rsplit(":", 2)[0] for c in catalog.collections))
     return ordered(found, labels)
+
+
+def _hanging(catalog: Catalog, broken: Sequence[str]) -> frozenset[str]:
+    """Places of collections and fields that a mistake in reading may have left without what they are judged by.
+
+    A mistake inside a field is that field's; one between a collection and its fields is all of theirs; any other may
+    be a dataset's, and with it everything of the file.
+    """
+    owned: dict[str, list[tuple[int, int, str, Collection]]] = defaultdict(list)
+    for _dataset, one in _collections(catalog):
+        for where in (one.where, *(f.where for f in _all(one.fields))):
+            label, line, column = where.rsplit(":", 2)
+            owned[label].append((int(line), int(column), where, one))
+    hanging: set[str] = set()
+    for place in broken:
+        label, line, column = place.rsplit(":", 2)
+        here = sorted(owned[label], key=lambda o: o[:2])
+        last = next((o for o in reversed(here) if o[:2] <= (int(line), int(column))), None)
+        if last is not None and (int(line) == last[0] or int(column) > last[1]):
+            mine = [last[2]] if last[2] != last[3].where else [last[2], *(f.where for f in _all(last[3].fields))]
+            hanging.update(mine)
+        else:
+            hanging.update(o[2] for o in here)
+    return frozenset(hanging)
 
 
 def reachable(catalog: Catalog) -> frozenset[str]:
@@ -130,16 +158,20 @@ def _modes(catalog: Catalog) -> Iterator[Finding]:
                     yield f.where, Severity.ERROR, text
 
 
+def _sensitive(catalog: Catalog) -> Iterator[Finding]:
+    for _dataset, one in _ours(catalog):
+        for f in _all(one.fields):
+            if f.sensitive and f.mode is not Mode.CRYPTO_ERASE:
+                found = f.mode.value if f.mode else "no mode"
+                yield f.where, Severity.ERROR, f'sensitive field "{f.name}": expected mode crypto-erase; found {found}'
+
+
 def _keys(catalog: Catalog) -> Iterator[Finding]:
     domains: dict[str, list[tuple[Collection, Field]]] = defaultdict(list)
     for _dataset, one in _ours(catalog):
         protected = [f for f in _all(one.fields) if f.mode is Mode.CRYPTO_ERASE]
         for f in protected:
             domains[f.key_domain].append((one, f))
-        for f in _all(one.fields):
-            if f.sensitive and f.mode is not Mode.CRYPTO_ERASE:
-                found = f.mode.value if f.mode else "no mode"
-                yield f.where, Severity.ERROR, f'sensitive field "{f.name}": expected mode crypto-erase; found {found}'
         leads = any(catalog.person_kind in (*f.matches, *f.emits) for f in one.fields)
         if protected and not leads:
             text = (
@@ -199,17 +231,24 @@ def _undated(catalog: Catalog) -> Iterator[Finding]:
 
 
 def _record_classes(catalog: Catalog, laws: Laws) -> Iterator[Finding]:
+    """Laws and classes that no file knows: each once, where it is first named, however many fields inherit it."""
+    wrong: dict[str, list[str]] = defaultdict(list)
     for _dataset, one in _ours(catalog):
         for retention, where in [(one.retention, one.where), *((f.retention, f.where) for f in _all(one.fields))]:
             if retention is None:
                 continue
             law = laws.laws.get(retention.law)
             if law is None:
-                yield where, Severity.ERROR, f'no law "{retention.law}"; expected one of {_list(sorted(laws.laws))}'
+                wrong[f'no law "{retention.law}"; expected one of {_list(sorted(laws.laws))}'].append(where)
             elif retention.record_class not in law.classes:
                 known = _list(sorted(law.classes))
-                text = f'law "{retention.law}" has no class "{retention.record_class}"; expected one of {known}'
-                yield where, Severity.ERROR, text
+                close = difflib.get_close_matches(retention.record_class, sorted(law.classes), n=1)
+                meant = f'; did you mean "{close[0]}"?' if close else ""
+                text = f'law "{retention.law}" has no class "{retention.record_class}"; expected one of {known}{meant}'
+                wrong[text].append(where)
+    for text, places in wrong.items():
+        first, *more = dict.fromkeys(places)
+        yield first, Severity.ERROR, text + (f"; {len(more)} more places say so" if more else "")
 
 
 # ---------------------------------------------------------------- units
@@ -330,10 +369,12 @@ def _rings(edges: dict[str, set[str]]) -> list[list[str]]:
 
 
 _RULES: tuple[Callable[[Catalog], Iterator[Finding]], ...] = (
-    *(_unreachable, _inexact_identifiers, _joint_parties, _hash_secrets, _modes, _keys, _found_again),
+    *(_unreachable, _inexact_identifiers, _joint_parties, _hash_secrets, _modes, _sensitive, _keys, _found_again),
     *(_undated, _claims, leaving),
     *(_copies, _unreviewed, _circles),
 )
+
+_ALONE = (_inexact_identifiers, _modes, _sensitive)  # judged field by field, even where others could not be read
 
 
 def _all(fields: Sequence[Field]) -> Iterator[Field]:

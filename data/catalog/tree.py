@@ -331,14 +331,17 @@ class Page:
         self.say(node, f"{what}: expected a number from 0 to 1; found {_shape(node)}")
         return None
 
-    def one_of(self, node: yaml.Node, what: str, choices: Names[str]) -> str | None:
-        """Read one of a few words."""
+    def one_of(
+        self, node: yaml.Node, what: str, choices: Names[str], *, offered: Names[str] | None = None
+    ) -> str | None:
+        """Read one of a few words; `offered` are those that an error names, where not all are worth choosing."""
         word = node.value if isinstance(node, yaml.ScalarNode) else None
         if word in choices:
             return str(word)
-        close = difflib.get_close_matches(word or "", list(choices), n=1, cutoff=0.6)
+        named = choices if offered is None else offered
+        close = difflib.get_close_matches(word or "", list(named), n=1, cutoff=0.6)
         hint = f'; did you mean "{close[0]}"?' if close else ""
-        self.say(node, f"{what}: expected one of {', '.join(choices)}; found {_shape(node)}{hint}")
+        self.say(node, f"{what}: expected one of {', '.join(named)}; found {_shape(node)}{hint}")
         return None
 
     def day(self, node: yaml.Node, what: str) -> date | None:
