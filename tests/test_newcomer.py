@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -97,3 +99,52 @@ def test_a_file_that_is_not_there_is_called_that(tmp_path: Path, capsys: pytest.
         assert code == 3
         assert "no such file" in said or "not a home" in said, said
         assert "Error" not in said
+
+
+# ---------------------------------------------------------------- people
+
+
+def test_doubtful_lines_are_told_before_anybody_is_erased(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A shifted column joins two accounts; nobody is found; a person comes twice. Each is said, none is passed over."""
+    for folder in ("stores", "catalog"):
+        (tmp_path / folder).mkdir()
+    with closing(sqlite3.connect(tmp_path / "stores/w.db")) as db, db:
+        db.execute("CREATE TABLE accounts (id INTEGER PRIMARY KEY, phone TEXT, email TEXT)")
+        db.executemany(
+            "INSERT INTO accounts VALUES (?, ?, ?)", [(i, f"139{i:08d}", f"p{i}@example.com") for i in range(1, 9)]
+        )
+    (tmp_path / "catalog/c.yml").write_text(CATALOG)
+    made(tmp_path / "home")
+
+    def located(text: str) -> tuple[int, str]:
+        (tmp_path / "people.csv").write_text(f"phone_number,email\n{text}")
+        at = ["--catalog", str(tmp_path / "catalog"), "--home", str(tmp_path / "home")]
+        return told(capsys, "locate", "--subjects", str(tmp_path / "people.csv"), *at)
+
+    code, said = located("13900000001,p1@example.com\n13900000002,p3@example.com\n13811112222,\n")
+    assert code == 0
+    assert "subject 1: " not in said
+    assert "subject 2: the identities given lead to 2 accounts" in said
+    assert "subject 3: nobody has these identities" in said
+    code, said = located("13900000001,\n13900000001,p1@example.com\n")
+    assert code == 3
+    assert "lines 2 and 3 name the same phone_number: they are one person" in said
+    (tmp_path / "catalog/c.yml").write_text(CATALOG.replace("name: email", "name: mail"))
+    code, said = located("13900000001,\n")
+    assert code == 3
+    assert "column mail in table accounts" in said
+
+
+CATALOG = """root: ../stores
+dataset:
+  - fides_key: w
+    name: w
+    erasure: {store: {kind: sqlite, url: w.db}, mode: delete, copies: []}
+    collections:
+      - name: accounts
+        erasure: {person: true}
+        fields:
+          - {name: id, data_categories: [user.unique_id], fides_meta: {primary_key: true, data_type: integer}}
+          - {name: phone, data_categories: [user.contact.phone_number], fides_meta: {identity: phone_number}}
+          - {name: email, data_categories: [user.contact.email], fides_meta: {identity: email}}
+"""
