@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fangxin.data.errors import InputError, NotAllowed, told, unread
-from fangxin.flows.cli.console import answer, say, table, warn
+from fangxin.flows.cli.console import answer, counted, say, table, warn
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -458,7 +458,11 @@ def cases(home: Path, catalog: Path | None, closure: str, out: Path, now: str | 
             for case, _ref, _codes in secret.cases:
                 (out / f"{case.hex()}.seal").write_bytes(seals.body(case))
     document = {"closure": closure, "records": len(secret.cases), "folder": str(out)}
-    answer(document, as_json=as_json, words=lambda: say(f"{len(secret.cases)} records in {out}: `fangxin keys answer`"))
+    answer(
+        document,
+        as_json=as_json,
+        words=lambda: say(f"{counted(len(secret.cases), 'record')} in {out}: `fangxin keys answer`"),
+    )
     return 0
 
 

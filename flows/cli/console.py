@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -37,12 +38,21 @@ def answer(document: Any, *, as_json: bool, words: Callable[[], None]) -> None: 
         words()
 
 
+def counted(count: int, thing: str) -> str:
+    """A count with its word: 1 row, 2 rows, 0 copies."""
+    if count == 1:
+        return f"1 {thing}"
+    return f"{count} {thing[:-1]}ies" if re.search("[^aeiou]y$", thing) else f"{count} {thing}s"
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a plain table, columns as wide as they need; East Asian wide characters count two."""
+    """Print a plain table, columns as wide as they need; East Asian wide characters count two. Says so if empty."""
     cells = [[str(c) for c in row] for row in (header, *rows)]
     widths = [max(_width(row[n]) for row in cells) for n in range(len(header))]
     for row in cells:
         say("  ".join(c + " " * (w - _width(c)) for c, w in zip(row, widths, strict=True)).rstrip())
+    if not rows:
+        say("(none)")
 
 
 def _width(text: str) -> int:

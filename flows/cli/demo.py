@@ -105,7 +105,7 @@ def _demo(home: Path, *, people: int, seed: int) -> tuple[int, dict[str, Any]]: 
     say(f"report       {_report(house, made.catalog)}   (a preview of the month)")
     say(f"package      {document['package']}")
     say(f"export       {root / 'export'}   (a new copy: delete it when you have seen it)")
-    say(f"verify exit  {code}; {time.monotonic() - started:.0f} s in all")
+    say(f"verify       exit {code}; {time.monotonic() - started:.0f} s in all")
     answered = {
         **document,
         "verify": code,
@@ -256,5 +256,5 @@ def _told(house: Path, document: dict[str, Any]) -> None:  # Any: JSON
     say(f"rows kept by law   {kept} (e-commerce law, three years; each certificate gives ground and date)")
     opened = {s: max((requests.note(document["batch"], s) or {}).get("opened", {}).values(), default=0)
               for s in ("locate", "baseline", "overwrite", "validate")}  # fmt: skip
-    say(f"openings of a unit at most, per step: {opened}")
+    say("a unit was opened   at most " + ", ".join(f"{n} times to {step}" for step, n in opened.items()))
     say("seconds            " + ", ".join(f"{k} {v:.1f}" for k, v in document["seconds"].items()))

@@ -10,7 +10,7 @@ from typing import Any
 
 from fangxin.data.errors import FangxinError, InputError, NotAllowed, told, unread
 from fangxin.data.vocabulary import Cohort, Identity, Subject
-from fangxin.flows.cli.console import answer, say, table, warn
+from fangxin.flows.cli.console import answer, counted, say, table, warn
 
 Cohorts = list[tuple[Identity, ...]]
 
@@ -41,7 +41,8 @@ def locate(
             say(f"subject {one['ref']}")
             table(("collection", "edge", "units", "rows", "via"), _by_collection(one["traces"]))
             for s in one["shared"]:
-                say(f"shared: {s['dataset']}/{s['collection']}: {s['rows']} rows with {s['others']} others")
+                rows, others = counted(s["rows"], "row"), counted(s["others"], "other")
+                say(f"shared: {s['dataset']}/{s['collection']}: {rows} with {others}")
             _tell_doubts(one)
             say()
         for halt in document["halts"]:
@@ -272,7 +273,7 @@ def tell(document: dict[str, Any], *, as_json: bool) -> int:
             say(f"... and {len(document['requests']) - 10} more")
         for request in document["requests"]:
             for one in request["outside"]:
-                where = f"{one['place']}: {one['hits']} hits in {one['containers']}"
+                where = f"{one['place']}: {counted(one['hits'], 'hit')} in {one['containers']}"
                 say(f"{request['request_id']}: outside the catalog, so not erased: {where}")
         if document.get("draft"):
             say(f"draft of catalog entries for them {document['draft']}")
@@ -343,7 +344,7 @@ def ended(estate: Any) -> int:  # Any: an Estate
         done = end_exports(estate)
     for one in done:
         left = f", {one.logical} of them deleted logically: the medium refused" if one.logical else ""
-        warn(f"the export of {one.batch} has come to its end: {one.files} files destroyed{left}")
+        warn(f"the export of {one.batch} has come to its end: {counted(one.files, 'file')} destroyed{left}")
         files += one.files
     return files
 

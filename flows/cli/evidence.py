@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fangxin.data.errors import DoesNotHold, InputError
-from fangxin.flows.cli.console import answer, say, warn
+from fangxin.flows.cli.console import answer, counted, say, warn
 
 if TYPE_CHECKING:
     from fangxin.reports.ledger.checkpoint import VKey
@@ -51,7 +51,7 @@ def package(
     }
 
     def words() -> None:
-        say(f"{out}: {len(chosen)} certificate(s) under a head of {document['entries']} entries")
+        say(f"{out}: {counted(len(chosen), 'certificate')} under a head of {document['entries']} entries")
         say(f"SHA-256 of its manifest: {digest} (logged; its receipt travels with the next package)")
         for one in lacking:
             say(f"without what the policy promises: {one} (on record)")

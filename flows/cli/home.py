@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fangxin.flows.cli.console import answer, say, table
+from fangxin.flows.cli.console import answer, counted, say, table
 
 
 def init(home: Path, *, rehearsal: bool, origin: str, roots: Sequence[str] = (), as_json: bool) -> int:
@@ -65,7 +65,9 @@ def lint(paths: Sequence[Path], *, as_json: bool) -> int:
     def words() -> None:
         for one in found:
             say(f"{one.where}: {one.severity}: {one.text}")
-        say(f"{errors} errors, {len(found) - errors} warnings and notes")
+        warnings = sum(p.severity == "warning" for p in found)
+        notes = counted(len(found) - errors - warnings, "note")
+        say(f"{counted(errors, 'error')}, {counted(warnings, 'warning')}, {notes}")
 
     answer(document, as_json=as_json, words=words)
     return 3 if errors else 0
@@ -93,10 +95,11 @@ def keys_status(home: Path, *, deep: bool, as_json: bool) -> int:
         document["deep"] = vault.deep(tree)
 
     def words() -> None:
-        say(f"generation {document['generation']}, {document['keys']} living keys in {document['bytes']} bytes")
+        living = counted(document["keys"], "living key")
+        say(f"generation {document['generation']}, {living} in {document['bytes']} bytes")
         say(f"commitment {document['commitment']}")
         for name, keys in census.items():
-            say(f"domain {name}: {keys} keys")
+            say(f"domain {name}: {counted(keys, 'key')}")
         for name, claim in claims.items():
             say(f"root holder {name}: destruction is {claim.effect}, resistant to backups: {claim.backup_resistant}")
             for condition in claim.conditions:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fangxin.flows.cli.console import answer, say, table
+from fangxin.flows.cli.console import answer, counted, say, table
 
 if TYPE_CHECKING:
     from fangxin.data.keys.backup import Copy
@@ -121,7 +121,8 @@ def restore_vault(home: Path, folders: list[Path], *, yes: bool, as_json: bool) 
     }
 
     def words() -> None:
-        say(f"{'restored from' if yes else 'would restore'} {done.copy.path.name}: {done.holds.keys} keys, all opened")
+        opened = counted(done.holds.keys, "key")
+        say(f"{'restored from' if yes else 'would restore'} {done.copy.path.name}: {opened}, all opened")
         lost = "an unknown number of" if done.lacking is None else done.lacking
         say(f"{lost} writes after that copy are not in it; a value whose key is missing cannot be opened")
         if not yes:
@@ -181,3 +182,5 @@ def _say_copies(copies: list[dict[str, Any]]) -> None:  # Any: JSON objects
             (one["copy"], one["generation"], one["write"], "yes" if one["restorable"] else one["why"]) for one in copies
         ]
         table(("copy", "generation", "write", "can be restored"), rows)
+    else:
+        say("no copy of the vault is known here: `fangxin keys backup --to FOLDER` makes one")

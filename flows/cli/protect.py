@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fangxin.flows.cli.console import answer, say
+from fangxin.flows.cli.console import answer, counted, say
 
 if TYPE_CHECKING:
     from fangxin.data.vocabulary import Erasure
@@ -85,7 +85,7 @@ def rewritten(done: Mapping[str, tuple[Erasure, ...]]) -> list[dict[str, Any]]: 
 def tell_rewritten(stores: Sequence[Mapping[str, Any]], *, old: str) -> None:  # Any: JSON
     """The same in words; `old` is what the units held before."""
     for one in stores:
-        say(f"{one['store']}: {one['units']} units rewritten, {one['bytes_overwritten']} bytes overwritten")
+        say(f"{one['store']}: {counted(one['units'], 'unit')} rewritten, {one['bytes_overwritten']} bytes overwritten")
         for reason in one["reasons"]:
             say(
                 f"  {one['method']}: the {old} of {one['units_not_overwritten']} units was deleted, "

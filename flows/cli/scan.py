@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fangxin.flows.cli.console import answer, say, table, warn
+from fangxin.flows.cli.console import answer, counted, say, table, warn
 
 if TYPE_CHECKING:
     from fangxin.checks.residue.patterns import Needles
@@ -67,13 +67,13 @@ def scan(paths: Sequence[Path], identities: Sequence[str], *, engine: str, home:
             say(f"NOT_EXAMINABLE  {one['path']}: {one['reason']}")
         clean = [p for p in document["places"] if p["result"] == "NOT_FOUND"]
         opened = sorted({m for p in clean for m in p["method"].split(",") if m}) or ["nothing"]
-        say(f"FOUND           {results['FOUND']} places, {sum(h['hits'] for h in hits)} hits")
+        say(f"FOUND           {counted(results['FOUND'], 'place')}, {counted(sum(h['hits'] for h in hits), 'hit')}")
         say(
-            f"NOT_FOUND       {results['NOT_FOUND']} places, {sum(p['bytes'] for p in clean)} bytes read, "
+            f"NOT_FOUND       {counted(results['NOT_FOUND'], 'place')}, {sum(p['bytes'] for p in clean)} bytes read, "
             f"{sum(p['decoded'] for p in clean)} decoded; {document['patterns']} needles ({document['breadth']}); "
             f"opened: {', '.join(opened)}"
         )
-        say(f"NOT_EXAMINABLE  {results['NOT_EXAMINABLE']} places")
+        say(f"NOT_EXAMINABLE  {counted(results['NOT_EXAMINABLE'], 'place')}")
         if document["in_context"]:
             say(
                 f"IN CONTEXT ONLY {', '.join(document['in_context'])}: others bear such values, so one counts as a "
