@@ -33,6 +33,10 @@ def locate(
     estate = open_estate(home, catalog, clock(load(home), now))
     people = _people(estate, identities, subjects)
     readable(estate.catalog, estate.stores)
+    for store in estate.stores:
+        for one in store.collections:
+            if not store.units(one):
+                warn(f"{one.where}: {one.address}: nothing to look into: no unit below {store.name} fits its glob")
     found = find(estate, Cohort(tuple(Subject(str(n), p) for n, p in enumerate(people))))
     document = located(found, people)
 

@@ -135,7 +135,8 @@ def test_a_catalog_that_does_not_fit_what_is_there_is_refused_by_file_and_line(
 ) -> None:
     desk.edit(old, new)
     desk.refuses(code, *words, argv=desk.erase())
-    desk.refuses(code, *words, argv=["locate", "--catalog", str(desk.catalog), "--subjects", str(desk.leavers)])
+    if "*" not in new:  # where a glob finds nothing there is nothing to look into: locate says so, and goes on
+        desk.refuses(code, *words, argv=["locate", "--catalog", str(desk.catalog), "--subjects", str(desk.leavers)])
 
 
 def test_a_catalog_that_is_not_there_is_named(desk: Desk) -> None:
