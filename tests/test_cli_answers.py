@@ -199,9 +199,9 @@ def test_a_scan_that_cannot_open_a_container_answers_2(shop: Shop, tmp_path: Pat
         (["scan", "there-is-none", "--identity", "phone_number=@nothing"], "no such file"),
         (["scan", "."], "at least one identity"),
         (["scan", ".", "--identity", "phone_number"], "KIND=@FILE"),
-        (["scan"], "command line"),
+        (["scan"], "PATHS is missing"),
         (["verify", "there-is-none"], "No such file or directory"),
-        (["unknown-command"], "command line"),
+        (["unknown-command"], "no such command"),
     ],
     ids=["no such path", "no identity", "no value", "no path", "no package", "no such command"],
 )
