@@ -49,6 +49,7 @@ scenarios: setup
 drill: setup
 	$(B)/python tests/journeys/worker_drill.py
 	$(B)/python -m pytest -q tests/interrupted_drill.py
+	$(B)/python -m pytest -q tests/process/months_drill.py
 	$(B)/python tests/journeys/crash_drill.py
 	$(B)/python tests/journeys/scale_drill.py
 	$(B)/python tests/keys/vault_drill.py

@@ -179,6 +179,7 @@ ANSWERS: dict[str, Any] = {
         "export": {"state": "ready", "manifest": HASH, "rows": 12, "files": 4, "expires": "2026-12-01T16:05:00Z"},
         "blocked": [],
         "superseded": [],
+        "ahead": {"needs": 41.5, "left": 86100, "fits": True},
         "delayed": {"what": "StoreUnavailable", "since": "2026-12-01T16:05:00+00:00"},
         "watched_until": None,
         "round": 1,
