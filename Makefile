@@ -36,7 +36,7 @@ check: setup components
 	$(B)/ruff check .
 	$(B)/mypy
 	$(B)/lint-imports
-	$(B)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(B)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not drill"
 
 # make bench CASE=keys runs one of bench/, without CASE each of them
 bench: setup
@@ -47,6 +47,7 @@ scenarios: setup
 	$(B)/python tests/scenarios.py
 
 drill: setup
+	$(B)/python -m pytest -q -m drill
 	$(B)/python tests/journeys/worker_drill.py
 	$(B)/python -m pytest -q tests/interrupted_drill.py
 	$(B)/python -m pytest -q tests/process/months_drill.py

@@ -65,10 +65,10 @@ def in_memory() -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("step", "number"),
     [
-        pytest.param("survivors", 1, id="before the first unit is replaced"),
+        pytest.param("survivors", 1, id="before the first unit is replaced", marks=pytest.mark.drill),
         pytest.param("published", 2, id="when one unit is done and the next replaced"),
-        pytest.param("held", 3, id="when two units are done and the third is held"),
-        pytest.param("published", 0, id="after the last unit is replaced"),
+        pytest.param("held", 3, id="when two units are done and the third is held", marks=pytest.mark.drill),
+        pytest.param("published", 0, id="after the last unit is replaced", marks=pytest.mark.drill),
         pytest.param("done", 0, id="after the last unit is destroyed"),
     ],
 )
