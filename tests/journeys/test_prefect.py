@@ -407,8 +407,8 @@ def test_a_failing_step_leaves_a_code_with_prefect_and_no_person(
 def test_command_worker_and_tests_give_prefect_the_same_environment(
     tmp_path: Path, prefect: Prefect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nightly, closings = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))["deployments"]
-    assert closings["work_pool"] == nightly["work_pool"]
+    nightly, *others = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))["deployments"]
+    assert [one["name"] for one in others if one["work_pool"] == nightly["work_pool"]] == ["closings", "officers"]
     worker = nightly["work_pool"]["job_variables"]["env"]
     assert worker.pop("FANGXIN_HOME") == "{{ $FANGXIN_HOME }}"
     assert worker.pop("PREFECT_HOME") == "{{ $FANGXIN_HOME }}/prefect"
@@ -434,7 +434,8 @@ def test_prefect_reads_the_environment_that_we_write(prefect: Prefect) -> None:
 
 
 def test_the_night_is_one_run_at_two_in_shanghai() -> None:
-    nightly, closings = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))["deployments"]
+    nightly, closings, officers = yaml.safe_load((ROOT / "prefect.yaml").read_text("utf-8"))["deployments"]
+    assert (officers["entrypoint"], "schedules" in officers) == ("fangxin.flows.deployed:review", False)
     assert (closings["entrypoint"], closings["concurrency_limit"]) == ("fangxin.flows.deployed:run_due", 1)
     assert closings["schedules"] == [{"cron": "10 * * * *", "timezone": "Asia/Shanghai"}]
     assert nightly["schedules"] == [{"cron": "0 2 * * *", "timezone": "Asia/Shanghai"}]
