@@ -256,5 +256,5 @@ def _told(house: Path, document: dict[str, Any]) -> None:  # Any: JSON
     say(f"rows kept by law   {kept} (e-commerce law, three years; each certificate gives ground and date)")
     opened = {s: max((requests.note(document["batch"], s) or {}).get("opened", {}).values(), default=0)
               for s in ("locate", "baseline", "overwrite", "validate")}  # fmt: skip
-    say("a unit was opened   at most " + ", ".join(f"{n} times to {step}" for step, n in opened.items()))
+    say("openings of a unit at most: " + ", ".join(f"{step} {n}" for step, n in opened.items()))
     say("seconds            " + ", ".join(f"{k} {v:.1f}" for k, v in document["seconds"].items()))
