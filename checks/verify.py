@@ -68,6 +68,7 @@ _EMPTY = hashlib.sha256(b"").digest()
 _ANSWERS = "residue.answered:"  # before the tag of a `residue.found`, in the code of an exception
 _MANIFEST, _SIGNED = "MANIFEST.sha256", "MANIFEST.dsse.json"
 _MOST_FILES, _MOST_BYTES, _MOST_MEMBER = 65_535, 2**32 - 1, 2**28
+_MOST_JSON, _MOST_SIGNATURE = 2**24, 2**18  # what is parsed takes many times its size, and so long
 _VKEY_FILE, _EVIDENCE_FILE, _WITNESSES = "log.vkey", "evidence.pub.pem", "witness.vkeys"
 _TSA_CA, _CERTIFICATE_CA, _SHARDS = "tsa-ca.pem", "certificate-ca.pem", "shards.vkeys"
 _UNREAD = "the package cannot be read"
@@ -149,6 +150,13 @@ def verify(
         raise Usage(f"PACKAGE: {_brief(package)}: not a package; see reports/package-*.zip, or what you were sent")
     if quorum is not None and not 0 <= quorum <= 16:
         raise Usage("--quorum: a note has up to 16 signatures; expected 0 to 16")
+    for option, path_given in (
+        ("--trust", trust),
+        ("--challenge", challenge),
+        *(("--officer", one) for one in officers),
+    ):
+        if path_given is not None and _inside(path_given, package):
+            raise Usage(f"{option} is of the package itself: what it is compared with must come from somewhere else")
     case = _Case(
         package,
         trust=None if trust is None else _brought(trust, package),
@@ -221,8 +229,6 @@ def _brought(trust: str | Path, package: Path) -> dict[str, bytes]:
         return _believable({_VKEY_FILE: _given(trust, "--trust")})
     if not stat.S_ISDIR(kind):
         raise Usage(f"--trust: {_brief(trust)}: neither a key, a file with one, nor a folder with {_VKEY_FILE}")
-    if Path(trust).resolve() == package.resolve():
-        raise Usage("--trust is the package itself: its keys must come from somewhere else")
     found = {}
     officers = sorted(f"officers/{one.name}" for one in Path(trust).glob("officers/*.pub"))
     for name in (_VKEY_FILE, _EVIDENCE_FILE, _WITNESSES, _TSA_CA, _CERTIFICATE_CA, _SHARDS, *officers):
@@ -296,6 +302,14 @@ def _mode(path: str | Path, option: str) -> int:
         return Path(path).stat().st_mode
     except (OSError, ValueError) as error:
         raise Usage(f"{option}: {_brief(path)}: {_why(error)}") from None
+
+
+def _inside(path: str | Path, package: Path) -> bool:
+    """Tell whether a path leads into the package, or to it."""
+    try:
+        return Path(path).exists() and Path(path).resolve().is_relative_to(package.resolve())
+    except (OSError, ValueError):
+        return False  # a key as text, or no path: what reads it says so
 
 
 def _plain(path: str | Path, most: int) -> bytes:
@@ -682,11 +696,13 @@ class _Case:
         """Each token covers its checkpoint, is signed by an authority from outside, and no entry is dated after it."""
         names = [name for name in self._names() if name.endswith(".tsr")]
         promised = self._policy().get("time_stamps", "none") != "none"
+        outside = (self._trust or {}).get(_TSA_CA)
         if not names:
             if promised:
                 raise Missing("the policy promises time tokens and the package has none: not time-stamped")
+            if outside is not None:
+                raise Missing(f"you brought {_TSA_CA} and the package has no time token: not time-stamped")
             raise Skip("no time token in the package: dates are the operator's word")
-        outside = (self._trust or {}).get(_TSA_CA)
         roots = _ca_file(self._read(_TSA_CA) if outside is None else outside, _TSA_CA)
         newest = ""
         for name in sorted(names):
@@ -712,8 +728,9 @@ class _Case:
         plans: set[str] = set()
         laws: set[str] = set()
         loaded = clean = opened = False
-        vault = ""
+        vault = unclean = ""
         residues: set[str] = set()
+        again: set[str] = set()  # residues with an intent after them, and no clean validation yet
         late = _regret([(index, one, one.get("tag", "")) for index, one in enumerate(self._known())])
         for index, entry in enumerate(self._known()):
             kind = entry["type"]
@@ -736,7 +753,7 @@ class _Case:
                 if "plan" in entry and entry["plan"] not in plans:
                     raise Wrong(f"entry {index}: the plan to be carried out was not approved before")
                 intents[index] = open_intents[index] = entry
-                residues = set()
+                again, residues = again | residues, set()
             elif kind in ("key.destroyed", "store.overwritten", "store.rewritten"):
                 intent = intents.get(entry["intent"])
                 if intent is None:
@@ -752,6 +769,8 @@ class _Case:
                     vault = entry["after"]
             elif kind == "validated":
                 clean |= entry["hits"] == 0
+                unclean = "" if entry["hits"] == 0 else f"entry {index}"
+                again = again if unclean else set()
                 for at, intent in open_intents.items():
                     if intent["tag"] == entry["tag"]:
                         raise Wrong(f"entry {index}: validated while intent {at} had no outcome")
@@ -761,9 +780,10 @@ class _Case:
                 if not clean:
                     raise Wrong(f"entry {index}: a residue answered before any validation that found nothing")
                 residues.discard(entry["code"].removeprefix(_ANSWERS))
+                again.discard(entry["code"].removeprefix(_ANSWERS))
             elif kind == "certificate.issued":
                 if entry["verdict"] == "failed":
-                    residues = set()
+                    residues, again, unclean = set(), set(), ""
                 elif not clean:
                     raise Wrong(f"entry {index}: a certificate before any validation that found nothing")
                 if not opened:
@@ -772,11 +792,13 @@ class _Case:
             raise Missing(
                 f"{len(open_intents)} intent(s) without outcome, first entry {min(open_intents)}: work is due"
             )
-        if residues:
+        if residues or again:
             raise Missing(
-                f"{len(residues)} residue(s) found without a new intent, a validation that answers them, or a failed "
-                "certificate: work is due"
+                f"{len(residues | again)} residue(s) found without a new intent and a clean validation after it, one "
+                "that answers them, or a failed certificate: work is due"
             )
+        if unclean:
+            raise Missing(f"{unclean}: a validation found hits, and none after it found nothing: work is due")
         if late:
             raise Missing(late)
         return f"{len(intents)} intent(s), each before its outcome; laws, plans and validations before their use"
@@ -844,6 +866,7 @@ class _Case:
             if plan in acts and len(ids) < 2:
                 raise Wrong(f"{where}: one officer signed for the destruction of keys; two have to")
             begun, ended = self._times(acts.get(plan, []), entry, where)
+            self._carried_out_once(entry["grant"], plan, where)
             found = set[str]()
             for digest in digests:
                 name = f"approvals/{digest}.json"
@@ -871,13 +894,25 @@ class _Case:
         return f"{plans['officers']} approval(s) signed by officers, over the grants carried out; {others} needed none"
 
     def _acts(self) -> dict[str, list[tuple[dict[str, Any], dict[str, Any] | None]]]:
-        """Return by plan the intents to destroy keys, each with its outcome where there is one."""
-        outcomes = {one["intent"]: one for one in self._known() if one["type"] == "key.destroyed"}
+        """Return by plan the intents to destroy keys, each with each of its outcomes, where there is one."""
+        outcomes: dict[int, list[dict[str, Any] | None]] = {}
+        for one in self._known():
+            if one["type"] == "key.destroyed":
+                outcomes.setdefault(one["intent"], []).append(one)
         acts: dict[str, list[tuple[dict[str, Any], dict[str, Any] | None]]] = {}
         for index, one in enumerate(self._known()):
             if one["type"] == "erase.intended" and one["store"] == "vault" and "plan" in one:
-                acts.setdefault(one["plan"], []).append((one, outcomes.get(index)))
+                acts.setdefault(one["plan"], []).extend((one, gone) for gone in outcomes.get(index, [None]))
         return acts
+
+    def _carried_out_once(self, grant: str, plan: str, where: str) -> None:
+        """Check that what officers signed was carried out for this plan alone, and once: the vault's roots tell."""
+        known = self._known()
+        gone = [one for one in known if one["type"] == "key.destroyed" and one.get("grant") == grant]
+        if any(one["intent"] >= len(known) or known[one["intent"]].get("plan") != plan for one in gone):
+            raise Wrong(f"{where}: what officers signed was carried out for another plan than this")
+        if len({(one["before"], one["after"]) for one in gone if one["before"] != one["after"]}) > 1:
+            raise Wrong(f"{where}: what officers signed was carried out more than once")
 
     def _times(
         self, acts: Sequence[tuple[dict[str, Any], dict[str, Any] | None]], entry: dict[str, Any], where: str
@@ -909,12 +944,23 @@ class _Case:
                     and hashlib.sha256(self._read(about)).hexdigest() != subject["digest"]["sha256"]
                 ):
                     raise Wrong(f"{name}: speaks about another {about} than the one in the package")
+            self._as_validated(statement["predicate"], digest, name)
             plan = statement["predicate"].get("plan")
             if isinstance(plan, str) and re.fullmatch("[0-9a-f]{64}", plan) and plan not in self._plans():
                 raise Wrong(f"{name}: names a plan that was not approved")
         if not names:
             raise Skip("no statement in the package")
         return f"{len(names)} statement(s), signed and logged"
+
+    def _as_validated(self, said: dict[str, Any], digest: str, name: str) -> None:
+        """Check that a statement of findings has the figures of the validations that name it, and nothing FAILED."""
+        verdicts = said.get("verdicts", {})
+        for one in self._known():
+            if one["type"] == "validated" and one["findings"] == digest:
+                if any(said.get(key, one[key]) != one[key] for key in ("hits", "stores", "bytes", "patterns")):
+                    raise Wrong(f"{name}: states other findings than the validation that names it")
+                if not isinstance(verdicts, dict) or verdicts.get("FAILED", 0) != 0:
+                    raise Wrong(f"{name}: states that something FAILED, and a validation names it")
 
     def certificates(self) -> str:
         """Every certificate is the one that was logged, and its own figures agree."""
@@ -1048,7 +1094,12 @@ class _Case:
                 digest = one.get("sha256") if isinstance(one, dict) else None
                 if digest not in [loaded["digest"] for loaded in before if loaded["type"] == kind]:
                     raise Wrong(f"{name}: {key} with a SHA-256 that is in no {kind} before it")
-        self._keys_gone(certificate["keys"], before, name)
+        times = certificate["times"]
+        if certificate["outcome"] != "failed" and (times.get("validated") or "") < known[index]["time"]:
+            raise Wrong(f"{name}: validated at another time than entry {index} says")
+        if times.get("received") and times.get("validated") and times["received"] > times["validated"]:
+            raise Wrong(f"{name}: validated before it was received")
+        self._keys_gone(certificate["keys"], before if certificate["outcome"] == "failed" else known[:index], name)
         self._canaries(certificate.get("canaries", []), name, index, issued)
 
     def _canaries(self, sealed: Any, name: str, validated: int, issued: int) -> None:
@@ -1060,27 +1111,37 @@ class _Case:
             planted = [e["digest"] for e in known[:validated] if e["type"] == "canary.planted"]
             if one.get("commitment") not in planted:
                 raise Wrong(f"{name}: canaries whose seal was not logged before the validation")
+            told = [e for e in known[:issued] if e["type"] == "canary.erased" and e.get("seal") == one["commitment"]]
             if not one.get("opened"):
                 if any(one[key] for key in _PLACED):
                     raise Wrong(f"{name}: canaries that were never opened, with an outcome")
+                if told:
+                    raise Wrong(f"{name}: canaries called unopened, and the ledger has their outcome")
                 continue
-            told = [e for e in known[validated:issued] if e["type"] == "canary.erased"]
             figures = {key: one[key] for key in ("placements", *_PLACED)}
-            if sum(one[key] for key in _PLACED) != one["placements"] or not any(
-                e.get("seal") == one["commitment"] and {k: e.get(k) for k in figures} == figures for e in told
+            if (
+                sum(one[key] for key in _PLACED) != one["placements"]
+                or not any(e.get("seal") == one["commitment"] for e in known[validated:issued])
+                or any({k: e.get(k) for k in figures} != figures for e in told)
             ):
                 raise Wrong(f"{name}: canaries with another outcome than the ledger has")
 
     def _keys_gone(self, keys: Any, before: list[dict[str, Any]], name: str) -> None:
-        """Check that the key store's roots before and after are those that the ledger has for a destruction."""
+        """Check that the key store's roots before and after are those of destructions before the validation.
+
+        The certificate counts one person's keys: no more than all that died between these roots.
+        """
         if not isinstance(keys, dict) or not _count(keys.get("destroyed")):
             raise Wrong(f"{name}: keys without the count of those destroyed")
-        roots = [(one["before"], one["after"]) for one in before if one["type"] == "key.destroyed"]
-        stated = (keys.get("commitment_before"), keys.get("commitment_after"))
-        if keys["destroyed"] and (
-            stated[0] not in [one for one, _after in roots] or stated[1] not in [one for _before, one in roots]
-        ):
-            raise Wrong(f"{name}: keys destroyed between roots of which the ledger knows nothing")
+        if not keys["destroyed"]:
+            return
+        gone = [one for one in before if one["type"] == "key.destroyed"]
+        begin = next((i for i, one in enumerate(gone) if one["before"] == keys.get("commitment_before")), len(gone))
+        ends = [i for i, one in enumerate(gone) if i >= begin and one["after"] == keys.get("commitment_after")]
+        if not ends:
+            raise Wrong(f"{name}: keys destroyed between roots of which the ledger knows nothing before the validation")
+        if keys["destroyed"] > sum(_most(one["count"]) for one in gone[begin : ends[-1] + 1]):
+            raise Wrong(f"{name}: more keys destroyed than the ledger says")
 
     def papers(self) -> str:
         """Every signed PDF is whole, signed under the operator's CA, and carries the JSON that it shows."""
@@ -1095,7 +1156,7 @@ class _Case:
         for name in names:
             count += len(signed_pdf(self._read(name), roots, stamps, name))
             text = self._read(f"{name.removesuffix('.pdf')}.json")
-            attached = attachments(self._read(name), name)
+            attached = attachments(self._read(name), name, len(text) + 1)
             if attached != [text]:
                 raise Wrong(f"{name}: the JSON attached to it is not the one beside it")
         return f"{len(names)} PDF(s) with {count} signature(s), none altered or added to since"
@@ -1105,11 +1166,14 @@ class _Case:
         names = sorted(name for name in self._names() if name.startswith("reports/"))
         published = [one for one in self._known() if one["type"] == "report.published"]
         _no_gap(published)
+        lacking = sorted({f"{name.rpartition('.')[0]}.json" for name in names} - set(names))
         for name in names:
             stem, _dot, kind = name.removeprefix("reports/").rpartition(".")
             digest = hashlib.sha256(self._read(name)).hexdigest()
             if not any(one["period"] == stem and one.get(kind) == digest for one in published):
                 raise Wrong(f"{name}: its SHA-256 is in no report.published of that period")
+        if lacking:
+            raise Missing(f"{lacking[0]}: not in the package, and other forms of that report are")
         if not names and not published:
             raise Skip("no periodic report")
         return f"{len(published)} report(s) on record without a gap, {len(names)} file(s) of them here"
@@ -1127,6 +1191,8 @@ class _Case:
                 continue
             before, report = self._known()[:index], earlier[entry["json"]]
             whole = recount(report, before, certificates, earlier, name)
+            if name != f"reports/{report['period']['id']}.json":
+                raise Wrong(f"{name}: the report of another period than its name and the ledger say")
             if report.get("origin") != self._origin():
                 raise Wrong(f"{name}: of another ledger")
             software = report.get("software")
@@ -1367,6 +1433,9 @@ def _certificate(certificate: Any, name: str) -> None:
     for key in sorted(_CERTIFICATE):
         if key not in certificate:
             raise Wrong(f"{name}: {key} is missing")
+    times = certificate["times"]
+    if not isinstance(times, dict) or not all(one is None or _moment(one) for one in times.values()):
+        raise Wrong(f"{name}: times that are none")
     evidence = certificate["evidence"]
     if not isinstance(evidence, dict) or not {"origin", "validated", "proof"} <= evidence.keys():
         raise Wrong(f"{name}: evidence lacks origin, validated or proof")
@@ -1519,6 +1588,14 @@ def _regret(entries: Sequence[tuple[int, dict[str, Any], str]]) -> str:
     return late
 
 
+def _moment(text: object) -> bool:
+    """Tell whether this is a minute of the calendar, as we write it."""
+    try:
+        return isinstance(text, str) and re.fullmatch(_TIME, text, re.ASCII) is not None and bool(_instant(text))
+    except ValueError:
+        return False
+
+
 def _instant(text: str) -> datetime:
     return datetime.strptime(text, "%Y-%m-%dT%H:%M%z")
 
@@ -1528,6 +1605,19 @@ _FREE = 20  # people that need no officer, whatever an entry says
 
 def _least(band: str) -> int:
     return int(band.partition("-")[0])
+
+
+def _most(band: str) -> int:
+    return int(band.rpartition("-")[2])
+
+
+def _band(count: int) -> str:
+    """Return the band in which a count lies: 0, 1-4, 5-19, 20-99, and from there on by its digits."""
+    for low, high in ((1, 4), (5, 19), (20, 99)):
+        if count <= high:
+            return f"{low}-{high}" if count > 0 else "0"
+    digits = len(str(count))
+    return f"{10 ** (digits - 1)}-{10**digits - 1}"
 
 
 def _approval(
@@ -2117,6 +2207,8 @@ def strict_json(raw: bytes, where: str) -> Any:
     def no_float(_text: str) -> Any:
         raise Wrong(f"{where}: a number that is not an integer")
 
+    if len(raw) > _MOST_JSON:
+        raise Wrong(f"{where}: JSON of more than {_MOST_JSON} bytes")
     try:
         found = json.loads(
             raw.decode(), object_pairs_hook=unique, parse_int=integer, parse_float=no_float, parse_constant=no_float
@@ -2230,7 +2322,11 @@ def _challenge(raw: bytes) -> dict[str, Any]:
         if not isinstance(numbers, list) or not numbers or not all(_count(one) for one in numbers):
             raise Wrong(f"{where}: expected the indexes of entries")
         return asked
-    if not re.fullmatch("[0-9a-f]{32,128}", str(asked["nonce"])) or not _count(asked["count"]) or not asked["count"]:
+    if (
+        not re.fullmatch("(?:[0-9a-f]{2}){16,64}", str(asked["nonce"]))
+        or not _count(asked["count"])
+        or not asked["count"]
+    ):
         raise Wrong(f"{where}: expected a nonce of 16 to 64 bytes in hex, and a count")
     if not all(re.fullmatch(_TIME, str(asked[one])) for one in ("from", "to")):
         raise Wrong(f"{where}: expected `from` and `to` as whole minutes, UTC")
@@ -2364,10 +2460,10 @@ def _agree(shown: Any, true: Any, where: str) -> None:
     elif isinstance(true, list) and isinstance(shown, list) and len(shown) == len(true):
         for number, value in enumerate(true):
             _agree(shown[number], value, f"{where}/{number}")
-    elif type(true) is int and isinstance(shown, str) and re.fullmatch("0|[0-9]{1,17}-[0-9]{1,17}", shown, re.ASCII):
-        low, high = _least(shown), int(shown.rpartition("-")[2])
-        if not low <= true <= high:
-            raise Wrong(f"{where}: {shown}, and the entries say otherwise")
+    elif type(true) is int and isinstance(shown, str):
+        band = _band(true)
+        if shown not in (band, f"0-{_most(band)}"):  # its own band, or that from nothing on, and no other
+            raise Wrong(f"{where}: not the band in which the count of the entries lies")
     elif type(shown) is not type(true) or shown != true:
         raise Wrong(f"{where}: not what the entries say")
 
@@ -2464,7 +2560,7 @@ def _durations(documents: list[dict[str, Any]], name: str) -> dict[str, Any]:
         times = [one["times"].get(key) for key in ("received", "validated")]
         if times[1] is None:
             continue
-        if not all(isinstance(text, str) and re.fullmatch(_TIME, text, re.ASCII) for text in times):
+        if not all(map(_moment, times)):
             raise Wrong(f"{name}: a certificate whose times are none")
         start, end = map(_instant, times)
         minutes.append((end - start) // timedelta(minutes=1))
@@ -2579,7 +2675,10 @@ def _chained(
 ) -> dict[str, Any]:
     kind = re.sub("[0-9]+", "9", period)
     same = [one for one in published if re.sub("[0-9]+", "9", one["period"]) == kind and one["period"] != period]
-    since = _shift(_ends(same[-1]["period"]), 1) if same else entries[0]["time"][:10] if entries else first
+    try:
+        since = _shift(_ends(same[-1]["period"]), 1) if same else entries[0]["time"][:10] if entries else first
+    except (ValueError, IndexError, OverflowError):
+        raise Wrong(f"report {same[-1]['period']}: on record for a period that does not exist") from None
     return {
         "previous": {"period": same[-1]["period"], "json": same[-1]["json"]} if same else None,
         "missing": {"from": since, "to": _shift(first, -1)} if since < first else None,
@@ -2659,6 +2758,8 @@ def der(raw: bytes, where: str) -> tuple[Der, bytes]:
 
 def time_token(reply: bytes, data: bytes, roots: Sequence[x509.Certificate], where: str) -> datetime:
     """Return the time at which an authority below `roots` saw these bytes (RFC 3161); Wrong for anything else."""
+    if len(reply) > _MOST_SIGNATURE:
+        raise Wrong(f"{where}: larger than a time token can be")
     answer, rest = der(reply, where)
     parts = answer.children(where)
     if answer.tag != _SEQUENCE or rest or len(parts) != 2:
@@ -2703,6 +2804,8 @@ class Cms:
 
     def __init__(self, raw: bytes, where: str) -> None:
         # ContentInfo: the OID of SignedData, and one SignedData
+        if len(raw) > _MOST_SIGNATURE:
+            raise Wrong(f"{where}: larger than a signature can be")
         outer, rest = der(raw, where)
         if rest or outer.tag != _SEQUENCE:
             raise Wrong(f"{where}: bytes after the signature, or none before")
@@ -2777,8 +2880,11 @@ class Cms:
         for one in self.certificates:
             name = hashlib.new(algorithm, one.public_bytes(serialization.Encoding.DER), usedforsecurity=not old)
             if parts and parts[0].tag == _OCTETS and parts[0].body == name.digest():
-                issuer = one.issuer.public_bytes()
-                if issuer + _integer(one.serial_number) != der(self._sid, where)[0].body:
+                try:
+                    named = one.issuer.public_bytes() + _integer(one.serial_number)
+                except (ValueError, OverflowError):  # a serial number below nothing, a name that is none
+                    raise Wrong(f"{where}: a malformed certificate in it") from None
+                if named != der(self._sid, where)[0].body:
                     raise Wrong(f"{where}: names two certificates as the signer's")
                 return one
         raise Wrong(f"{where}: the certificate that the signature names is not in it")
@@ -2886,7 +2992,9 @@ def _algorithm(one: Der, where: str) -> str:
 
 def _oid(one: Der) -> str:
     """Return an object identifier in dots; "" for a malformed one."""
-    numbers, value, body = [], 0, one.body
+    numbers, value, body = [], 0, one.body[:128]
+    if len(body) != len(one.body):
+        return ""
     for byte in body:
         value = value << 7 | byte & 0x7F
         if not byte & 0x80:
@@ -2917,6 +3025,8 @@ def signed_pdf(
     goes further than the one before, and the last one to the end of the file. A document time stamp is checked with
     `stamps`; without them it is Missing.
     """
+    if raw.count(b"/ByteRange") > 64:
+        raise Wrong(f"{where}: more signatures than a paper can have")
     ranges = list(re.finditer(rb"/ByteRange\s*\[\s*(\d{1,10})\s+(\d{1,10})\s+(\d{1,10})\s+(\d{1,10})\s*\]", raw))
     if not ranges or len(ranges) != raw.count(b"/ByteRange"):
         raise Wrong(f"{where}: no signature, or a malformed ByteRange")
@@ -2924,6 +3034,8 @@ def signed_pdf(
     for match in ranges:
         start, first, second, length = (int(one) for one in match.groups())
         end = second + length
+        if second - first > 4 * _MOST_SIGNATURE:
+            raise Wrong(f"{where}: larger than a signature can be")
         hole = raw[first:second]
         if start or end > len(raw) or not re.fullmatch(rb"<(?:[0-9A-Fa-f]{2})+>", hole):
             raise Wrong(f"{where}: a ByteRange that leaves out more than the signature itself")
@@ -2964,28 +3076,40 @@ def _pdf_time(dictionary: bytes, where: str) -> datetime:
     if match is None or match[2] is None:
         return when
     ahead = timedelta(hours=int(match[3]), minutes=int(match[4]))
-    return when - ahead if match[2] == b"+" else when + ahead
+    try:
+        return when - ahead if match[2] == b"+" else when + ahead
+    except OverflowError:
+        raise Wrong(f"{where}: a signature without its time") from None
 
 
-def attachments(raw: bytes, where: str) -> list[bytes]:
-    """Return the content of every file embedded in a PDF; streams are plain or deflated, lengths direct."""
-    found = []
-    for match in re.finditer(
-        rb"<<((?:[^<>]|<<[^<>]*>>|<[^<>]*>)*/Type\s*/EmbeddedFile\b(?:[^<>]|<<[^<>]*>>)*)>>\s*stream\r?\n", raw
-    ):
-        length = re.search(rb"/Length\s+([0-9]{1,9})\b(?!\s+[0-9]+\s+R)", match[1])
+def attachments(raw: bytes, where: str, most: int = _MOST_MEMBER) -> list[bytes]:
+    """Return what is embedded in a PDF, of more than two files two; streams are plain or deflated, lengths direct.
+
+    A stream unpacks to at most `most` bytes, and its dictionary has at most 4 KiB: nothing here grows with a lie.
+    """
+    found: list[bytes] = []
+    for match in re.finditer(rb"/Type\s{0,9}/EmbeddedFile\b", raw):
+        at = match.start()
+        begin, stop = raw.rfind(b" obj", max(0, at - 4096), at), raw.find(b"stream", at, at + 4096)
+        if begin < 0 or stop < 0 or len(found) > 1:
+            continue
+        named = re.fullmatch(rb" obj\s*<<(.*)>>\s*", raw[begin:stop], re.DOTALL)
+        line = re.compile(rb"stream\r?\n").match(raw, stop)
+        if named is None or line is None or b"endobj" in named[1]:
+            continue
+        length = re.search(rb"/Length\s+([0-9]{1,9})\b(?!\s+[0-9]+\s+R)", named[1])
         if length is None:
             raise Wrong(f"{where}: an attachment without a direct length")
-        content = raw[match.end() : match.end() + int(length[1])]
-        if re.search(rb"/Filter\s*/FlateDecode\b", match[1]):
+        content = raw[line.end() : line.end() + int(length[1])]
+        if re.search(rb"/Filter\s*/FlateDecode\b", named[1]):
             inflate = zlib.decompressobj()
             try:
-                content = inflate.decompress(content, _MOST_MEMBER)
+                content = inflate.decompress(content, most)
             except zlib.error:
                 raise Wrong(f"{where}: an attachment that does not unpack") from None
             if not inflate.eof:
-                raise Wrong(f"{where}: an attachment that is cut off or larger than a member can be")
-        elif b"/Filter" in match[1]:
+                raise Wrong(f"{where}: an attachment that is cut off or larger than it can be")
+        elif b"/Filter" in named[1]:
             raise Wrong(f"{where}: an attachment packed in another way")
         found.append(content)
     return found

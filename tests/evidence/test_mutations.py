@@ -36,7 +36,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_a_package_with_everything_in_it_holds(full: tuple[Path, Path]) -> None:
     checks = verify.verify(full[0], trust=full[1])
     assert verify.exit_code(checks) == 0, verify.table(checks)
-    assert {one.name for one in checks if one.result != verify.HOLDS} == {"calendar", "challenge", "mine"}
+    assert {one.name for one in checks if one.result != verify.HOLDS} == {"shards", "calendar", "challenge", "mine"}
 
 
 def test_no_change_by_a_stranger_passes_and_none_is_merely_incomplete(full: tuple[Path, Path], tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_no_change_by_a_stranger_passes_and_none_is_merely_incomplete(full: tupl
 
 def test_who_holds_the_evidence_key_can_rewrite_his_own_words_alone(full: tuple[Path, Path], tmp_path: Path) -> None:
     refused, passed = judge_insider(*full, tmp_path, rounds=90, seed=2)
-    assert sum(refused.values()) > 40
+    assert sum(refused.values()) > 30
     assert [kind for kind in passed if not LEFT_OUT.fullmatch(kind)] == []
 
 

@@ -1,0 +1,196 @@
+"""What an operator could try who holds all keys of his own: hide, say twice, say under another name. And bombs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any  # JSON documents
+
+import pytest
+from evidence.made_up_year import facts, year
+from evidence.small_home import NOW, Home, certificate, entry, sha
+from evidence.test_approvals import KEYS, grant, sign, told
+
+from fangxin.checks import verify
+from fangxin.reports import package
+from fangxin.reports.periodic import report, report_bytes
+
+Entries = list[dict[str, Any]]
+GRANT = grant()
+
+
+def case(entries: Entries, files: dict[str, bytes] | None = None, **brought: bytes) -> verify._Case:
+    """A package of which the tree is known to hold: only what entries and files say can be a lie."""
+    trust = {name.replace("_", "-", 1).replace("_", "."): raw for name, raw in brought.items()}
+    one = verify._Case(Path(), trust=trust, officers=(), since=None, quorum=0, challenge=None, secret=None)
+    one._files, one._entries = dict(files or {}), entries
+    return one
+
+
+def outcome(check: Callable[[], str]) -> tuple[str, str]:
+    found = verify._run("x", check)
+    assert "verifier itself" not in found.reason
+    return found.result, found.reason
+
+
+CLEAN: Entries = [entry("law.loaded", law="cn"), entry("request.opened"), entry("validated")]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (
+            [entry("residue.found", tag="1" * 32), entry("erase.intended"), entry("store.overwritten", intent=4)],
+            "residue",
+        ),
+        ([entry("validated", hits=3)], "found hits"),
+        ([entry("validated", hits=3), entry("certificate.issued")], "found hits"),
+    ],
+)
+def test_what_a_search_found_is_not_hidden_by_other_work(more: Entries, says: str) -> None:
+    result, reason = outcome(case(CLEAN + more).order)
+    assert (result, says in reason) == (verify.MISSING, True), reason
+    assert outcome(case([*CLEAN, *more, entry("validated")]).order)[0] == verify.HOLDS
+    assert outcome(case([*CLEAN, *more, entry("certificate.issued", verdict="failed")]).order)[0] == verify.HOLDS
+
+
+def signed_entries(done: Entries) -> verify._Case:
+    """A plan that two officers approved; its intent is entry 1, that of another plan entry 2."""
+    approvals = sign(GRANT, "an", "bo")
+    files = {f"approvals/{sha(one.public())}.json": one.public() for one in approvals}
+    files |= {f"officers/{n}.pub": f"{k.public_key().public_bytes_raw().hex()}\n".encode() for n, k in KEYS.items()}
+    intents = [entry("erase.intended", store="vault", plan=sha(one), units="20-99") for one in ("big", "other")]
+    found = case([entry("approved", plan=sha("big"), **told(GRANT, approvals)), *intents, *done], files)
+    found._officers = {raw for name, raw in files.items() if name.startswith("officers/")}
+    return found
+
+
+def gone(intent: int, **fields: str) -> dict[str, int | str]:
+    plain: dict[str, int | str] = {"before": sha("a"), "after": sha("b"), "grant": GRANT.plan_hash}
+    return entry("key.destroyed", intent=intent, **(plain | fields))
+
+
+@pytest.mark.parametrize(
+    ("done", "says"),
+    [
+        ([gone(1, grant=sha("mine")), gone(1)], "another grant"),
+        ([gone(1), gone(2, after=sha("c"))], "another plan"),
+        ([gone(1), gone(1, before=sha("b"), after=sha("c"))], "more than once"),
+    ],
+)
+def test_what_officers_signed_is_carried_out_once_and_for_their_plan(done: Entries, says: str) -> None:
+    assert outcome(signed_entries([gone(1)]).approvals)[0] == verify.HOLDS
+    result, reason = outcome(signed_entries(done).approvals)
+    assert (result, says in reason) == (verify.FALSE, True), reason
+
+
+def test_a_certificate_rests_on_a_validation_after_the_keys_died_and_counts_no_more_than_died() -> None:
+    keys = {"destroyed": 2, "commitment_before": sha("a"), "commitment_after": sha("b")}
+    one = case([])
+    one._keys_gone(keys, [gone(0)], "x")
+    one._keys_gone(keys, [gone(0, after=sha("m")), gone(0, before=sha("m"))], "x")
+    for lie, before in (
+        (keys, []),
+        (keys, [gone(0, after=sha("m"))]),
+        (keys, [gone(0, before=sha("m")), gone(0, after=sha("m"))]),
+        (keys | {"destroyed": 5}, [gone(0)]),
+    ):
+        with pytest.raises(verify.Wrong, match=r"before the validation|more keys"):
+            one._keys_gone(lie, before, "x")
+
+
+def test_canaries_that_were_missed_are_not_called_unopened_nor_opened_twice() -> None:
+    seal = {"commitment": sha("seal"), "opened": True, "placements": 2, "erased": 2, "retained": 0, "reported": 0}
+    seal["missed"] = 0
+    good = entry("canary.erased", seal=sha("seal"), placements=2, erased=2, retained=0, reported=0, missed=0)
+    bad = good | {"erased": 1, "missed": 1}
+    start = [entry("canary.planted", digest=sha("seal")), entry("validated")]
+    case([*start, good])._canaries([seal], "x", 1, 3)
+    unopened = seal | {"opened": False, "placements": 0, "erased": 0}
+    case(start)._canaries([unopened], "x", 1, 2)
+    for lie, after in ((unopened, [bad]), (seal, [bad]), (seal, [bad, good])):
+        with pytest.raises(verify.Wrong, match="canaries"):
+            case([*start, *after])._canaries([lie], "x", 1, 4)
+
+
+def test_a_statement_says_what_the_validation_says_that_names_it() -> None:
+    one = case([entry("validated", findings=sha("f"), bytes=5)])
+    one._as_validated({"bytes": 5, "verdicts": {"ERASED": 3}}, sha("f"), "x")
+    one._as_validated({"bytes": 6}, sha("another"), "x")
+    for lie in ({"hits": 1}, {"bytes": 6}, {"verdicts": {"FAILED": 1}}, {"verdicts": "FAILED"}):
+        with pytest.raises(verify.Wrong, match="states"):
+            one._as_validated(lie, sha("f"), "x")
+
+
+def test_a_report_is_that_of_its_own_month_and_has_its_figures_with_it() -> None:
+    made = year(days=70, per_day=2)
+    raw = report_bytes(report(facts(made, "2026-02")))
+    entries = [one for _index, one in made["entries"]]
+
+    def said(name: str, check: str, **forms: bytes) -> tuple[str, str]:
+        published = {"type": "report.published", "time": "2026-04-01T01:00Z", "period": name}
+        published |= {kind: sha(content) for kind, content in forms.items()} | {"json": sha(raw)}
+        one = case([*entries, published], {f"reports/{name}.{kind}": content for kind, content in forms.items()})
+        one._kept = [(digest, 0, document) for digest, document in made["certificates"].items()]
+        one._files |= {digest: b"" for digest in made["certificates"]}
+        return outcome(getattr(one, check))
+
+    assert "another period" in said("2026-03", "figures", json=raw)[1], "February's figures are not those of March"
+    assert "another period" not in said("2026-02", "figures", json=raw)[1]
+    assert said("2026-02", "reports", html=b"All is well.")[0] == verify.MISSING
+    assert said("2026-02", "reports", json=raw, html=b"")[0] == verify.HOLDS
+
+
+def test_a_band_is_the_one_in_which_the_count_lies() -> None:
+    for good in (7, "5-19", "0-19"):
+        verify._agree(good, 7, "x")
+    verify._agree("1000-9999", 1000, "x")
+    for lie in ("0-99", "5-99", "1-4", "0-99999999", "7-7", "5-019", 8, True):
+        with pytest.raises(verify.Wrong):
+            verify._agree(lie, 7, "x")
+
+
+def test_who_brings_the_key_of_an_authority_is_told_that_nothing_is_stamped() -> None:
+    files = {"policy.json": b'{"quorum":0,"time_stamps":"none"}'}
+    assert outcome(case([], files).time)[0] == verify.NOT_APPLICABLE
+    assert outcome(case([], files, tsa_ca_pem=b"").time)[0] == verify.MISSING
+
+
+def test_nothing_that_comes_from_the_package_itself_counts_as_brought(shared: Home, tmp_path: Path) -> None:
+    out = tmp_path / "package"
+    package.write_folder(out, ledger=shared.ledger, keys=shared.keys, **shared.parts)
+    key = str(out / "evidence.pub.pem")
+    for given in ({"trust": out}, {"trust": out / "log.vkey"}, {"challenge": key}, {"officers": [key]}):
+        with pytest.raises(verify.Usage, match="of the package itself"):
+            verify.verify(out, **given)  # type: ignore[arg-type]
+    assert verify.exit_code(verify.verify(out, trust=shared.trust)) == 0
+
+
+def test_what_is_malformed_has_a_message_of_its_own() -> None:
+    asked = {"format": "fangxin/challenge/1", "checkpoint": "", "nonce": "a" * 33, "count": 1, "from": NOW, "to": NOW}
+    lies: list[tuple[str, Callable[[], object]]] = [
+        ("nonce", lambda: verify._challenge(json.dumps(asked, sort_keys=True, separators=(",", ":")).encode())),
+        ("does not exist", lambda: verify._chained([{"period": "2026-19"}], [], "2026-02", "2026-02-01")),
+        ("times that are none", lambda: verify._certificate(certificate(0, times=[]), "x")),
+        (
+            "times that are none",
+            lambda: verify._certificate(certificate(0, times={"validated": "2026-19-39T29:59Z"}), "x"),
+        ),
+        ("without its time", lambda: verify._pdf_time(b"/M (D:00010101000000+99'00')", "x")),
+        ("more than", lambda: verify.strict_json(b"[" + b"[]," * 2**23 + b"0]", "x")),
+        ("larger than", lambda: verify.time_token(b"0" * 2**19, b"", [], "x")),
+        ("larger than", lambda: verify.Cms(b"0" * 2**19, "x")),
+        ("more signatures", lambda: verify.signed_pdf(b"/ByteRange [0 1 2 3]" * 65, [], None, "x")),
+        ("larger than", lambda: verify.signed_pdf(b"/ByteRange [0 21 9999999 1]" + b"0" * 10**7, [], None, "x")),
+    ]
+    for says, lie in lies:
+        with pytest.raises(verify.Wrong, match=says):
+            lie()
+    assert verify._oid(verify.Der(6, b"\xff" * 4000 + b"\x01", b"")) == ""
+    bomb = b"1 0 obj<</Type/EmbeddedFile/Filter/FlateDecode/Length 99999>>\nstream\n" + verify.zlib.compress(
+        bytes(10**7)
+    )
+    with pytest.raises(verify.Wrong, match="larger than it can be"):
+        verify.attachments(bomb, "x", 100)
+    assert len(verify.attachments(b"1 0 obj<</Type/EmbeddedFile/Length 1>>\nstream\nx" * 9, "x")) == 2
