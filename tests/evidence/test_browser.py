@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from evidence.many_home import make_many
-from evidence.small_home import NOW, Home
-from evidence.test_verify import FORGERIES, contents, zipped
+from evidence.small_home import NOW, Home, begin, certificate, erase, issue, start
+from evidence.test_verify import CERTIFICATE_LIES, FORGERIES, contents, rows, zipped
 
 from fangxin.checks import verify
 from fangxin.flows.estate import open_estate
@@ -72,6 +72,32 @@ def test_the_page_says_false_to_every_forgery_and_to_any_changed_byte(shared: Ho
     for path, one in zip(made, answers(page, shared.trust, made), strict=True):
         assert "itself failed" not in json.dumps(one), (path.name, one)
         assert one["exit_code"] == 1, path.name
+
+
+def test_a_certificate_that_was_logged_but_contradicts_itself_is_false_to_program_and_page(
+    page: Path, tmp_path: Path
+) -> None:
+    keys, ledger = start(tmp_path)
+    begin(ledger)
+    validated = erase(ledger)
+    lies, made = ["", *CERTIFICATE_LIES], list[Path]()
+    for number, lie in enumerate(lies):
+        document = json.loads(json.dumps(certificate(validated)))
+        if lie:
+            CERTIFICATE_LIES[lie](document)
+        paths = issue(tmp_path, ledger, document)
+        proofs = {"validated.tlog-proof": ledger.receipt(validated)}
+        if lie == "a proof for another entry":
+            proofs["first.tlog-proof"] = ledger.receipt(0)
+        made.append(tmp_path / f"{number}.zip")
+        package.write_package(made[-1], ledger=ledger, keys=keys, certificates=paths, proofs=proofs)
+    for lie, path, one in zip(lies, made, answers(page, None, made), strict=True):
+        found = rows(verify.verify(path))["certificates"]
+        missing = lie == "a proof that is not there"
+        assert found.result == (verify.MISSING if missing else verify.FALSE if lie else verify.HOLDS), (lie, found)
+        (row,) = [row for row in one["checks"] if row["name"] == "certificates"]  # type: ignore[attr-defined]
+        assert row["result"] == found.result, (lie, row)
+        assert "itself failed" not in row["reason"] + found.reason, (lie, row)
 
 
 def test_a_package_signed_again_with_other_keys_is_false_and_a_rotated_key_is_followed(
