@@ -4,6 +4,8 @@
   So nothing that is restored can bring a destroyed key back, and there is no override.
 * Of the copies that open the one with the most writes is taken, after every page of it was opened.
 * A whole vault is never replaced: keys made since the copy would be lost.
+* A key that is lost so is not dead: copies that were made with it open under page keys that live on. What is restored
+  says so (`LOSSY`), and from then on a destroy batch re-keys the buckets of all whom it names, found or not.
 * Restoring has one moment: the copy lies whole beside the vault under `restoring-…`. From then on every opening
   finishes it first; before it nothing has changed.
 """
@@ -23,7 +25,7 @@ from fangxin.data.keys.integrity import Examined, examined
 from fangxin.data.keys.page import Shape
 from fangxin.data.keys.roots.file import sync_folder
 from fangxin.data.keys.roots.protocol import Anchor, Root
-from fangxin.data.keys.vault import VaultFile, alone, siblings
+from fangxin.data.keys.vault import LOSSY, VaultFile, alone, siblings
 from fangxin.data.keys.walk import State, Walk
 
 SAMPLE = 16  # buckets opened when a copy is checked in passing
@@ -115,7 +117,7 @@ def restore(
     target = tree_path(folder, living.tree_id)
     with alone(folder / "vault.lock", patience=patience):
         _finish(folder, living.tree_id, at)
-        own = _own(target, anchor, holders)
+        own, lossy = _own(target, anchor, holders)
         judged = [standing(path, anchor, holders) for path in found(places) if path != target.resolve()]
         for copy in sorted((one for one in judged if one.restorable), key=lambda one: one.seq, reverse=True):
             with contextlib.suppress(BackupUnusable):
@@ -127,13 +129,16 @@ def restore(
                 + ("; ".join(f"{one.path.name}: {one.why or 'damaged inside'}" for one in judged) or "none was found"),
                 hint="name every place where a replica or a copy made since the last destroy batch may lie",
             )
+        # What the lost file tells counts only if it is not itself older than the copy.
+        lacking = None if own is None or own < copy.seq else own - copy.seq
         if carry_out:
             at("chosen")
             with _opened_file(copy.path) as source:
-                source.copy_to(_staged(folder, living.tree_id), {}, journal="WAL")
+                note = {LOSSY: b"1"} if lossy or lacking != 0 else {}
+                source.copy_to(_staged(folder, living.tree_id), note, journal="WAL")
             at("staged")
             _finish(folder, living.tree_id, at)
-    return Restored(copy, holds, None if own is None else max(0, own - copy.seq), carry_out)
+    return Restored(copy, holds, lacking, carry_out)
 
 
 def finish(folder: Path, tree_id: bytes, *, patience: float) -> None:
@@ -154,14 +159,14 @@ def _finish(folder: Path, tree_id: bytes, at: Callable[[str], None]) -> None:
         at("swapped")
 
 
-def _own(target: Path, anchor: Anchor, holders: Sequence[Root]) -> int | None:
-    # The last write that the lost vault still tells of; NotAllowed if it is not lost.
+def _own(target: Path, anchor: Anchor, holders: Sequence[Root]) -> tuple[int | None, bool]:
+    # The last write that the lost vault still tells of, and whether it lacked some already; NotAllowed if not lost.
     if not target.exists():
-        return None
+        return None, True
     try:
         with contextlib.closing(VaultFile(target)) as file:
             if file.faults():
-                return file.number("seq")
+                return file.number("seq"), file.noted(LOSSY) is not None
             _examined(file, anchor, holders, examined)
         raise NotAllowed(
             "the key vault is whole; a copy in its place could only lose keys",
@@ -169,8 +174,8 @@ def _own(target: Path, anchor: Anchor, holders: Sequence[Root]) -> int | None:
         )
     except (VaultDamaged, BackupUnusable):
         with contextlib.suppress(FangxinError), contextlib.closing(VaultFile(target)) as file, file.snapshot():
-            return file.number("seq")
-    return None
+            return file.number("seq"), file.noted(LOSSY) is not None
+    return None, True
 
 
 def _under_today(path: Path, anchor: Anchor, holders: Sequence[Root], work: Callable[[Walk, State], Result]) -> Result:

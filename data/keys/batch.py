@@ -36,10 +36,11 @@ class Batch:
     half: int = 0  # of the new top page
 
 
-def shadow(walk: Walk, state: State, drop: Drops, add: Adds, *, always: bool = False) -> Batch:
+def shadow(walk: Walk, state: State, drop: Drops, add: Adds, *, always: bool = False, unseen: bool = False) -> Batch:
     """The new bodies of the buckets that change. AddressTaken if an added key has an entry that does not die.
 
-    `always`: the top page changes even if no bucket does.
+    `always`: the top page changes even if no bucket does. `unseen`: the bucket of everybody named is re-keyed, for a
+    key that this vault lost may lie in an older copy of it.
     """
     batch = Batch()
     if always:
@@ -51,7 +52,7 @@ def shadow(walk: Walk, state: State, drop: Drops, add: Adds, *, always: bool = F
     if len({row.tobytes() for row in addresses}) != len(refs):
         raise AddressTaken("two subjects of the batch share an address", hint="nothing was changed; report this")
     if len(refs) <= SEARCHED and not add:
-        _few(walk, state, batch, {row.tobytes(): drop[ref] for ref, row in zip(refs, addresses, strict=True)})
+        _few(walk, state, batch, {row.tobytes(): drop[ref] for ref, row in zip(refs, addresses, strict=True)}, unseen)
         return batch
     lowest = names_of(addresses, np.zeros(len(refs), np.uint8))
     highest = names_of(addresses, np.full(len(refs), 0xFF, np.uint8))
@@ -66,6 +67,8 @@ def shadow(walk: Walk, state: State, drop: Drops, add: Adds, *, always: bool = F
         batch.destroyed += int(gone.sum())
         batch.domains |= set(leaves.rows[gone, pages.ADDRESS].tolist())
         after, changed = leaves.without(gone), np.repeat(leaves.buckets, leaves.counts)[gone]
+        if unseen:
+            changed = np.concatenate((changed, walk.shape.buckets_of(addresses[some])))
         if add:
             names, keys = _coming([refs[place] for place in some.tolist()], addresses[some], add)
             by = sorted_names(names, walk.order(names))
@@ -83,7 +86,7 @@ def shadow(walk: Walk, state: State, drop: Drops, add: Adds, *, always: bool = F
     return batch
 
 
-def _few(walk: Walk, state: State, batch: Batch, dying: Mapping[bytes, frozenset[int] | None]) -> None:
+def _few(walk: Walk, state: State, batch: Batch, dying: Mapping[bytes, frozenset[int] | None], unseen: bool) -> None:
     """Drop the entries of a few addresses, in the bytes of their buckets: numpy pays for more of them only."""
     depth = walk.shape.depth
     buckets: dict[int, list[bytes]] = {}
@@ -95,8 +98,9 @@ def _few(walk: Walk, state: State, batch: Batch, dying: Mapping[bytes, frozenset
         gone = [
             one for one in buckets[bucket] if one.startswith(address) and (codes is None or one[pages.ADDRESS] in codes)
         ]
-        if gone:
+        if gone or unseen:
             changed.add(bucket)
+        if gone:
             buckets[bucket] = [one for one in buckets[bucket] if one not in gone]
             batch.destroyed += len(gone)
             batch.domains |= {one[pages.ADDRESS] for one in gone}

@@ -1,9 +1,10 @@
 """The bytes of a page delta: what one write changed, on its way to a replica. Ciphertext and public facts only.
 
-`FXD1 ‖ tree_id 16 ‖ from g u64 ‖ to g u64 ‖ seq u64 ‖ count u32 ‖ count x (id u64 ‖ length u32 ‖ body) ‖
-count u32 ‖ count x (length u32 ‖ name ‖ length u32 ‖ value) ‖ SHA-256 of all before`, integers little endian.
+`FXD2 ‖ tree_id 16 ‖ from g u64 ‖ to g u64 ‖ seq u64 ‖ mark before 8 ‖ count u32 ‖ count x (id u64 ‖ length u32 ‖
+body) ‖ count u32 ‖ count x (length u32 ‖ name ‖ length u32 ‖ value) ‖ SHA-256 of all before`, integers little endian.
 
 * A length of FFFFFFFF says that the row (or the piece of metadata) is gone.
+* Every write notes a random mark (`write`). A number alone would not tell a write from another that a crash undid.
 * Metadata travels too: the codes of domains and the nonces of used grants must survive a restore.
 """
 
@@ -16,8 +17,9 @@ from dataclasses import dataclass
 from fangxin.data.errors import DoesNotHold
 from fangxin.data.keys.vault import Changes
 
-MAGIC = b"FXD1"
-HEAD = struct.Struct("<4s16sQQQ")
+MAGIC = b"FXD2"
+MARK = 8  # bytes of the mark of a write
+HEAD = struct.Struct("<4s16sQQQ8s")
 COUNT = struct.Struct("<I")
 ROW = struct.Struct("<Q")
 GONE = 0xFFFFFFFF
@@ -35,11 +37,17 @@ class Delta:
     before: int  # generation
     after: int  # generation, once the anchor has committed it
     seq: int
+    on: bytes  # mark of the write that it follows
     changes: Changes
+
+    @property
+    def mark(self) -> bytes:
+        """The mark of this write, as it is noted."""
+        return self.changes.notes.get("write") or bytes(MARK)
 
     def encode(self) -> bytes:
         """The bytes that travel."""
-        parts = [HEAD.pack(MAGIC, self.tree_id, self.before, self.after, self.seq)]
+        parts = [HEAD.pack(MAGIC, self.tree_id, self.before, self.after, self.seq, self.on)]
         parts.append(COUNT.pack(len(self.changes.bodies)))
         for node, body in self.changes.bodies.items():
             parts += (ROW.pack(node), *_sized(body))
@@ -55,7 +63,7 @@ class Delta:
         whole, digest = data[:-32], data[-32:]
         if len(data) < HEAD.size + 32 or whole[:4] != MAGIC or hashlib.sha256(whole).digest() != digest:
             raise DeltaWrong("not a page delta, or not all of one", hint="let the replica take a fresh copy")
-        _, tree_id, before, after, seq = HEAD.unpack_from(whole)
+        _, tree_id, before, after, seq, on = HEAD.unpack_from(whole)
         try:
             at, changes = HEAD.size, Changes()
             (count,), at = COUNT.unpack_from(whole, at), at + COUNT.size
@@ -70,7 +78,7 @@ class Delta:
             at = -1
         if at != len(whole):
             raise DeltaWrong("a page delta does not say what its lengths promise", hint="the writer is defective")
-        return cls(tree_id, before, after, seq, changes)
+        return cls(tree_id, before, after, seq, on, changes)
 
 
 def _sized(value: bytes | None) -> tuple[bytes, bytes]:

@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Self
 
 from fangxin.data.errors import InputError, NotAllowed, Unavailable
-from fangxin.data.keys.delta import Delta
+from fangxin.data.keys.delta import MARK, Delta
 from fangxin.data.keys.faults import ReplicaAway, ReplicaBehind
 from fangxin.data.keys.founding import tree_path
 from fangxin.data.keys.roots.file import sync_folder
 from fangxin.data.keys.vault import VaultFile, siblings, sync_file
 
 PLACES = "places.json"
+Write = tuple[int, bytes]  # a number, and a mark: after a crash another write may have the same number
 
 
 class Replica:
@@ -34,7 +35,7 @@ class Replica:
         self.folder = folder
         self._file: VaultFile | None = None
 
-    def seq(self, tree_id: bytes) -> int | None:
+    def held(self, tree_id: bytes) -> Write | None:
         """The last write of a tree that it holds; None if it holds none. Unavailable if it cannot be reached."""
         if not self.folder.is_dir():
             raise Unavailable("a replica's folder is not there", hint="mount it, or take it off the vault's places")
@@ -42,15 +43,15 @@ class Replica:
         if not file.path.exists():
             return None
         with file.snapshot():
-            return file.number("seq")
+            return last_write(file)
 
     def apply(self, data: bytes) -> None:
         """Take one delta; durable when it returns. The same one again changes nothing; ReplicaBehind on a gap."""
         delta = Delta.decode(data)
-        held = self.seq(delta.tree_id)
-        if held == delta.seq:
+        held = self.held(delta.tree_id)
+        if held == (delta.seq, delta.mark):
             return
-        if held != delta.seq - 1:
+        if held != (delta.seq - 1, delta.on):
             raise ReplicaBehind("a replica holds another state than the vault", hint="the next write refreshes it")
         file = self._of(delta.tree_id)
         with file.transaction():
@@ -98,11 +99,11 @@ class Replicas:
     def __bool__(self) -> bool:
         return bool(self._all)
 
-    def catch_up(self, source: VaultFile, tree_id: bytes, seq: int) -> None:
+    def catch_up(self, source: VaultFile, tree_id: bytes, last: Write) -> None:
         """Give a fresh copy to each that is not at this write; one that is away is left for the next writer."""
         for replica in self._all:
             with contextlib.suppress(Unavailable):
-                if replica.seq(tree_id) != seq:
+                if replica.held(tree_id) != last:
                     replica.refresh(source, tree_id)
                 replica.forget(but=tree_id)
 
@@ -190,6 +191,12 @@ def outside(folder: Path, place: Path) -> None:
             "copies of the pages must not lie where the root lies",
             hint="choose a folder on another disk, outside the vault's folder and not around it",
         )
+
+
+def last_write(file: VaultFile) -> Write:
+    """The last write that a file of pages holds."""
+    noted = file.some("seq", "write")
+    return int(noted.get("seq", b"0")), noted.get("write", bytes(MARK))
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ from fangxin.data.keys.additions import additions
 from fangxin.data.keys.approval import FREE, FREE_SHARE, GUARDED, WINDOW, Approval, Guard, bound
 from fangxin.data.keys.batch import Adds, Batch, crown, shadow
 from fangxin.data.keys.clock import Moment, look
-from fangxin.data.keys.delta import Delta
+from fangxin.data.keys.delta import MARK, Delta
 from fangxin.data.keys.faults import Grown, KeyAbsent, RollbackSuspected, StaleRoot, SubjectSealed
 from fangxin.data.keys.founding import VERSION, found_vault, tree_path
 from fangxin.data.keys.grant import Drops, Grant, stamp
@@ -48,7 +48,7 @@ from fangxin.data.keys.integrity import Examined, examined
 from fangxin.data.keys.lease import Lease
 from fangxin.data.keys.material import Keys
 from fangxin.data.keys.receipt import Receipt, Tally
-from fangxin.data.keys.replica import Places, Replica, Replicas, outside
+from fangxin.data.keys.replica import Places, Replica, Replicas, last_write, outside
 from fangxin.data.keys.roots import shares
 from fangxin.data.keys.roots.file import FileRoot
 from fangxin.data.keys.roots.protocol import (
@@ -63,7 +63,7 @@ from fangxin.data.keys.roots.protocol import (
     RootUnsettled,
 )
 from fangxin.data.keys.sealed import Sealing, Toll
-from fangxin.data.keys.vault import Changes, Unchanged, VaultFile, alone
+from fangxin.data.keys.vault import LOSSY, Changes, Unchanged, VaultFile, alone
 from fangxin.data.keys.walk import TRIES, State, Walk
 
 __all__ = ["KeyAbsent", "KeyTree"]
@@ -181,6 +181,10 @@ class KeyTree:
         """What SQLite itself finds wrong with the file; empty if nothing."""
         return self._file.faults()
 
+    def misplaced(self) -> list[str]:
+        """What is wrong with the places of bodies in the file; empty if nothing. No copy is needed: `grow` mends it."""
+        return self._file.misplaced()
+
     @property
     def places(self) -> Places:
         """Where copies of the pages go."""
@@ -190,6 +194,12 @@ class KeyTree:
     def size(self) -> int:
         """Bytes of the vault's file: what a backup holds, and what stays the same until the vault grows."""
         return tree_path(self.folder, self.tree_id).stat().st_size
+
+    @property
+    def lossy(self) -> bool:
+        """Whether a restore may have lost keys that older copies open, until their owners' batch, or until it grows."""
+        with self._file.snapshot():
+            return self._file.noted(LOSSY) is not None
 
     def confirm(self, generation: int) -> None:
         """Raise RollbackSuspected if the vault is older than the last outcome in the ledger."""
@@ -341,9 +351,10 @@ class KeyTree:
         """Destroy keys for good: ref -> the domain codes that die, None = every domain.
 
         All subjects go in one batch under one new root. What is not there is not an error: a second call
-        destroys nothing and says so. NotAllowed if the grant does not fit, or if so many people need officers who
-        signed it (approval.py), or before a seal's end; RootUnsettled if a holder is away. `now` counts in rehearsal
-        vaults only: the others go by a clock of their own (clock.py, ClockJumped).
+        destroys nothing and says so (a `lossy` vault takes a new root all the same). NotAllowed if the grant does not
+        fit, or if so many people need officers who signed it (approval.py), or before a seal's end; RootUnsettled if a
+        holder is away. `now` counts in rehearsal vaults only: the others go by a clock of their own (clock.py,
+        ClockJumped).
         """
         return self._replace(drops, {}, grant=grant, approvals=approvals, action="destroy", now=now)
 
@@ -423,6 +434,7 @@ class KeyTree:
                 shaped = {"fanout": shape.fanout, "depth": shape.depth, "n_buckets": shape.buckets}
                 meta = self._file.meta() | {name: str(number).encode() for name, number in shaped.items()}
                 meta["guarded"] = bound(self.guard.text().encode(), shares.top_key(root))
+                meta.pop(LOSSY, None)  # no page key of the old tree lives on
                 rows = rebuilt(self._walk, state, shape, tree_id, shares.top_key(root))
                 path = tree_path(self.folder, tree_id)
                 VaultFile.create(path, meta | {"tree_id": tree_id}, tally.over(rows))
@@ -478,7 +490,9 @@ class KeyTree:
             batch: Batch | None = None
             with self._transaction():
                 state = self._walk.state()
-                batch = shadow(self._walk, state, drop, add, always=noting is not None)
+                batch = shadow(
+                    self._walk, state, drop, add, always=noting is not None, unseen=self._file.noted(LOSSY) is not None
+                )
                 if not batch.written and not noting:
                     raise Unchanged
                 # (1) prepare: every holder but the anchor has its share before a page needs it
@@ -828,9 +842,9 @@ class KeyTree:
                 self._replicas.close()
                 self._places, self._replicas = places, Replicas([Replica(folder) for folder in places.replicas])
             with self._file.snapshot():
-                said = self._file.some("attempt", "unscrubbed", "seq")
+                said, last = self._file.some("attempt", "unscrubbed"), last_write(self._file)
             attempt = int(said.get("attempt", b"0"))
-            self._replicas.catch_up(self._file, self.tree_id, int(said.get("seq", b"0")))
+            self._replicas.catch_up(self._file, self.tree_id, last)
             if seen > attempt or attempt > now.generation or "unscrubbed" in said or self._strangers():
                 self._clear_up(now.generation, max(seen, attempt))
             yield receipts, now
@@ -838,14 +852,20 @@ class KeyTree:
     @contextlib.contextmanager
     def _transaction(self, *, soon: bool = False) -> Iterator[None]:
         """One write: durable with one replica, then here, or nowhere."""
-        with self._file.transaction(self._ship if self._replicas else None, soon=soon):
-            yield
-            self._file.note("seq", str(self._file.number("seq") + 1).encode())
+        number, on = 0, b""
 
-    def _ship(self, changes: Changes) -> None:
+        def ship(changes: Changes) -> None:
+            self._ship(changes, number + 1, on)
+
+        with self._file.transaction(ship if self._replicas else None, soon=soon):
+            number, on = last_write(self._file)
+            yield
+            self._file.notes({"seq": str(number + 1).encode(), "write": os.urandom(MARK)})
+
+    def _ship(self, changes: Changes, seq: int, on: bytes) -> None:
         living = self.anchor.living().generation
         after = max(living, int(changes.notes.get("attempt") or living))
-        self._replicas.ship(Delta(self.tree_id, living, after, self._file.number("seq"), changes))
+        self._replicas.ship(Delta(self.tree_id, living, after, seq, on, changes))
         self._at("shipped")
 
     def _strangers(self) -> list[Path]:

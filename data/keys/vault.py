@@ -31,10 +31,29 @@ CREATE TABLE slot(slot INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE free(slot INTEGER PRIMARY KEY, long INTEGER NOT NULL);
 CREATE TABLE meta(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 """
+PLACES = (
+    ("places of two rows", "SELECT count(*) - count(DISTINCT slot) FROM node"),
+    ("rows without a place", "SELECT count(*) FROM node WHERE slot NOT IN (SELECT slot FROM slot)"),
+    ("free places that a row has", "SELECT count(*) FROM free WHERE slot IN (SELECT slot FROM node)"),
+    (
+        "places that no row has and that are not free",
+        "SELECT count(*) FROM slot WHERE slot NOT IN (SELECT slot FROM node UNION ALL SELECT slot FROM free)",
+    ),
+    (
+        "free places that are not zeros",
+        "SELECT count(*) FROM free CROSS JOIN slot ON slot.slot = free.slot WHERE body != zeroblob(length(body))",
+    ),
+)
 ROWS = "SELECT id, body FROM node CROSS JOIN slot ON slot.slot = node.slot"
+# Only what is zeros is written over: a list of free places that is damaged costs no living page.
+FREE = (
+    "SELECT free.slot FROM free CROSS JOIN slot ON slot.slot = free.slot "
+    "WHERE long = ? AND body = zeroblob(length(body)) LIMIT ?"
+)
 WAL_LIMIT = 8 << 20  # bytes of log after which an insert checkpoints
 CACHE = 64 << 20  # bytes of pages that a batch keeps before it spills them to the log, to write them there once
 MAPPED = 1 << 40  # bytes of the file that are read where the kernel has them; nobody cuts the file short
+LOSSY = "lossy"  # noted where a restore may have lost keys that older copies still open
 FEW = 4  # rows that are read one by one
 LAST = "\U0010ffff"  # above every name
 DENSE = 8  # a range of ids is read whole if at least every fourth page is wanted
@@ -177,7 +196,7 @@ class VaultFile:
         """Delete rows; inside a transaction. Their bodies are zeros from then on."""
         nodes = list(nodes)
         db, slots = self._db(), [(slot,) for slot in self._slots(nodes).values()]
-        db.executemany("INSERT INTO free SELECT slot, length(body) > 2048 FROM slot WHERE slot = ?", slots)
+        db.executemany("INSERT OR REPLACE INTO free SELECT slot, length(body) > 2048 FROM slot WHERE slot = ?", slots)
         db.executemany("UPDATE slot SET body = zeroblob(length(body)) WHERE slot = ?", slots)
         db.executemany("DELETE FROM node WHERE id = ?", ((node,) for node in nodes))
         if self._changes:
@@ -199,7 +218,7 @@ class VaultFile:
             some = [(node, body) for node, body in nodes if (len(body) > 2048) == long]
             if not some:
                 continue
-            free = db.execute("SELECT slot FROM free WHERE long = ? LIMIT ?", (long, len(some))).fetchall()
+            free = db.execute(FREE, (long, len(some))).fetchall()
             slots = [slot for (slot,) in free] + list(range(last + 1, last + 1 + len(some) - len(free)))
             last = max(last, slots[-1])
             db.executemany("DELETE FROM free WHERE slot = ?", free)
@@ -265,6 +284,12 @@ class VaultFile:
             found = [row[0] for row in self._db().execute("PRAGMA integrity_check(10)")]
         return [] if found == ["ok"] else found
 
+    def misplaced(self) -> list[str]:
+        """What is wrong with the places of bodies, each of which is one row's, or free and zeros; empty if nothing."""
+        with self.snapshot():
+            found = [(what, self._db().execute(sql).fetchone()[0]) for what, sql in PLACES]
+        return [f"{what}: {count}" for what, count in found if count]
+
     def copy_to(self, target: Path, labels: Mapping[str, bytes], *, journal: str = "DELETE") -> None:
         """Write one consistent, self-contained copy with extra metadata; it appears, or takes another's place, whole.
 
@@ -276,8 +301,8 @@ class VaultFile:
             with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as copy:
                 copy.execute("PRAGMA synchronous=OFF")
                 self._db().backup(copy)
-                copy.execute(f"PRAGMA journal_mode={journal}")
                 copy.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", labels.items())
+                copy.execute(f"PRAGMA journal_mode={journal}")
             sync_file(part)
         part.rename(target)
         sync_folder(target.parent)

@@ -26,6 +26,11 @@ def deep(tree: KeyTree) -> dict[str, Any]:  # Any: a JSON object
             f"the key vault's file is not sound: {'; '.join(faults)}",
             hint="`fangxin keys restore` brings back the newest copy that opens",
         )
+    if misplaced := tree.misplaced():
+        raise VaultDamaged(
+            f"bodies of the key vault have lost their places ({'; '.join(misplaced)}): a batch could overwrite a page",
+            hint="`fangxin keys grow` writes a new file of every page that opens; nothing else may be written before",
+        )
     held, places = tree.examine(), tree.places
     folders = [*places.replicas, *([places.backups] if places.backups else [])]
     copies = [backup.standing(one, tree.anchor, tree.holders) for one in backup.found(folders)]

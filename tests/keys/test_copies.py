@@ -15,8 +15,8 @@ from keys.vaults import DEEP, FLAT, LIFTED, Adversary, destroy, grow, in_child, 
 from fangxin.data.errors import NotAllowed, VaultDamaged
 from fangxin.data.keys import backup
 from fangxin.data.keys.delta import Delta, DeltaWrong
-from fangxin.data.keys.faults import BackupUnusable, ReplicaAway
-from fangxin.data.keys.replica import Places, Replica
+from fangxin.data.keys.faults import BackupUnusable, ReplicaAway, ReplicaBehind
+from fangxin.data.keys.replica import Places, Replica, last_write
 from fangxin.data.keys.roots import shares
 from fangxin.data.keys.roots.file import FileRoot
 from fangxin.data.keys.tree import KeyTree
@@ -154,22 +154,84 @@ def test_a_delta_is_taken_once_whole_and_in_order(tmp_path: Path) -> None:
     tree = vault(tmp_path, backups=False)
     tree.ensure(refs(3), 1)
     replica = Replica(tmp_path / "replica-0")
-    (held,) = {replica.seq(tree.tree_id)}
+    held = replica.held(tree.tree_id)
     assert held is not None
-    changes = Changes({7: b"body", 9: None}, {"seq": str(held + 1).encode(), "gone": None})
-    delta = Delta(tree.tree_id, 1, 1, held + 1, changes)
+    seq, mark = held
+    changes = Changes({7: b"body", 9: None}, {"seq": str(seq + 1).encode(), "write": b"a" * 8, "gone": None})
+    delta = Delta(tree.tree_id, 1, 1, seq + 1, mark, changes)
     assert Delta.decode(delta.encode()) == delta
     data = delta.encode()
     for torn in (data[:-1], data[1:], b"", data[:60] + b"\x01" + data[61:]):
         with pytest.raises(DeltaWrong):
             replica.apply(torn)
-    assert replica.seq(tree.tree_id) == held
+    assert replica.held(tree.tree_id) == held
     replica.apply(data)
     replica.apply(data)
-    assert replica.seq(tree.tree_id) == held + 1
+    assert replica.held(tree.tree_id) == (seq + 1, b"a" * 8)
+    for other in (Delta(tree.tree_id, 1, 1, seq + 1, mark, Changes({}, {"write": b"b" * 8})),
+                  Delta(tree.tree_id, 1, 1, seq + 2, b"b" * 8, changes)):  # fmt: skip
+        with pytest.raises(ReplicaBehind):
+            replica.apply(other.encode())  # of the same number, or after another of the same number
     tree.ensure(refs(1, start=9), 1)  # the vault knows nothing of that delta: the replica takes a fresh copy
     with tree._file.snapshot():
-        assert replica.seq(tree.tree_id) == tree._file.number("seq")
+        assert replica.held(tree.tree_id) == last_write(tree._file)
+
+
+def test_a_replica_that_took_a_write_nobody_else_has_is_given_a_fresh_copy(tmp_path: Path) -> None:
+    # Once the number of a write was all that was compared: a killed write and the next one bear the same.
+    stop: set[str] = set()
+
+    def at(step: str) -> None:
+        if step in stop:
+            stop.clear()
+            raise KeyboardInterrupt
+
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, guard=LIFTED, at=at)
+    tree.keep_copies(Places((tmp_path / "replica-0", tmp_path / "replica-1")))
+    people = refs(20)
+    tree.ensure(people[:10], 1)
+    stop.add("shipped")
+    with pytest.raises(KeyboardInterrupt):
+        tree.ensure(people[10:11], 1)
+    (tmp_path / "replica-0").rename(tmp_path / "away")
+    tree.ensure(people[11:12], 1)
+    (tmp_path / "away").rename(tmp_path / "replica-0")
+    tree.ensure(people[12:13], 1)
+    living = raw(tree, people)
+    lose(tree)
+    restore(tmp_path, "replica-0")
+    with KeyTree.open(tmp_path / "vault") as again:
+        assert raw(again, people) == living
+
+
+@pytest.mark.parametrize("many", [2, 9])
+def test_a_key_that_a_restore_lost_dies_with_its_owner_all_the_same(tmp_path: Path, many: int) -> None:
+    tree = vault(tmp_path, capacity=DEEP, replicas=0)
+    people = refs(40)
+    tree.ensure(people[:30], 1)
+    tree.back_up()
+    tree.ensure(people[30:], 1)
+    lost = raw(tree, people[30:])
+    thief = Adversary(tree, tmp_path / "copies")
+    thief.visit()
+    lose(tree)
+    assert restore(tmp_path, "backups").lacking is None
+    tree = thief.tree = KeyTree.open(tmp_path / "vault")
+    assert tree.lossy
+    destroy(tree, people[:1])
+    thief.visit()
+    named = people[30 : 30 + many]
+    assert thief.opens() & {lost[ref] for ref in named}  # the control: a new root alone does not reach them
+    receipt = destroy(tree, named)
+    thief.visit()
+    assert (receipt.destroyed, receipt.generation_after) == (0, 3)
+    assert not thief.opens() & {lost[ref] for ref in named}
+    assert tree.live() == 29
+    grow(tree, FLAT)
+    thief.visit()
+    assert not tree.lossy
+    assert destroy(tree, named).pages == 0
+    assert thief.opens() == set(raw(tree, people).values())
 
 
 def test_a_kill_while_restoring_changes_nothing_or_is_finished(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from keys.vaults import DEEP, FLAT, LIFTED, destroy, in_child, raw, refs
+from keys.vaults import DEEP, FLAT, LIFTED, destroy, grow, in_child, raw, refs
 
 from fangxin.data.errors import InputError, Unavailable, VaultDamaged
 from fangxin.data.keys.faults import KeyAbsent
@@ -120,6 +120,26 @@ def test_a_damaged_page_is_never_reported_as_an_absent_key(tmp_path: Path) -> No
     assert seen == {"page 1 of the key vault is missing", "page 2 of the key vault does not open"}
     with pytest.raises(VaultDamaged):
         tree.live()
+
+
+def test_a_damaged_list_of_free_places_is_told_and_costs_no_living_page(tmp_path: Path) -> None:
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, guard=LIFTED)
+    people = refs(60)
+    tree.ensure(people, 1)
+    destroy(tree, people[:1])
+    assert tree.misplaced() == []
+    tree.close()
+    with closing(sqlite3.connect(next((tmp_path / "vault").glob("tree-*.db")))) as db, db:
+        db.execute("DELETE FROM free")
+        db.execute("INSERT INTO free SELECT slot, 0 FROM node")
+    assert tree.faults() == []
+    assert (tree.live(), len(tree.misplaced())) == (59, 3)
+    living = raw(tree, people)
+    destroy(tree, people[1:2])  # once it was written over pages that live
+    del living[people[1]]
+    assert raw(tree, people) == living
+    grow(tree, FLAT)
+    assert (raw(tree, people), tree.misplaced()) == (living, [])
 
 
 def test_a_page_put_in_anothers_place_does_not_open(tmp_path: Path) -> None:

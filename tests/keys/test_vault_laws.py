@@ -35,7 +35,7 @@ class Vault(RuleBasedStateMachine):
         self.stop = ""
         self.living: Living = {}
         self.saved: Living | None = None  # what the newest base copy that still opens holds
-        self.lossy = False  # keys made after that copy were lost; old copies open them until the next root
+        self.lost: set[tuple[bytes, bytes]] = set()  # ref and key; old copies open them until a batch names the ref
         self.seen: set[bytes] = set()  # keys that lived when the adversary came by
 
     @initialize(capacity=st.sampled_from([FLAT, DEEP]), replicas=st.integers(0, 2))
@@ -64,8 +64,9 @@ class Vault(RuleBasedStateMachine):
         receipt = destroy(self.tree, dict.fromkeys(some, codes))
         dead = {at for at in self.living if at[0] in some and (codes is None or at[1] in codes)}
         assert receipt.destroyed == len(dead)
-        self._bury(dead)
-        if dead:
+        self._bury(dead, some)
+        assert bool(receipt.pages) == bool(dead or self.tree.lossy)
+        if receipt.pages:
             self._new_root(whole=True)
 
     @precondition(lambda self: self.living)
@@ -78,7 +79,7 @@ class Vault(RuleBasedStateMachine):
         whole = bool(self.stop)  # where nothing is shipped, nothing could interrupt it
         self.stop = ""
         if whole or step in DONE:
-            self._bury({at for at in self.living if at[0] == ref})
+            self._bury({at for at in self.living if at[0] == ref}, [ref])
             self._new_root(whole=whole)
 
     @rule(capacity=st.sampled_from([70, FLAT, DEEP]), step=st.sampled_from(["", *UNDONE, *DONE]))
@@ -88,6 +89,7 @@ class Vault(RuleBasedStateMachine):
             grow(self.tree, capacity)
         assert not self.stop
         if step in ("", "shipped", *DONE):
+            self.lost.clear()
             self._new_root(whole=step in ("", "shipped"))
 
     @rule()
@@ -117,7 +119,7 @@ class Vault(RuleBasedStateMachine):
             restore()
         if not self.replicas:
             assert self.saved is not None
-            self.lossy |= self.living != self.saved
+            self.lost |= {(at[0], key) for at, key in self.living.items() if at not in self.saved}
             self.living = dict(self.saved)
         self.reopen()
 
@@ -139,23 +141,23 @@ class Vault(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "tree"):
-            if self.lossy:
-                grow(self.tree, FLAT)
             # A writer settles before anything else; then all copies and the root of now open the living, no more.
             self.living[PEOPLE[0], 3] = bytes(self.tree.ensure(PEOPLE[:1], 3).view(0))
             self.thief.visit()
-            assert self.thief.opens() == set(self.living.values())
+            opens, living = self.thief.opens(), set(self.living.values())
+            assert living <= opens <= living | {key for _, key in self.lost}
             assert self.thief.opens(*self.thief.roots) >= self.seen  # the control: with old roots all comes back
             self.tree.close()
         self.scratch.cleanup()
 
-    def _bury(self, dead: set[tuple[bytes, int]]) -> None:
+    def _bury(self, dead: set[tuple[bytes, int]], named: list[bytes]) -> None:
+        self.lost = {(ref, key) for ref, key in self.lost if ref not in named}
         for at in dead:
             del self.living[at]
 
     def _new_root(self, *, whole: bool) -> None:
         # Older copies open for nobody; the vault makes a fresh one at the end of the batch.
-        self.saved, self.lossy = dict(self.living) if whole else None, False
+        self.saved = dict(self.living) if whole else None
 
 
 TestTheVault = Vault.TestCase
