@@ -6,14 +6,15 @@
 * From a restore until the officers' entry in the second vault is dead, nothing of the subject is destroyed or sealed:
   the old record would open it later.
 
-A note is named by a hash of the deployment's share, so it leads to nobody once that share is dead.
+A note of a seal is named by a hash of the deployment's share, one of a restore by a hash of a key that came back: it
+leads to nobody once that is dead. An address in its name would, for as long as somebody has the root and old copies.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Self
@@ -74,6 +75,17 @@ def name_of(share: bytes) -> str:
     return SEAL + hashlib.sha256(b"fangxin/seal/1/note" + share).hexdigest()[:32]
 
 
+def mark(keys: Mapping[int, bytes]) -> str:
+    """The name of the note of a restore, from the keys that came back: the code of one, and a hash of it."""
+    code = min(keys)
+    return f"{RESTORED}{code:02x}/{hashlib.sha256(b'fangxin/seal/1/restored' + keys[code]).hexdigest()[:32]}"
+
+
+def marked(names: Iterable[str]) -> frozenset[int]:
+    """The codes of the keys that notes of restores are named by."""
+    return frozenset(int(name.split("/")[1], 16) for name in names)
+
+
 def commitment(share: bytes, keys: Mapping[int, bytes]) -> str:
     """Binds what a seal takes away (domain code -> key), and tells nothing of it."""
     taken = b"".join(bytes((code,)) + keys[code] for code in sorted(keys))
@@ -95,7 +107,7 @@ def toll(
     shares: Mapping[bytes, bytes],
     leaving: Mapping[bytes, Mapping[int, bytes]],
     noted: Mapping[str, bytes],
-    marks: Mapping[bytes, str],
+    marks: Mapping[bytes, Set[str]],
     restored: Mapping[str, bytes],
     sealings: Mapping[bytes, Sealing],
     waived: bool,
@@ -104,12 +116,14 @@ def toll(
     """Count who dies, and refuse what no seal allows (NotAllowed).
 
     By ref: `shares` are the living shares of sealed subjects that the batch drops, `leaving` the keys that a seal takes
-    away, `marks` the names of the notes that a restore leaves. `noted` are all notes of seals, `restored` of restores.
+    away, `marks` the names that notes of restores have if its living keys came back. `noted` are all notes of seals,
+    `restored` of restores.
+
     A subject that is sealed counts: the vault cannot know whether anybody kept the record. Our own request keys do not.
     """
     found = Toll()
     for ref, codes in drop.items():
-        if marks.get(ref) in restored:
+        if not restored.keys().isdisjoint(marks.get(ref, ())):
             raise NotAllowed(
                 "a subject was restored, and the officers' entry of that seal lives: it would open what is destroyed",
                 hint="finish the restore (`Seals.settle`), then repeat",
@@ -125,7 +139,8 @@ def toll(
         found.notes[name] = None
         if codes == frozenset({SHARE}) and commitment(share, coming) == known.keys:
             known.check_restore(now)
-            found.notes[marks[ref]] = known.case.encode()
+            if coming:  # else the record opens nothing
+                found.notes[mark(coming)] = known.case.encode()
         else:
             known.check_end(now, waived=waived)
             found.dying += 1

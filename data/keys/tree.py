@@ -557,7 +557,10 @@ class KeyTree:
         for code in sorted({c for ref in sealing for c in drop.get(ref) or ()}):
             for ref, key in self._living([ref for ref in sealing if code in (drop.get(ref) or ())], code).items():
                 leaving[ref][code] = key
-        marks = self._marks(list(drop) if restored else list(held))
+        marks: dict[bytes, set[str]] = {}
+        for code in sorted(seals.marked(restored)):
+            for ref, key in self._living(list(drop), code).items():
+                marks.setdefault(ref, set()).add(seals.mark({code: key}))
         return seals.toll(
             drop, add, shares=held, leaving=leaving, noted=noted, marks=marks, restored=restored,
             sealings=sealings, waived=waived, now=now,
@@ -568,13 +571,6 @@ class KeyTree:
             return {}
         with self.get_many(refs, domain) as keys:
             return {refs[n]: bytes(keys.view(n)) for n in np.flatnonzero(keys.found).tolist()}
-
-    def _marks(self, refs: Sequence[bytes]) -> dict[bytes, str]:
-        """The names under which restores are noted: by address, as entries are, not by ref."""
-        if not refs:
-            return {}
-        rows = self._reading(lambda walk, state: walk.addresses(state, refs))
-        return {ref: seals.RESTORED + row.tobytes().hex() for ref, row in zip(refs, rows, strict=True)}
 
     def _guarded(
         self, present: Guard, dying: int, grant: Grant, approvals: Sequence[Approval], now: datetime

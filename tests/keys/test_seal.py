@@ -22,6 +22,7 @@ from fangxin.data.keys.grant import Drops, Grant
 from fangxin.data.keys.roots import shares
 from fangxin.data.keys.seal import CASE, Case, Record, SealForged, Seals
 from fangxin.data.keys.tree import KeyTree
+from fangxin.data.keys.vault import read_copy
 
 NOW = datetime(2026, 11, 24, 1, tzinfo=UTC)
 END = NOW + timedelta(days=7)
@@ -299,6 +300,12 @@ def test_after_a_restore_nothing_dies_until_the_officers_entry_is_dead(office: O
     grant = Grant.of(drops, vault=office.tree.vault_id, generation=office.tree.generation, catalog="", not_before=NOW)
     with pytest.raises(NotAllowed, match="was restored"):
         office.tree.destroy(drops, grant=grant, now=NOW)
+    copy = tmp_path / "copy.db"
+    office.tree.backup(copy)
+    address = office.tree._reading(lambda walk, state: walk.addresses(state, [one.ref]))[0].tobytes()
+    told = "".join(read_copy(copy)[0])
+    assert "restored/" in told
+    assert address.hex() not in told  # whoever has the root can tell for ever whose address it is
     assert office.seals.settle(now=NOW) == 1
     assert office.seals.settle(now=NOW) == 0
     with pytest.raises(KeyAbsent):
