@@ -68,7 +68,7 @@ _EMPTY = hashlib.sha256(b"").digest()
 _ANSWERS = "residue.answered:"  # before the tag of a `residue.found`, in the code of an exception
 _MANIFEST, _SIGNED = "MANIFEST.sha256", "MANIFEST.dsse.json"
 _MOST_FILES, _MOST_BYTES, _MOST_MEMBER = 65_535, 2**32 - 1, 2**28
-_MOST_JSON, _MOST_SIGNATURE = 2**24, 2**18  # what is parsed takes many times its size, and so long
+_MOST_JSON, _MOST_LIST, _MOST_SIGNATURE = 2**24, 2**25, 2**18  # what is parsed takes many times its size, and so long
 _VKEY_FILE, _EVIDENCE_FILE, _WITNESSES = "log.vkey", "evidence.pub.pem", "witness.vkeys"
 _TSA_CA, _CERTIFICATE_CA, _SHARDS = "tsa-ca.pem", "certificate-ca.pem", "shards.vkeys"
 _UNREAD = "the package cannot be read"
@@ -1266,7 +1266,10 @@ class _Case:
                     _follows(rules, row["rule"], row["class"], row.get("event", ""), row["until"], name)
             stated = {(one["dataset"], one["collection"]): one for one in certificate["collections"]}
             for address, one in stated.items():
-                dates = [row["until"] for row in rows if (row["dataset"], row["collection"]) == address]
+                here = [row for row in rows if (row["dataset"], row["collection"]) == address]
+                dates, told = [row["until"] for row in here], sum(row.get("rows", 0) for row in here)
+                if here and certificate["outcome"] != "failed" and one.get("rows_retained", told) != told:
+                    raise Wrong(f"{name}: another number of rows is kept than its rules are listed for")
                 if one["verdict"] == "RETAINED" and not dates:
                     lacking = lacking or f"{name}: a collection is RETAINED, and no rule is listed for it"
                 elif one["verdict"] == "RETAINED" and one["until"] != max(dates):  # "officer" sorts after every day
@@ -1484,6 +1487,8 @@ def _collection(one: dict[str, Any], where: str) -> None:
         ):
             if not good:
                 raise Wrong(f"{where}: ERASED, but {key} is {_shown(one.get(key))}")
+        if one.get("rows_retained", 0) != 0:
+            raise Wrong(f"{where}: ERASED, but rows of it are kept")
     if verdict in ("ERASED", "NOT_PRESENT", "RETAINED") and (
         one.get("not_examinable") or one.get("units_read") != one.get("units_expected")
     ):
@@ -1492,7 +1497,7 @@ def _collection(one: dict[str, Any], where: str) -> None:
         found = one.get("canary_found")
         if found is not True and (not _count(found) or found == 0):
             raise Wrong(f"{where}: NOT_PRESENT, but its canary was not found")
-        if one.get("rows_found", 0) != 0 or one.get("hits_after", 0) != 0:
+        if any(one.get(key, 0) != 0 for key in ("rows_found", "rows_erased", "rows_retained", "hits_after")):
             raise Wrong(f"{where}: NOT_PRESENT, but something was found")
     elif verdict == "RETAINED":
         for key in ("ground", "until"):
@@ -1666,6 +1671,8 @@ def _rows_kept(certificate: dict[str, Any], name: str) -> list[dict[str, Any]]:
         texts = ("dataset", "collection", "class", "rule", "until")
         if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in texts):
             raise Wrong(f"{name}: retained without dataset, collection, class, rule or date")
+        if not _count(row.get("rows", 0)):
+            raise Wrong(f"{name}: retained rows without their count")
         event = row.get("event", "")
         if not isinstance(event, str) or not (row["until"] == "officer" or _day(row["until"])):
             raise Wrong(f"{name}: retained until a day that does not exist")
@@ -2122,12 +2129,14 @@ def _tile_name(level: int | str, index: int, width: int) -> str:
 
 
 def _bundle(raw: bytes, count: int, name: str) -> list[bytes]:
-    found, at = [], 0
+    found, at = list[bytes](), 0
     while at < len(raw):
         (length,) = struct.unpack_from(">H", raw, at) if at + 2 <= len(raw) else (0,)
         line = raw[at + 2 : at + 2 + length]
         if not length or len(line) != length:
             raise Wrong(f"{name}: an entry is cut off or empty")
+        if len(found) == 256:
+            raise Wrong(f"{name}: more entries than a bundle has")
         found.append(line)
         at += 2 + length
     if len(found) != count:
@@ -2243,6 +2252,8 @@ def _minute(when: float) -> str:
 
 
 def _pem_key(raw: bytes, where: str) -> Ed25519PublicKey:
+    if len(raw) > _MOST_SIGNATURE:
+        raise Wrong(f"{where}: not a public key in PEM")
     try:
         key = serialization.load_pem_public_key(raw)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -2273,6 +2284,8 @@ def _secret_file(raw: bytes) -> Secret:
 
 
 def _lines(raw: bytes, where: str) -> list[bytes]:
+    if len(raw) > _MOST_LIST:
+        raise Wrong(f"{where}: a list of more than {_MOST_LIST} bytes")
     if not raw.endswith(b"\n"):
         raise Wrong(f"{where}: no newline at the end")
     return raw[:-1].split(b"\n")
@@ -2444,7 +2457,8 @@ def recount(
     }
     previous = expected["chain"]["previous"]
     before = earlier.get(previous["json"]) if previous else None
-    expected["comparison"] = _OPEN if previous and before is None else _compared(before, report)
+    said = _said_before(previous, entries) if previous and before is None else before
+    expected["comparison"] = _compared(said, report)
     expected["verdict"] = _judged(expected)
     _agree(report, expected, name)
     return whole
@@ -2481,6 +2495,15 @@ def _id(first: str, last: str) -> str:
         if length == 3 and month % 3 == 1:
             return f"{year}-Q{(month + 2) // 3}"
     return f"{first}--{last}"
+
+
+def _begins(period: str) -> str:
+    """Return the first day of a period by its name."""
+    if "--" in period:
+        return period.partition("--")[0]
+    year, _, part = period.partition("-")
+    month = int(part[1:]) * 3 - 2 if part.startswith("Q") else int(part or 1)
+    return f"{year}-{month:02d}-01"
 
 
 def _ends(period: str) -> str:
@@ -2694,6 +2717,23 @@ def _compared(before: dict[str, Any] | None, report: dict[str, Any]) -> list[dic
     if before is None:
         return []
     return [{"label": path, "before": pick(before, path), "now": pick(report, path)} for path in _COMPARED]
+
+
+def _said_before(previous: dict[str, Any], entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Compute what a report that is not at hand must have said, as far as the entries before it decide."""
+    published = [one["type"] == "report.published" and one["json"] == previous["json"] for one in entries]
+    first, last = _begins(previous["period"]), _ends(previous["period"])
+    of: Kinds = {}
+    for one in entries[: published.index(True)]:
+        of.setdefault(one["type"], []).append(one)
+    inside = {kind: [one for one in some if first <= one["time"][:10] <= last] for kind, some in of.items()}
+    closed = [one for one in inside.get("certificate.issued", []) if one["verdict"] != "failed"]
+    return {
+        "flow": _flow(of, inside, closed, first, last),
+        "time": {"calendar_minutes": {"p50": _OPEN, "p90": _OPEN}},
+        "residues": {"found": len(inside.get("residue.found", []))},
+        "trust": {"hits_unexplained": sum(one["hits"] for one in inside.get("validated", []))},
+    }
 
 
 def _judged(expected: dict[str, Any]) -> str:
@@ -2966,6 +3006,8 @@ def _issued(one: x509.Certificate, issuer: x509.Certificate, below: int) -> bool
 
 
 def _ca_file(raw: bytes, where: str) -> list[x509.Certificate]:
+    if len(raw) > _MOST_SIGNATURE:
+        raise Wrong(f"{where}: more certificates than anybody needs")
     try:
         found = x509.load_pem_x509_certificates(raw)
     except (ValueError, x509.InvalidVersion):

@@ -64,7 +64,8 @@ def certificate(index: int, **changed: Any) -> dict[str, Any]:
         {"collection": "people", "verdict": "ERASED", "rows_found": 1, "baseline_hits": 3, "hits_after": 0}
         | {"rows_erased": 1, "rows_residual": 0},
         {"collection": "chats", "verdict": "NOT_PRESENT", "canary_found": True, "hits_after": 0},
-        {"collection": "trades", "verdict": "RETAINED", "ground": "ecommerce-31", "until": "2029-11-22"},
+        {"collection": "trades", "verdict": "RETAINED", "ground": "ecommerce-31", "until": "2029-11-22"}
+        | {"rows_found": 1, "rows_retained": 1},
     ]
     return {
         "format": "fangxin/certificate/1",

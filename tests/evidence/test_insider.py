@@ -180,6 +180,9 @@ def test_what_is_malformed_has_a_message_of_its_own() -> None:
         ("without its time", lambda: verify._pdf_time(b"/M (D:00010101000000+99'00')", "x")),
         ("more than", lambda: verify.strict_json(b"[" + b"[]," * 2**23 + b"0]", "x")),
         ("larger than", lambda: verify.time_token(b"0" * 2**19, b"", [], "x")),
+        ("a list of more", lambda: verify._lines(b"a\n" * 2**24 + b"\n", "x")),
+        ("more certificates", lambda: verify._ca_file(b"x" * 2**19, "x")),
+        ("not a public key", lambda: verify._pem_key(b"x" * 2**19, "x")),
         ("larger than", lambda: verify.Cms(b"0" * 2**19, "x")),
         ("more signatures", lambda: verify.signed_pdf(b"/ByteRange [0 1 2 3]" * 65, [], None, "x")),
         ("larger than", lambda: verify.signed_pdf(b"/ByteRange [0 21 9999999 1]" + b"0" * 10**7, [], None, "x")),
@@ -187,6 +190,7 @@ def test_what_is_malformed_has_a_message_of_its_own() -> None:
     for says, lie in lies:
         with pytest.raises(verify.Wrong, match=says):
             lie()
+    assert "more entries" in outcome(lambda: str(verify._bundle(b"\0\1x" * 257, 257, "x")))[1]
     assert verify._oid(verify.Der(6, b"\xff" * 4000 + b"\x01", b"")) == ""
     bomb = b"1 0 obj<</Type/EmbeddedFile/Filter/FlateDecode/Length 99999>>\nstream\n" + verify.zlib.compress(
         bytes(10**7)

@@ -112,6 +112,8 @@ def _row(**changed: Any) -> Callable[[dict[str, Any]], object]:
         (_row(until="2029-02-30"), verify.FALSE, "does not exist"),
         (_row(event="soon"), verify.FALSE, "does not exist"),
         (_row(event=7), verify.FALSE, "does not exist"),
+        (_row(rows=2), verify.FALSE, "another number of rows"),
+        (_row(rows=-1), verify.FALSE, "without their count"),
         (_row(until=None), verify.FALSE, "retained without"),
         (lambda document: document.update(retained="nothing"), verify.FALSE, "retained without"),
         (lambda document: document.update(retained=[]), verify.MISSING, "no rule is listed"),
