@@ -6,6 +6,7 @@ numbers, nonces and domain codes were handed out.
 
 * A body fills a page of the file. What dies is overwritten with zeros where it lies, and `free(slot, long)` keeps the
   place for the next body: taking a row out of SQLite's tree, or putting one between two, would write ten pages.
+* Pieces of a body that grew can stay in the slack of a page. They are ciphertext; nothing rests on their absence.
 """
 
 from __future__ import annotations
