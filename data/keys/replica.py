@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from fangxin.data.errors import InputError, NotAllowed, Unavailable
+from fangxin.data.errors import InputError, NotAllowed, Unavailable, VaultDamaged
 from fangxin.data.keys.delta import MARK, Delta
 from fangxin.data.keys.faults import ReplicaAway, ReplicaBehind
 from fangxin.data.keys.founding import tree_path
@@ -42,8 +42,11 @@ class Replica:
         file = self._of(tree_id)
         if not file.path.exists():
             return None
-        with file.snapshot():
-            return last_write(file)
+        try:
+            with file.snapshot():
+                return last_write(file)
+        except VaultDamaged:  # of the replica's file: it takes a fresh copy
+            return None
 
     def apply(self, data: bytes) -> None:
         """Take one delta; durable when it returns. The same one again changes nothing; ReplicaBehind on a gap."""
@@ -99,11 +102,20 @@ class Replicas:
     def __bool__(self) -> bool:
         return bool(self._all)
 
-    def catch_up(self, source: VaultFile, tree_id: bytes, last: Write) -> None:
-        """Give a fresh copy to each that is not at this write; one that is away is left for the next writer."""
+    def catch_up(self, source: VaultFile, tree_id: bytes, last: Write, *, lossy: bool) -> None:
+        """Give a fresh copy to each that is not at this write; one that is away is left for the next writer.
+
+        VaultDamaged if one holds writes that the pages lack, though no restore says so: a crash costs one at most.
+        """
         for replica in self._all:
             with contextlib.suppress(Unavailable):
-                if replica.held(tree_id) != last:
+                if (held := replica.held(tree_id)) != last:
+                    if held and held[0] > last[0] + 1 and not lossy:
+                        raise VaultDamaged(
+                            f"a replica holds {held[0] - last[0]} writes that the key vault's file lacks: an old copy "
+                            "of the pages was put back in its place, and nothing is written",
+                            hint=f"move {source.path.name} out of the vault's folder, then `fangxin keys restore`",
+                        )
                     replica.refresh(source, tree_id)
                 replica.forget(but=tree_id)
 

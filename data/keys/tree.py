@@ -838,9 +838,9 @@ class KeyTree:
                 self._replicas.close()
                 self._places, self._replicas = places, Replicas([Replica(folder) for folder in places.replicas])
             with self._file.snapshot():
-                said, last = self._file.some("attempt", "unscrubbed"), last_write(self._file)
+                said, last = self._file.some("attempt", "unscrubbed", LOSSY), last_write(self._file)
             attempt = int(said.get("attempt", b"0"))
-            self._replicas.catch_up(self._file, self.tree_id, last)
+            self._replicas.catch_up(self._file, self.tree_id, last, lossy=LOSSY in said)
             if seen > attempt or attempt > now.generation or "unscrubbed" in said or self._strangers():
                 self._clear_up(now.generation, max(seen, attempt))
             yield receipts, now

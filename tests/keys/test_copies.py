@@ -204,6 +204,34 @@ def test_a_replica_that_took_a_write_nobody_else_has_is_given_a_fresh_copy(tmp_p
         assert raw(again, people) == living
 
 
+def test_an_old_copy_put_back_by_hand_is_noticed_before_a_replica_is_spoilt(tmp_path: Path) -> None:
+    # Of the same generation, so it opens: once the replica was overwritten with it, and later keys were gone.
+    tree = vault(tmp_path)
+    people = refs(20)
+    tree.ensure(people[:5], 1)
+    tree.close()
+    pages = next(tree.folder.glob("tree-*.db"))
+    shutil.copyfile(pages, tmp_path / "old")
+    for n in range(5, 8):
+        tree.ensure(people[n : n + 1], 1)
+    living = raw(tree, people)
+    tree.close()
+    replica = next((tmp_path / "replica-0").glob("tree-*.db"))
+    replica.write_bytes(b"x" * 8192)  # a damaged replica stops nobody: it takes a fresh copy
+    with KeyTree.open(tree.folder) as again:
+        again.ensure(people[8:9], 1)
+        living |= raw(again, people[8:9])
+    for left in tree.folder.glob("tree-*"):
+        left.unlink()
+    shutil.copyfile(tmp_path / "old", pages)
+    with KeyTree.open(tree.folder) as old, pytest.raises(VaultDamaged, match="4 writes"):
+        destroy(old, people[7:8])
+    pages.unlink()
+    restore(tmp_path, "replica-0")
+    with KeyTree.open(tree.folder) as again:
+        assert raw(again, people) == living
+
+
 @pytest.mark.parametrize("many", [2, 9])
 def test_a_key_that_a_restore_lost_dies_with_its_owner_all_the_same(tmp_path: Path, many: int) -> None:
     tree = vault(tmp_path, capacity=DEEP, replicas=0)
