@@ -20,9 +20,8 @@ from typing import TypeVar
 
 from fangxin.data.errors import FangxinError, InputError, NotAllowed, VaultDamaged
 from fangxin.data.keys.faults import BackupUnusable, Grown, StaleRoot
-from fangxin.data.keys.founding import tree_path
+from fangxin.data.keys.founding import told, tree_path
 from fangxin.data.keys.integrity import Examined, examined
-from fangxin.data.keys.page import Shape
 from fangxin.data.keys.roots.file import sync_folder
 from fangxin.data.keys.roots.protocol import Anchor, Root
 from fangxin.data.keys.vault import LOSSY, VaultFile, alone, siblings
@@ -193,8 +192,8 @@ def _examined(
         raise BackupUnusable(
             f"{file.path.name} is of another tree", hint="look for a backup of this vault, made since it last grew"
         )
-    walk = Walk(file, anchor, holders, shape=Shape(int(meta["fanout"]), int(meta["depth"])), tree_id=living.tree_id)
     try:
+        walk = Walk(file, anchor, holders, shape=told(meta)[0], tree_id=living.tree_id)
         return walk.reading(lambda state: work(walk, state))
     except (VaultDamaged, StaleRoot, Grown) as wrong:
         made, now = int(meta.get("backup", b"0")), anchor.living().generation

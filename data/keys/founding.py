@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
 
-from fangxin.data.errors import InputError
+from fangxin.data.errors import InputError, VaultDamaged
 from fangxin.data.keys.approval import Guard, bound
 from fangxin.data.keys.growth import tree_rows
 from fangxin.data.keys.page import Shape, encode_leaf
@@ -18,6 +18,7 @@ from fangxin.data.keys.roots.protocol import SHARE, TREE_ID, Anchor, Root
 from fangxin.data.keys.vault import VaultFile, alone
 
 VERSION = b"2"  # of the way to an entry: 1 hashed refs with BLAKE2b
+MOST_LEVELS = 8
 CREATING = "creating"  # marks a folder whose pages no root has been committed for yet
 
 
@@ -65,6 +66,23 @@ def found_vault(
 def tree_path(folder: Path, tree_id: bytes) -> Path:
     """The file of a tree's pages; its name says which tree, so that the anchor's record picks the file."""
     return folder / f"tree-{tree_id.hex()}.db"
+
+
+def told(meta: Mapping[str, bytes]) -> tuple[Shape, list[str]]:
+    """The shape of a tree and the names of its root holders, from the metadata; VaultDamaged if it lacks some."""
+    try:
+        names = json.loads(meta["holders"])
+        if not {"version", "tree_id", "vault_id"} <= meta.keys() or not isinstance(names, list):
+            raise ValueError
+        shape = Shape(int(meta["fanout"]), int(meta["depth"]))
+        if shape.fanout < 2 or not 1 <= shape.depth <= MOST_LEVELS:
+            raise ValueError
+    except (KeyError, ValueError):
+        raise VaultDamaged(
+            "the metadata of the key vault's file is not what was written",
+            hint="`fangxin keys restore` brings back the newest copy that opens",
+        ) from None
+    return shape, names
 
 
 def _clear_interrupted(folder: Path) -> None:

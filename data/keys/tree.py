@@ -40,7 +40,7 @@ from fangxin.data.keys.batch import Adds, Batch, crown, shadow
 from fangxin.data.keys.clock import Moment, look
 from fangxin.data.keys.delta import MARK, Delta
 from fangxin.data.keys.faults import Grown, KeyAbsent, RollbackSuspected, StaleRoot, SubjectSealed
-from fangxin.data.keys.founding import VERSION, found_vault, tree_path
+from fangxin.data.keys.founding import VERSION, found_vault, told, tree_path
 from fangxin.data.keys.grant import Drops, Grant, stamp
 from fangxin.data.keys.group import Group, Wish
 from fangxin.data.keys.growth import rebuilt
@@ -786,19 +786,20 @@ class KeyTree:
             file = VaultFile(path)
             with file.snapshot():
                 meta = file.meta()
-            if meta["version"] != VERSION:
+            if meta.get("version", VERSION) != VERSION:
                 raise Unavailable(
                     f"the key vault is of version {meta['version'].decode()}; expected {VERSION.decode()}",
                     hint="open it with the fangxin that wrote it: in this one nobody's keys would be found",
                 )
+            shape, named = told(meta)
             names = [holder.name for holder in (self.anchor, *self.holders)]
-            if meta["tree_id"] != living.tree_id or json.loads(meta["holders"]) != names:
+            if meta["tree_id"] != living.tree_id or named != names:
                 raise VaultDamaged(
-                    f"the root does not belong to these pages: they expect holders {json.loads(meta['holders'])}",
+                    f"the root does not belong to these pages: they expect holders {named}",
                     hint="open the vault with the root holders it was created with",
                 )
             self.tree_id, self.vault_id = living.tree_id, meta["vault_id"]
-            self.shape = pages.Shape(int(meta["fanout"]), int(meta["depth"]))
+            self.shape = shape
             self._file = file
             self._walk = Walk(
                 file, self.anchor, self.holders, shape=self.shape, tree_id=self.tree_id, lease=self._lease

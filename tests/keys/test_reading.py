@@ -142,6 +142,15 @@ def test_a_damaged_list_of_free_places_is_told_and_costs_no_living_page(tmp_path
     assert (raw(tree, people), tree.misplaced()) == (living, [])
 
 
+@pytest.mark.parametrize("damage", ["name = 'fanout', value = x'00'", "value = x''", "name = name || 'x'"])
+def test_damaged_metadata_is_told_as_damage(tmp_path: Path, damage: str) -> None:
+    KeyTree.create(tmp_path / "vault", capacity=FLAT, guard=LIFTED).close()
+    with closing(sqlite3.connect(next((tmp_path / "vault").glob("tree-*.db")))) as db, db:
+        db.execute(f"UPDATE meta SET {damage} WHERE name IN ('fanout')")
+    with pytest.raises(VaultDamaged, match="metadata"):
+        KeyTree.open(tmp_path / "vault")
+
+
 def test_a_page_put_in_anothers_place_does_not_open(tmp_path: Path) -> None:
     tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, guard=LIFTED)
     tree.ensure(refs(60), 1)
