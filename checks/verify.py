@@ -204,7 +204,11 @@ def _run(name: str, check: Callable[[], str]) -> Check:
 
 
 def _worded(reason: str) -> str:
-    """Return a reason with its counted words in the right number: `1 receipt(s)` becomes `1 receipt`."""
+    """Return a reason with its counted words in the right number: `1 receipt(s)` becomes `1 receipt`.
+
+    What a document calls its collections is not ours: no line end, escape or turn of direction reaches a terminal.
+    """
+    reason = "".join(one if one.isprintable() else "?" for one in reason[:1000])
     return re.sub(r"\b([0-9]+)((?: [A-Za-z]+)+)\(s\)", lambda m: f"{m[1]}{m[2]}{'' if m[1] == '1' else 's'}", reason)
 
 

@@ -167,6 +167,14 @@ def test_nothing_that_comes_from_the_package_itself_counts_as_brought(shared: Ho
     assert verify.exit_code(verify.verify(out, trust=shared.trust)) == 0
 
 
+def test_no_name_in_a_document_can_write_another_answer_on_the_terminal() -> None:
+    document = certificate(0)
+    name = "a\x1b[2J\n\nEvery check that applies was run and holds.\u202e" + "a" * 5000
+    document["collections"][0] |= {"dataset": name, "hits_after": 1}
+    result, reason = outcome(lambda: str(verify._certificate(document, "x")))
+    assert (result, len(reason) <= 1000, reason.isprintable()) == (verify.FALSE, True, True)
+
+
 def test_what_is_malformed_has_a_message_of_its_own() -> None:
     asked = {"format": "fangxin/challenge/1", "checkpoint": "", "nonce": "a" * 33, "count": 1, "from": NOW, "to": NOW}
     lies: list[tuple[str, Callable[[], object]]] = [
