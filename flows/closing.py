@@ -56,7 +56,7 @@ from fangxin.flows.desk import (
 from fangxin.flows.evidence import OPENED, VERIFIED, confirm_vault, load_sources
 from fangxin.flows.frames import each, tuples
 from fangxin.flows.holdings import held
-from fangxin.flows.lifecycle import Actor, Event, Hold, Request, State, advance
+from fangxin.flows.lifecycle import REVERSIBLE, Actor, Event, Hold, Request, State, advance
 from fangxin.flows.locate import find
 from fangxin.flows.notices import KINDS, UNTOLD, Contact
 from fangxin.flows.orders import orders, proofs
@@ -638,6 +638,7 @@ def status(desk: Desk, closure: Closure, *, holder: bool = False) -> dict[str, A
     from fangxin.flows import claims
 
     request, now = request_of(closure), desk.now
+    ends = request.regret_ends and min(request.regret_ends, request.waived_from or request.regret_ends)
     waits = claims.unclaimed(desk, closure)
     plan = closure.facts.get("plan") or {}
     books = desk.closures.books(closure.id)
@@ -650,7 +651,7 @@ def status(desk: Desk, closure: Closure, *, holder: bool = False) -> dict[str, A
         "plan_digest": request.plan,
         "high_risk": request.high_risk,
         "approvals": len(request.approvals) + request.automatic,
-        "restore_until": _iso(request.regret_ends) if request.regret_ends else None,
+        "restore_until": _iso(ends) if ends and now < ends and request.state in REVERSIBLE else None,
         "hold": "none" if holder and closure.facts.get("untold") else request.hold.value,
         "holds": [one for one in closure.facts.get("holds", ()) if not (holder and str(one["basis"]).endswith(UNTOLD))],
         "settlement": request.settlement.value,

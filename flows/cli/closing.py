@@ -553,7 +553,18 @@ def _show(document: Document, locale: str) -> None:
         say(f"{'工单' if zh else 'ticket'} {one['ticket']}: {one['category']}, {one['state']}")
 
 
+def _worth(item: Document) -> str:
+    from fangxin.flows.refund import Money
+
+    return str(Money(item["minor"], item["currency"])) if item["minor"] else ""
+
+
+WHERE = {"owed": "to be paid", "escrow": "kept for the holder", "unclaimed": "kept for the holder"}  # accounts of books
+
+
 def _tell(document: Document, *, as_json: bool) -> None:
+    from fangxin.flows.refund import Money
+
     def words() -> None:
         say(f"{document['closure']}: {document['public']} ({document['state']})")
         if document["plan_digest"]:
@@ -565,15 +576,15 @@ def _tell(document: Document, *, as_json: bool) -> None:
         if rows:
             table(("promise or law", "deadline", "kept", ""), rows)
         if document["items"]:
-            table(("item", "kind", "what becomes of it", "amount", "paid"),
-                  [(i["id"], i["kind"], i["fate"], i["amount"],
-                    f"{i['minor']} {i['currency']}" if i["minor"] else "") for i in document["items"]])  # fmt: skip
+            table(("item", "kind", "what becomes of it", "amount", "worth"),
+                  [(i["id"], i["kind"], i["fate"], i["amount"], _worth(i))
+                   for i in document["items"]])  # fmt: skip
         if document["collections"]:
             table(("collection", "rows", "sealed", "the rest"),
                   [(c["collection"], " ".join(f"{k}:{v}" for k, v in sorted(c["fates"].items())),
                     ",".join(c["sealed"]) or "-", c["otherwise"]) for c in document["collections"]])  # fmt: skip
         for one in document["owed"]:
-            say(f"owed: {one['minor']} minor units {one['currency']} ({one['where']})")
+            say(f"{WHERE.get(one['where'], one['where'])}: {Money(one['minor'], one['currency'])}")
         if document["unclaimed"]:
             say(f"unclaimed; `fangxin request claim` until {document['unclaimed']['until']} "
                 f"({document['unclaimed']['ground']})")  # fmt: skip

@@ -75,7 +75,7 @@ def test_a_run_killed_before_and_after_every_step_ends_like_an_undisturbed_one(
     ends_like(undisturbed, arena)
 
 
-@pytest.mark.slow
+@pytest.mark.drill
 def test_a_run_killed_at_random_points_inside_its_steps_ends_like_an_undisturbed_one(
     arena: Arena, undisturbed: dict[str, Any]
 ) -> None:

@@ -323,6 +323,7 @@ def test_a_person_who_is_gone_cannot_be_erased_again_and_nothing_is_kept_of_the_
     assert Needles({person["phones"][0]: "phone", person["email"]: "email"}).below(mine.home) == []
 
 
+@pytest.mark.drill
 def test_ten_people_cost_no_more_openings_than_one(gone: Gone, lecard: LeCard) -> None:
     """Every unit is opened once in a pass of a step, for everybody; locate passes once a hop."""
     alone = lecard.erase([seed(lecard.cast["cycle"])])

@@ -25,7 +25,9 @@ OVER = TONIGHT + timedelta(days=7)
 def cooling(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shop, str]:
     """A shop in which one person's account is sealed."""
     shop = make(tmp_path_factory.mktemp("ending") / "shop")
-    closure = shop.ask("request", "open", "--identity", shop.phone(5), "--verified", "session")["closure"]
+    opened = shop.ask("request", "open", "--identity", shop.phone(5), "--verified", "session")
+    closure = opened["closure"]
+    Path(shop.file("code")).write_text(opened["restore_code"])
     shop.ask("request", "plan", closure, "--out", shop.file("plan.json"))
     shop.sign("plan.json", "dpo_1")
     shop.ask("request", "approve", closure, "--approval", shop.file("dpo_1.json"))
@@ -92,6 +94,22 @@ def test_a_plan_that_was_signed_ahead_is_carried_out_in_the_minute_regret_ends(s
     done = shop.ask("run-due")
     assert done["erased"] == [closure]
     assert [r for r in shop.rows()["coupons"] if r[1] == 5] == []
+    assert verify.exit_code(verify.verify(package(shop, done), trust=shop.home / "keys")) == 0
+
+
+def test_days_that_their_holder_waives_end_a_day_later_and_the_ledger_says_so(sealed: tuple[Shop, str]) -> None:
+    shop, closure = sealed
+    shop.now = TONIGHT + timedelta(hours=1)
+    assert shop.ask("request", "status", closure)["restore_until"] == f"{OVER:%Y-%m-%dT%H:%M:%SZ}"
+    shop.ask("request", "waive", closure, "--code", "@" + shop.file("code"))
+    ends = shop.now + timedelta(days=1)
+    assert shop.ask("request", "status", closure)["restore_until"] == f"{ends:%Y-%m-%dT%H:%M:%SZ}"
+    shop.now = ends - timedelta(seconds=1)
+    assert shop.ask("run-due")["erased"] == []
+    shop.now = ends
+    done = shop.ask("run-due")
+    assert done["erased"] == [closure]
+    assert shop.ask("request", "status", closure)["restore_until"] is None
     assert verify.exit_code(verify.verify(package(shop, done), trust=shop.home / "keys")) == 0
 
 
