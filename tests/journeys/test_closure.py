@@ -274,6 +274,7 @@ def test_a_number_that_is_somebody_elses_by_now_stops_the_run_and_nothing_is_tou
     assert reused.open().requests.unfinished() == ()
 
 
+@pytest.mark.drill
 def test_where_the_catalog_keeps_such_people_apart_the_leaver_goes_and_the_other_stays_whole(reused: LeCard) -> None:
     """Also in member lists and audiences, which know the other by nothing but that number."""
     text = reused.catalog.read_text("utf-8")

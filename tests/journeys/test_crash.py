@@ -118,6 +118,7 @@ def test_a_store_written_between_locating_and_planting_stops_the_run_and_the_peo
     _is_forgotten(arena)
 
 
+@pytest.mark.drill
 def test_a_run_killed_while_it_is_given_up_is_given_up_when_resumed(arena: Arena) -> None:
     def refused() -> int:
         doom = Doom()

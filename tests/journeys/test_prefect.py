@@ -284,12 +284,13 @@ def test_a_killed_run_leaves_nothing_behind_and_the_night_finishes_it(
     lecard = pristine.short(tmp_path / "lecard")
     nobody = lecard.begin([(Identity("phone_number", PHONE),)])  # refused by its first step, and holds up nobody
     child = command(lecard, prefect, leaving)
-    database = lecard.home / "requests.db"
-    while child.poll() is None and not _noted(database, "destroy_keys"):  # as long as this machine needs
-        time.sleep(0.02)
-    child.send_signal(signal.SIGKILL)
+    # One connection all the while: the last one that closes takes the log away under the scan of the home.
+    with closing(sqlite3.connect(f"file:{lecard.home / 'requests.db'}?mode=ro", uri=True, timeout=10)) as watching:
+        while child.poll() is None and not _noted(watching, "destroy_keys"):  # as long as this machine needs
+            time.sleep(0.02)
+        child.send_signal(signal.SIGKILL)
     stdout, stderr = child.communicate(timeout=60)
-    assert child.returncode == -signal.SIGKILL
+    assert child.returncode == -signal.SIGKILL, stdout + stderr
 
     requests = lecard.open().requests
     (batch,) = (b for b in requests.unfinished() if b != nobody)
@@ -311,9 +312,8 @@ def test_a_killed_run_leaves_nothing_behind_and_the_night_finishes_it(
     assert known.found_in(lecard.home, prefect.folder) == []
 
 
-def _noted(database: Path, step: str) -> bool:
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)) as db:
-        return bool(db.execute("SELECT 1 FROM step WHERE name = ?", [step]).fetchone())
+def _noted(db: sqlite3.Connection, step: str) -> bool:
+    return bool(db.execute("SELECT 1 FROM step WHERE name = ?", [step]).fetchone())
 
 
 def _until(
@@ -458,6 +458,7 @@ def test_every_flow_loads_by_its_path_and_by_its_module(name: str, prefect: Pref
 # ---------------------------------------------------------------- closings
 
 
+@pytest.mark.drill
 def test_the_bell_of_the_end_of_regret_is_set_once_and_an_officer_s_word_is_looked_up_in_our_store(
     prefect: Prefect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
