@@ -64,7 +64,7 @@ def _tell_doubts(subject: dict[str, Any]) -> None:  # Any: JSON
     if subject["accounts"] > 1:
         say(
             f"subject {subject['ref']}: the identities given lead to {subject['accounts']} accounts, none of them to"
-            " all: only the line says that they are one person; look for a column that has shifted"
+            " all: look whether they are one person's, or a column of the file has shifted"
         )
 
 
