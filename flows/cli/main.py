@@ -204,9 +204,9 @@ def scan(
     *,
     identity: Identities = None,
     engine: Annotated[
-        Literal["ahocorasick", "hyperscan"],
-        Parameter(name="--engine", help="hyperscan: faster for few values, same hits; needs the extra fast."),
-    ] = "ahocorasick",
+        Literal["quickest", "ahocorasick", "hyperscan"],
+        Parameter(name="--engine", help="Which automaton searches; same hits. hyperscan needs the extra fast."),
+    ] = "quickest",
     home: Home = None,
     json: Json = False,
 ) -> int:
