@@ -30,12 +30,13 @@ from fangxin.data.keys.approval import Approval
 from fangxin.data.keys.domains import CONTACT, INDEX
 from fangxin.data.keys.envelope import ref_of
 from fangxin.data.keys.grant import Grant, refs_digest
-from fangxin.data.keys.seal import Case, new_code, public_of
+from fangxin.data.keys.seal import Case, new_code
 from fangxin.data.requests import REQUEST_DOMAIN, opaque, receipt_code, receipt_digest
 from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows import sealing
 from fangxin.flows.approvals import by_officers
 from fangxin.flows.behalf import Behalf, stands
+from fangxin.flows.codes import proved, tries
 from fangxin.flows.desk import (
     GROWN,
     HELD,
@@ -107,7 +108,8 @@ def open_closure(
     `level` and `risk` are codes; `owner` is the officer whose own account it is. `laws` are those whose clocks run
     beside the promises, from `received` (when the request reached the operator, now unless it came earlier); without
     any, those of the home. `key` is the caller's idempotency key, under which the same request is answered the same
-    again. `contact` hears of every move. InputError where nobody is found, and for a law that is not loaded.
+    again. `contact` hears of every move. InputError where nobody is found, and for a law that is not loaded; NotAllowed
+    in a house that could not seal what it takes in.
     """
     asked = [
         [[i.kind, i.value] for i in identities],
@@ -158,6 +160,7 @@ def _take_in(
         raise InputError("no identity is given", hint="--identity KIND=@FILE, each of them verified")
     if replay is not None:
         desk.closures.replayed(*replay)
+    sealing.able(estate.settings.home)
     confirm_vault(estate)
     load_sources(estate, software().sha256)
     desk.load_calendars()
@@ -363,6 +366,7 @@ def approve(desk: Desk, closure_id: str, approvals: Sequence[Approval]) -> Closu
     stands(Behalf.of(closure.facts.get("behalf")), desk.now)
     if closure.state == State.COOLING.value and (closure.facts.get("ahead") or {}).get("plan"):
         return _ahead(desk, closure, approvals)
+    sealing.able(desk.estate.settings.home)
     grant = paper(desk, closure_id, "close")
     known = [Approval.parse(text) for text in closure.facts.get("approvals", ())]
     _signed(desk, grant, [*known, *approvals])
@@ -446,6 +450,7 @@ def approved(desk: Desk, closure: Closure, approval: Mapping[str, int | str]) ->
 
 def reviewed(desk: Desk, closure: Closure) -> Closure:
     """Low risk approves itself at the end of the second working day, so that absent officers break no promise."""
+    sealing.able(desk.estate.settings.home)
     if not request_of(closure).automatic:  # else a run died in between
         closure = desk.take(closure, Event("approve_automatically"), desk.now)
     return approved(desk, closure, {"plan": request_of(closure).plan or "", "by": "timer"})
@@ -521,8 +526,6 @@ def restore(
     """
     closure = current(desk, closure_id)
     secret, given = desk.opened(closure), answers or {}
-    if code is not None and not hmac.compare_digest(public_of(code), secret.restore):
-        raise NotAllowed("the restore code is not the one of this closing")
     names = sorted({_name_of(desk, one[:4]) for some in given.values() for one in some})
     if code is not None:
         event = Event("restore", Actor.HOLDER, proof="code")
@@ -531,6 +534,8 @@ def restore(
     advance(request_of(closure), event, desk.now)
     if code is None and not secret.cases and request_of(closure).state is not State.SEALING:
         raise NotAllowed("nothing of this person lies under keys: only the restore code brings it back")
+    if code is not None:
+        closure = proved(desk, closure, code)
     noted = {"actor": event.actor.value, "proof": event.proof, "officers": list(event.officers), "at": _iso(desk.now)}
     intent = renamed(request_of(closure))
     closure = desk.write(
@@ -556,10 +561,9 @@ def restored(desk: Desk, closure: Closure) -> Closure:
 
 def waive(desk: Desk, closure_id: str, code: str) -> Closure:
     """The person, who shows the restore code, ends the days to change their mind a day from now. Low risk only."""
-    closure = current(desk, closure_id)
-    if not hmac.compare_digest(public_of(code), desk.opened(closure).restore):
-        raise NotAllowed("the restore code is not the one of this closing")
-    return desk.take(closure, Event("waive", Actor.HOLDER), desk.now)
+    closure, event = current(desk, closure_id), Event("waive", Actor.HOLDER)
+    advance(request_of(closure), event, desk.now)
+    return desk.take(proved(desk, closure, code), event, desk.now)
 
 
 def hold(
@@ -652,6 +656,7 @@ def status(desk: Desk, closure: Closure, *, holder: bool = False) -> dict[str, A
         "high_risk": request.high_risk,
         "approvals": len(request.approvals) + request.automatic,
         "restore_until": _iso(ends) if ends and now < ends and request.state in REVERSIBLE else None,
+        "restore_code": tries(closure, now) if request.state in REVERSIBLE else None,
         "hold": "none" if holder and closure.facts.get("untold") else request.hold.value,
         "holds": [one for one in closure.facts.get("holds", ()) if not (holder and str(one["basis"]).endswith(UNTOLD))],
         "settlement": request.settlement.value,

