@@ -351,3 +351,10 @@ def test_what_is_taken_along_is_what_was_located_and_goes_when_its_hours_are_ove
     assert done["exports_destroyed"] == [closure]
     assert not folder.exists()
     assert shop.run("run-due")[1]["exports_destroyed"] == []
+    other = shop.ask("request", "open", "--identity", shop.phone(4), "--verified", "session")["closure"]
+    assert shop.ask("request", "export", other, "--waive")["export"]["state"] == "waived"
+    store = Closures(f"sqlite:///{shop.home / 'closures.db'}")
+    (said,) = [e for one in store.events(other) if one["type"] == "waive_export" for e in one["body"]["entries"]]
+    store.engine.dispose()
+    ledger = open_estate(shop.home, shop.root / "catalog", shop.now).ledger
+    assert ledger.find([said["tag"]])[said["tag"]][1]["code"] == "export_waived"  # not skipped unseen
