@@ -114,8 +114,8 @@ def a_line_of_theirs_in_a_later_chat(waiting: Waiting) -> Path:
 LEFT_BEHIND = (
     an_old_file_of_theirs,
     a_row_of_theirs,
-    a_file_that_nobody_catalogued,
-    a_line_of_theirs_in_a_later_chat,
+    pytest.param(a_file_that_nobody_catalogued, marks=pytest.mark.drill),  # the next test has one, too
+    pytest.param(a_line_of_theirs_in_a_later_chat, marks=pytest.mark.drill),
 )
 
 

@@ -103,6 +103,7 @@ def test_a_plan_that_was_signed_ahead_is_carried_out_in_the_minute_regret_ends(s
     assert verify.exit_code(verify.verify(package(shop, done), trust=shop.home / "keys")) == 0
 
 
+@pytest.mark.drill
 def test_days_that_their_holder_waives_end_a_day_later_and_the_ledger_says_so(sealed: tuple[Shop, str]) -> None:
     shop, closure = sealed
     shop.now = TONIGHT + timedelta(hours=1)

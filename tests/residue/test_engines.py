@@ -164,6 +164,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_not_examinable(tmp_path: Path) 
 # ---------------------------------------------------------------- other people are not hit
 
 
+@pytest.mark.drill
 def test_other_people_of_the_sample_are_not_taken_for_somebody(tmp_path: Path) -> None:
     sample(tmp_path / "estate", people=150, seed=7)
     strangers = make_people(np.random.default_rng(4711), 12, 0)
