@@ -144,6 +144,7 @@ ANSWERS: dict[str, Any] = {
                 "since": "2026-11-25T01:00:00Z",
                 "review": "2027-02-25T01:00:00Z",
                 "lifted": None,
+                "scope": ["wallet/coupons"],
             }
         ],
         "settlement": "pending",
@@ -182,6 +183,7 @@ ANSWERS: dict[str, Any] = {
         "superseded": [],
         "ahead": {"needs": 41.5, "left": 86100, "fits": True},
         "delayed": {"what": "StoreUnavailable", "since": "2026-12-01T16:05:00+00:00"},
+        "kept": {"rows": {"wallet/coupons": 1}, "next": "2027-03-02T00:00:00Z", "undecided": 0},
         "watched_until": None,
         "round": 1,
         "collections": [
@@ -262,6 +264,7 @@ ANSWERS: dict[str, Any] = {
         "erased": [],
         "batches": [],
         "came_back": [],
+        "kept_until_now": [],
         "messages": 0,
         "alarms": [{"closure": "c-abcdefghijklmnop", "clock": "done", "percent": 50}],
         "tickets": [{"ticket": "t-abcdefghijklmnop", "category": "refund", "percent": 80}],
