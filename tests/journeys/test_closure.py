@@ -253,8 +253,9 @@ def test_an_address_goes_with_the_last_who_live_there(pristine: LeCard) -> None:
 
 
 @pytest.fixture
-def reused(lecard: LeCard) -> LeCard:
+def reused(pristine: LeCard, tmp_path: Path) -> LeCard:
     """The member list still has the leaver's old phone; today it is a stranger's."""
+    lecard = pristine.copy(tmp_path / "lecard")
     (leaver,), stranger = lecard.cast["nothing"]["accounts"], lecard.cast["mentioned"]
     members = lecard.stores / "exports" / "members.csv"
     listed = list(csv.reader(io.StringIO(members.read_text("utf-8"))))

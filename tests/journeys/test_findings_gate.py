@@ -43,18 +43,6 @@ class Waiting:
 
 
 @pytest.fixture(scope="module")
-def short(pristine: LeCard, tmp_path_factory: pytest.TempPathFactory) -> LeCard:
-    """Four months of the estate, as it was; nobody changes it."""
-    return pristine.short(tmp_path_factory.mktemp("short") / "lecard")
-
-
-@pytest.fixture
-def lecard(short: LeCard, tmp_path: Path) -> LeCard:
-    """A copy of one's own."""
-    return short.copy(tmp_path / "lecard")
-
-
-@pytest.fixture(scope="module")
 def stopped(short: LeCard, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, LeCard, str]:
     """Where the journey ran, a copy of all of it as it stood before validation, and the batch."""
     root = tmp_path_factory.mktemp("waiting")
