@@ -66,12 +66,11 @@ def remains(desk: Desk, closures: Sequence[Closure]) -> dict[str, Remains]:
     found = {}
     for number, closure in enumerate(closures):
         rows, by = _kept(fates, number), least[number]
-        if (
-            len(rows) < sum(some.get("retain", 0) for some in closure.facts["plan"]["rows"].values())
-            and by != known[number]
-        ):
-            everything = _kept(_look(desk, [closure], [known[number]]), 0)  # a number does not lead to all of it
-            rows, by = (everything, known[number]) if len(everything) > len(rows) else (rows, by)
+        planned = sum(some.get("retain", 0) for some in closure.facts["plan"]["rows"].values())
+        if by != known[number] and (len(rows) < planned or holds.scope(closure)):
+            everything = _kept(_look(desk, [closure], [known[number]]), 0)
+            if len(everything) > len(rows):  # a number does not lead to all of it
+                rows, by = everything, known[number]
         names = _names(desk, rows)
         days = [day for day in rows["until"].unique() if day != "officer"]
         found[closure.id] = Remains(

@@ -28,6 +28,12 @@ ORDERS = """      - name: orders
           - {name: goods, data_categories: [user.behavior.purchase_history]}
           - {name: remark, data_categories: [user.content], erasure: {retention: none}}
           - {name: done}
+      - name: slips
+        erasure: {retention: {law: pipl, class: order, from: done}}
+        fields:
+          - {name: id, fides_meta: {primary_key: true, data_type: integer}}
+          - {name: phone, data_categories: [user.contact.phone_number], fides_meta: {identity: phone_number}}
+          - {name: done}
 """
 
 
@@ -44,6 +50,8 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
         (3, 6, "cup", "y", "2026-01-01"),
     ):
         sql(found, "INSERT INTO orders VALUES (?, ?, ?, ?, ?)", *row)
+    sql(found, "CREATE TABLE slips (id INTEGER PRIMARY KEY, phone TEXT, done TEXT)")
+    sql(found, "INSERT INTO slips VALUES (1, '13900000005', '2024-02-29'), (2, '13900000006', '2024-02-29')")
     monkeypatch.setenv("FANGXIN_HOME", str(found.home))
     return found
 
@@ -122,7 +130,11 @@ def test_what_is_held_or_kept_waits_alone_and_goes_on_its_day(shop: Shop, monkey
     first = shop.ask("request", "status", "--receipt", opened["receipt_code"])
     conforms("request", first)
     assert (first["state"], first["public"]) == ("restricted", "finished with legally kept items")
-    kept = {"rows": {"wallet/coupons": 1, "wallet/orders": 1}, "next": "2027-03-02T00:00:00Z", "undecided": 1}
+    kept = {
+        "rows": {"wallet/coupons": 1, "wallet/orders": 1, "wallet/slips": 1},  # to the slip only the phone leads
+        "next": "2027-03-01T00:00:00Z",
+        "undecided": 1,
+    }
     assert first["kept"] == kept
     for path in (p for p in shop.home.rglob("*") if p.is_file()):
         assert b"13900000005" not in path.read_bytes(), path
@@ -133,7 +145,7 @@ def test_what_is_held_or_kept_waits_alone_and_goes_on_its_day(shop: Shop, monkey
     assert "keeps wallet/coupons, and its review was due" in done["waiting"][0]["why"]
     assert signed(shop, closure, "--lift")[0] == 0  # the day after, with the orders: one more night for both
     sql(shop, "INSERT INTO orders VALUES (9, 5, 'a stranger', 'who has the number now', '2027-02-01')")
-    shop.now = datetime(2027, 3, 1, 23, 59, tzinfo=UTC)
+    shop.now = datetime(2027, 3, 1, tzinfo=UTC) - timedelta(seconds=1)
     code, done = shop.run("run-due")
     assert (code, done["kept_until_now"], done["erased"]) == (2, [], [])
     assert "were not kept then" in done["waiting"][0]["why"]

@@ -45,6 +45,7 @@ def planned(shop: Shop, closure: str, *officers: str) -> None:
     shop.sign("plan.json", *officers)
 
 
+@pytest.mark.drill
 @pytest.mark.scenario("S14")
 def test_who_asks_for_somebody_else_and_who_is_held_back_in_the_last_hour_come_to_the_end(shop: Shop) -> None:
     alone = shop.ask("request", "open", "--identity", shop.phone(8), "--verified", "session")
