@@ -2,18 +2,19 @@
 
     make bench CASE=certificates       (or: python bench/certificates.py --rounds 200)
 
-Each round prints another certificate (number, request and figures differ), so that nothing is remembered from the one
-before: CPU time of this process, medians. *Signed* adds PAdES B-B with EC P-256. *Both languages* is what a home
-issues: three pages in Chinese and three in English, one signature. WeasyPrint prints our own HTML page of the same
-certificate as PDF/A-3a; it comes from PyPI into a throw-away folder and needs Pango on the machine, else its bars
-are left out.
+Each round prints another certificate of the same home, as a batch does: number, request, digests and the figures of
+every collection differ, and who was found where. The words of the pages are the same, as are laws and limits: what the
+press remembers of them is part of the figure. CPU time of this process, medians. *Signed* adds PAdES B-B with EC P-256.
+*Both languages* is what a home issues: three pages in Chinese and three in English, one signature. WeasyPrint prints
+our own HTML page of the same certificate as PDF/A-3a; it comes from PyPI into a throw-away folder and needs Pango on
+the machine, else its bars are left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -93,14 +94,20 @@ def example() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def changing(work: Callable[[dict[str, Any]], bytes]) -> Callable[[], bytes]:
-    """The same work on a certificate that nobody has printed yet."""
-    numbers = itertools.count(1)
+def changing(seed: int, work: Callable[[dict[str, Any]], bytes]) -> Callable[[], bytes]:
+    """The same work on a certificate that nobody has printed yet; other seeds give other people."""
+    people = random.Random(seed)
 
     def once() -> bytes:
-        n, document = next(numbers), example()
+        n, document = people.randrange(10**6), example()
         document |= {"number": f"FX-2026-{n:06d}", "request": f"r-{n:016d}"}
-        document["collections"][n % 12]["bytes_read"] += n
+        document["export"] |= {"manifest": people.randbytes(32).hex(), "rows": people.randrange(1_000)}
+        for row in document["collections"]:
+            rows = people.randrange(1, 400)
+            row |= {"rows_found": rows, "rows_erased": rows - row["rows_retained"], "baseline_hits": rows * 3}
+            row |= {"bytes_read": people.randrange(1 << 28), "bytes_overwritten": people.randrange(1 << 24)}
+        nowhere = people.choice([row for row in document["collections"] if row["verdict"] == "ERASED"])
+        nowhere |= {"verdict": "NOT_PRESENT", "rows_found": 0, "rows_erased": 0, "baseline_hits": 0}
         return work(document)
 
     return once
@@ -132,11 +139,13 @@ def main() -> int:
         by = Signatory.create(folder / "keys", origin="ledger.example.com/erasure", now=NOW)
         rows = take_turns(
             {
-                "three pages": changing(lambda d: certificate_pdf(d, languages=["zh"])),
+                "three pages": changing(1, lambda d: certificate_pdf(d, languages=["zh"])),
                 "three pages, signed": changing(
-                    lambda d: sign(certificate_pdf(d, languages=["zh"]), by=by, at=NOW, reason="bench")
+                    2, lambda d: sign(certificate_pdf(d, languages=["zh"]), by=by, at=NOW, reason="bench")
                 ),
-                "both languages, signed": changing(lambda d: sign(certificate_pdf(d), by=by, at=NOW, reason="bench")),
+                "both languages, signed": changing(
+                    3, lambda d: sign(certificate_pdf(d), by=by, at=NOW, reason="bench")
+                ),
             },
             rounds=rounds,
         )

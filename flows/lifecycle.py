@@ -112,7 +112,6 @@ class Public(StrEnum):
 
     RECEIVED = "received"
     IN_REVIEW = "in review"
-    APPROVED = "approved"
     SEALED = "sealed"
     ERASING = "erasing"
     CHECKING = "checking"
@@ -130,7 +129,7 @@ PUBLIC: Final[Mapping[State, Public]] = {
     State.SUBMITTED: Public.RECEIVED,
     State.PREFLIGHT: Public.RECEIVED,
     State.REVIEW: Public.IN_REVIEW,
-    State.SEALING: Public.APPROVED,
+    State.SEALING: Public.SEALED,
     State.COOLING: Public.SEALED,
     State.READY: Public.SEALED,
     State.DESTROYING: Public.ERASING,

@@ -426,16 +426,29 @@ def _minute(when: datetime | None) -> str | None:
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%MZ")
 
 
-def _plain(value: Any, where: str) -> None:  # Any: walks a JSON document
+def _plain(value: Any, *where: Any) -> None:  # Any: walks a JSON document
+    if isinstance(value, str | bool) or value is None:
+        return
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if not (isinstance(key, str) and key.isascii()):
-                raise DoesNotHold(f"{where}: expected ASCII keys only")
-            _plain(inner, f"{where}.{key}")
+                raise DoesNotHold(f"{_named(where)}: expected ASCII keys only")
+            _plain(inner, where, key)
     elif isinstance(value, list | tuple):
         for n, inner in enumerate(value):
-            _plain(inner, f"{where}[{n}]")
-    elif isinstance(value, int) and abs(value) >= 2**53:
-        raise DoesNotHold(f"{where}: expected a whole number below 2**53")
-    elif not (value is None or isinstance(value, str | bool | int)):
-        raise DoesNotHold(f"{where}: expected text, a whole number or a truth value, found {type(value).__name__}")
+            _plain(inner, where, n)
+    elif not isinstance(value, int):
+        raise DoesNotHold(
+            f"{_named(where)}: expected text, a whole number or a truth value, found {type(value).__name__}"
+        )
+    elif abs(value) >= 2**53:
+        raise DoesNotHold(f"{_named(where)}: expected a whole number below 2**53")
+
+
+def _named(
+    where: tuple[Any, ...],
+) -> str:  # Any: a place, and the key or index below it; put into words only when needed
+    if len(where) == 1:
+        return str(where[0])
+    above, last = where
+    return f"{_named(above)}[{last}]" if isinstance(last, int) else f"{_named(above)}.{last}"

@@ -2,7 +2,9 @@
 
 * The same document gives the same bytes: no clock, no random number, no font of this machine. Faces come from a wheel
   (Noto Sans CJK SC) and from Typst itself; the templates lie beside those of the HTML pages.
-* One Compiler for each template and process: the first page costs half a second, each further one a few hundredths.
+* One Compiler for each process: the first page costs half a second, each further one a few hundredths. A document comes
+  as files in memory and not as `sys.inputs`, which are part of Typst's library: what templates are made of, and
+  every piece that two documents share, is then laid out once.
 * Typst's threads do not follow into a forked child, which would wait for them for ever: where the parent has printed
   already, the child prints in a process of its own.
 * A character that the face cannot draw fails the page. The error names the code point, never the text.
@@ -31,6 +33,7 @@ LANGUAGES = ("zh", "en")
 _TEMPLATES = Path(__file__).parent.parent / "templates" / "paper"
 _FACES = "manimgx_fonts_cjk"
 _STANDARDS = ["a-3a", "ua-1"]
+_COMMENT = "//"
 _UNDRAWN = re.compile(r'the text `"(.*?)"` could not be displayed', re.DOTALL)
 
 
@@ -48,13 +51,9 @@ def press(
     the face is not installed.
     """
     name, body = attached
-    inputs = {
-        "name": name,
-        "document": body.decode(),
-        "view": json.dumps(view, ensure_ascii=False),
-        "languages": ",".join(languages),
-    }
-    return _printed(template, inputs) if _threads_of() == os.getpid() else _elsewhere(template, inputs)
+    said = {**view, "name": name, "languages": list(languages)}
+    files = {"document.json": body.decode(), "view.json": json.dumps(said, ensure_ascii=False)}
+    return _printed(template, files) if _threads_of() == os.getpid() else _elsewhere(template, files)
 
 
 @cache
@@ -63,11 +62,11 @@ def _threads_of() -> int:
     return os.getpid()
 
 
-def _elsewhere(template: str, inputs: Mapping[str, str]) -> bytes:
+def _elsewhere(template: str, files: Mapping[str, str]) -> bytes:
     """Print in a fresh process; what it raises is raised here."""
     run = subprocess.run(
         [sys.executable, "-m", __spec__.name],
-        input=json.dumps([template, inputs]).encode(),
+        input=json.dumps([template, files]).encode(),
         capture_output=True,
         check=False,
     )
@@ -79,11 +78,14 @@ def _elsewhere(template: str, inputs: Mapping[str, str]) -> bytes:
     return run.stdout
 
 
-def _printed(template: str, inputs: Mapping[str, str]) -> bytes:
+def _printed(template: str, files: Mapping[str, str]) -> bytes:
     import typst
 
+    # Typst parses each file in memory as one of its own; JSON in one line is passed over quickly as a comment.
+    given = {name: f"{_COMMENT}{text}".encode() for name, text in files.items()}
+    main = {"main.typ": f'#include "{template}"'.encode()}
     try:
-        pages = _compiler(template).compile(format="pdf", pdf_standards=_STANDARDS, sys_inputs=dict(inputs))  # type: ignore[arg-type]  # a list of str
+        pages = _compiler().compile({**main, **given}, format="pdf", pdf_standards=_STANDARDS)  # type: ignore[arg-type, type-var]  # stubs know neither files nor a list of str
     except typst.TypstError as error:
         raise _explained(template, error.diagnostic) from None  # its text quotes the document
     assert isinstance(pages, bytes)  # noqa: S101 - one output was asked for; for mypy
@@ -91,14 +93,14 @@ def _printed(template: str, inputs: Mapping[str, str]) -> bytes:
 
 
 @cache
-def _compiler(template: str) -> typst.Compiler:
+def _compiler() -> typst.Compiler:
     import typst
 
     found = find_spec(_FACES)
     if found is None or found.origin is None:
         raise Unavailable(f"the face for paper is not installed: no package {_FACES}", hint="`make setup` installs it")
     faces = typst.Fonts(include_system_fonts=False, font_paths=[str(Path(found.origin).parent)])
-    return typst.Compiler(str(_TEMPLATES / template), root=str(_TEMPLATES), font_paths=faces)
+    return typst.Compiler(root=str(_TEMPLATES), font_paths=faces)
 
 
 def _explained(template: str, diagnostic: str) -> DoesNotHold:

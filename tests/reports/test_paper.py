@@ -125,6 +125,20 @@ def test_the_same_certificate_gives_the_same_pages(document: dict[str, Any]) -> 
     assert certificate_pdf(document) == certificate_pdf(document)
 
 
+def test_the_words_of_a_certificate_need_the_same_glyphs_whatever_its_figures(document: dict[str, Any]) -> None:
+    """Cutting them out of the face is then remembered from one certificate of a batch to the next (decision 25)."""
+    row = document["collections"][0]
+    figures = {"rows_found": 98_765, "baseline_hits": 43_210, "bytes_read": 1 << 42}
+    other = {**document, "number": "FX-2031-987654", "collections": [{**row, **figures}, *document["collections"][1:]]}
+
+    def faces(certificate: dict[str, Any]) -> list[bytes]:
+        with pikepdf.open(io.BytesIO(certificate_pdf(certificate, languages=["zh"]))) as pdf:
+            found = [one for one in pdf.objects if isinstance(one, pikepdf.Dictionary) and "/FontFile2" in one]
+            return sorted((one.FontFile2.read_bytes() for one in found), key=len)[-2:]
+
+    assert faces(document) == faces(other)
+
+
 def test_a_forked_child_prints_the_same_pages_and_waits_for_no_thread_of_its_parent(
     document: dict[str, Any], tmp_path: Path
 ) -> None:
