@@ -11,8 +11,9 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from fangxin.data.errors import DoesNotHold, NotAllowed
@@ -23,7 +24,7 @@ from fangxin.data.vocabulary import Unit
 from fangxin.flows.estate import Estate, estate_of
 from fangxin.flows.evidence import DONE, mark, record
 from fangxin.flows.frames import pack, unpack
-from fangxin.flows.plan import Plan
+from fangxin.flows.plan import Bound, Plan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,6 +94,23 @@ def digest_of_note(batch: Batch, step: str, note: Mapping[str, Any]) -> str:
     """Keyed, because counts are few: whoever reads the ledger could try them all."""
     text = json.dumps([step, dict(note)], sort_keys=True, separators=(",", ":"))
     return hmac.new(batch.secret, b"step" + text.encode(), hashlib.sha256).hexdigest()
+
+
+def bound(batch: Batch) -> dict[int, Bound]:
+    """What binds subjects of a batch besides today's laws, by their number: options["bound"], as `binds` wrote it."""
+    return {
+        int(number): Bound(date.fromisoformat(one["closed"]) if one["closed"] else None, frozenset(one["held"]))
+        for number, one in batch.options.get("bound", {}).items()
+    }
+
+
+def binds(bounds: Sequence[Bound]) -> dict[str, Any]:
+    """The same for a batch's options, in the order of its subjects; who is free is left out. Any: JSON."""
+    return {
+        str(n): {"closed": one.closed.isoformat() if one.closed else None, "held": sorted(one.held)}
+        for n, one in enumerate(bounds)
+        if one != Bound()
+    }
 
 
 def is_approved(batch: Batch) -> bool:

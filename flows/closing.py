@@ -30,15 +30,15 @@ from fangxin.data.keys.approval import Approval
 from fangxin.data.keys.domains import CONTACT, INDEX
 from fangxin.data.keys.envelope import ref_of
 from fangxin.data.keys.grant import Grant, refs_digest
-from fangxin.data.keys.seal import Case, new_code, public_of
+from fangxin.data.keys.seal import Case, new_code
 from fangxin.data.requests import REQUEST_DOMAIN, opaque, receipt_code, receipt_digest
 from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows import sealing
 from fangxin.flows.approvals import by_officers
 from fangxin.flows.behalf import Behalf, stands
+from fangxin.flows.codes import proved, tries
 from fangxin.flows.desk import (
     GROWN,
-    HELD,
     REFUSED,
     RESTORED,
     SEALED,
@@ -56,7 +56,7 @@ from fangxin.flows.desk import (
 from fangxin.flows.evidence import OPENED, VERIFIED, confirm_vault, load_sources
 from fangxin.flows.frames import each, tuples
 from fangxin.flows.holdings import held
-from fangxin.flows.lifecycle import REVERSIBLE, Actor, Event, Hold, Request, State, advance
+from fangxin.flows.lifecycle import REVERSIBLE, Actor, Event, Request, State, advance
 from fangxin.flows.locate import find
 from fangxin.flows.notices import KINDS, UNTOLD, Contact
 from fangxin.flows.orders import orders, proofs
@@ -69,8 +69,6 @@ from fangxin.reports.ledger.entries import tag as tag_of
 
 VALUABLE = 500_000  # minor units: above it two officers approve
 SIGN_WITHIN = timedelta(days=30)
-HOLD_WITHIN = timedelta(days=3650)  # a hold may come late: its paper is bound to the holds before it, not to days
-REVIEW, REVIEW_WITHIN = timedelta(days=90), timedelta(days=366)
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,8 @@ def open_closure(
     `level` and `risk` are codes; `owner` is the officer whose own account it is. `laws` are those whose clocks run
     beside the promises, from `received` (when the request reached the operator, now unless it came earlier); without
     any, those of the home. `key` is the caller's idempotency key, under which the same request is answered the same
-    again. `contact` hears of every move. InputError where nobody is found, and for a law that is not loaded.
+    again. `contact` hears of every move. InputError where nobody is found, and for a law that is not loaded; NotAllowed
+    in a house that could not seal what it takes in.
     """
     asked = [
         [[i.kind, i.value] for i in identities],
@@ -158,6 +157,7 @@ def _take_in(
         raise InputError("no identity is given", hint="--identity KIND=@FILE, each of them verified")
     if replay is not None:
         desk.closures.replayed(*replay)
+    sealing.able(estate.settings.home)
     confirm_vault(estate)
     load_sources(estate, software().sha256)
     desk.load_calendars()
@@ -315,7 +315,7 @@ def _choice(desk: Desk, one: Entitlement) -> dict[str, Any]:  # Any: JSON
         "kind": one.kind,
         "amount": one.amount,
         "currency": one.currency,
-        "expires": _iso(one.expires) if one.expires else None,
+        "expires": iso(one.expires) if one.expires else None,
         "source": one.source,
         "fates": [{"fate": fate, "minor": minor} for fate, minor in worth.items()],
         "default": default,
@@ -327,19 +327,17 @@ def _choice(desk: Desk, one: Entitlement) -> dict[str, Any]:  # Any: JSON
 # ---------------------------------------------------------------- deciding
 
 
-def paper(desk: Desk, closure_id: str, action: str, reason: str = "", review: datetime | None = None) -> Grant:
-    """What officers sign for a closing: `close` names its plan, `hold` and `lift` their reason. The same each time.
-
-    A hold's names its review date too, and how many holds there were, so that a signature serves once.
-    """
+def paper(desk: Desk, closure_id: str) -> Grant:
+    """What officers sign to close an account: it names the plan. The same each time."""
     closure = desk.closures.get(closure_id)
-    holds = closure.facts.get("holds", ())
-    standing = sum(one["lifted"] is None for one in holds)
-    said = json.dumps([action, reason, _iso(review or _review(closure)), len(holds), standing])
-    subject = _standing(closure) if action == "close" else hashlib.sha256(said.encode()).hexdigest()
-    until = SIGN_WITHIN if action == "close" else HOLD_WITHIN
+    subject = _standing(closure)
     if subject is None:
         raise NotAllowed("there is no plan yet", hint=f"fangxin request plan {closure_id}")
+    return grant_of(desk, closure, "close", subject, SIGN_WITHIN)
+
+
+def grant_of(desk: Desk, closure: Closure, action: str, subject: str, within: timedelta) -> Grant:
+    """A paper for officers about one closing, bound to what it is about by a digest (`subject`)."""
     return Grant(
         vault=desk.estate.tree.vault_id.hex(),
         action=action,
@@ -349,7 +347,7 @@ def paper(desk: Desk, closure_id: str, action: str, reason: str = "", review: da
         generation=0,
         catalog=subject,
         not_before=closure.opened.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        expires=(closure.opened + until).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        expires=(closure.opened + within).strftime("%Y-%m-%dT%H:%M:%SZ"),
         nonce=closure.id,
     )
 
@@ -363,9 +361,10 @@ def approve(desk: Desk, closure_id: str, approvals: Sequence[Approval]) -> Closu
     stands(Behalf.of(closure.facts.get("behalf")), desk.now)
     if closure.state == State.COOLING.value and (closure.facts.get("ahead") or {}).get("plan"):
         return _ahead(desk, closure, approvals)
-    grant = paper(desk, closure_id, "close")
+    sealing.able(desk.estate.settings.home)
+    grant = paper(desk, closure_id)
     known = [Approval.parse(text) for text in closure.facts.get("approvals", ())]
-    _signed(desk, grant, [*known, *approvals])
+    signed(desk, grant, [*known, *approvals])
     again = {one.officer for one in known} & {one.officer for one in approvals}
     if again or len({one.officer for one in approvals}) != len(approvals):
         raise NotAllowed("an officer signs a plan once", hint="another officer signs")
@@ -387,7 +386,7 @@ def _ahead(desk: Desk, closure: Closure, approvals: Sequence[Approval]) -> Closu
     """
     request = request_of(closure)
     known = [Approval.parse(text) for text in closure.facts.get("approvals_ahead", ())]
-    _signed(desk, paper(desk, closure.id, "close"), [*known, *approvals])
+    signed(desk, paper(desk, closure.id), [*known, *approvals])
     officers = [one.officer for one in (*known, *approvals)]
     if len(set(officers)) != len(officers) or request.owner_officer in officers:
         raise NotAllowed("an officer signs a plan once, and never their own", hint="another officer signs")
@@ -402,9 +401,9 @@ def grown_signed(desk: Desk, closure: Closure) -> Closure:
     texts = closure.facts.get("approvals_ahead") or []
     if not texts or ahead.get("plan", {}).get("digest") != request_of(closure).plan:
         return closure
-    grant = paper(desk, closure.id, "close")
+    grant = paper(desk, closure.id)
     approvals = [Approval.parse(text) for text in texts]
-    _signed(desk, grant, approvals)
+    signed(desk, grant, approvals)
     for n, one in enumerate(approvals, start=1):
         closure = _signs(desk, closure, one, grant.catalog, texts[:n])
     return regrown(desk, closure, approvals) if request_of(closure).approved else closure
@@ -446,6 +445,7 @@ def approved(desk: Desk, closure: Closure, approval: Mapping[str, int | str]) ->
 
 def reviewed(desk: Desk, closure: Closure) -> Closure:
     """Low risk approves itself at the end of the second working day, so that absent officers break no promise."""
+    sealing.able(desk.estate.settings.home)
     if not request_of(closure).automatic:  # else a run died in between
         closure = desk.take(closure, Event("approve_automatically"), desk.now)
     return approved(desk, closure, {"plan": request_of(closure).plan or "", "by": "timer"})
@@ -521,8 +521,6 @@ def restore(
     """
     closure = current(desk, closure_id)
     secret, given = desk.opened(closure), answers or {}
-    if code is not None and not hmac.compare_digest(public_of(code), secret.restore):
-        raise NotAllowed("the restore code is not the one of this closing")
     names = sorted({_name_of(desk, one[:4]) for some in given.values() for one in some})
     if code is not None:
         event = Event("restore", Actor.HOLDER, proof="code")
@@ -531,7 +529,9 @@ def restore(
     advance(request_of(closure), event, desk.now)
     if code is None and not secret.cases and request_of(closure).state is not State.SEALING:
         raise NotAllowed("nothing of this person lies under keys: only the restore code brings it back")
-    noted = {"actor": event.actor.value, "proof": event.proof, "officers": list(event.officers), "at": _iso(desk.now)}
+    if code is not None:
+        closure = proved(desk, closure, code)
+    noted = {"actor": event.actor.value, "proof": event.proof, "officers": list(event.officers), "at": iso(desk.now)}
     intent = renamed(request_of(closure))
     closure = desk.write(
         closure, intent, "restore.intended", desk.now, by=event.actor.value, facts={"restoring": noted}
@@ -556,66 +556,9 @@ def restored(desk: Desk, closure: Closure) -> Closure:
 
 def waive(desk: Desk, closure_id: str, code: str) -> Closure:
     """The person, who shows the restore code, ends the days to change their mind a day from now. Low risk only."""
-    closure = current(desk, closure_id)
-    if not hmac.compare_digest(public_of(code), desk.opened(closure).restore):
-        raise NotAllowed("the restore code is not the one of this closing")
-    return desk.take(closure, Event("waive", Actor.HOLDER), desk.now)
-
-
-def hold(
-    desk: Desk,
-    closure_id: str,
-    approvals: Sequence[Approval],
-    reason: str,
-    *,
-    review: datetime | None = None,
-    lift: bool = False,
-) -> Closure:
-    """Keep all of it from being erased, or no longer, signed by two officers. Too late once keys are destroyed.
-
-    A hold has a date on which it is looked at again (`review`, within a year); it is part of what is signed. The person
-    is told, unless the reason ends in `/untold`, which officers sign with it: only where a law forbids it. NotAllowed
-    past the point of no return; the attempt is put on record there.
-    """
-    closure = current(desk, closure_id)
-    names = _signed(desk, paper(desk, closure_id, "lift" if lift else "hold", reason, review), approvals)
-    event = Event("lift_hold" if lift else "hold", Actor.OFFICER, tuple(names), hold=Hold.ALL, reason=reason)
-    entry = {"type": "exception", "code": f"{'lifted' if lift else 'hold'}/{reason}"[:64], "role": "officer"}
-    request = request_of(closure)
-    place = HELD + closure.version
-    if request.state in (State.DESTROYING, State.OVERWRITING, State.VALIDATING, State.STALLED):
-        late = {**entry, "code": "hold_too_late"}
-        desk.write(closure, renamed(request), "hold_too_late", desk.now, by="officer", entries=[(place, late)])
-        raise NotAllowed(
-            "the hold comes too late: keys are destroyed, and there is no way back", hint="it is on record"
-        )
-    holds: list[dict[str, Any]] = [dict(one) for one in closure.facts.get("holds", ())]
-    if lift:
-        for one in holds:
-            one["lifted"] = one["lifted"] or _iso(desk.now)
-    else:
-        until = review or _review(closure)
-        if not desk.now < until <= desk.now + REVIEW_WITHIN:
-            raise InputError(
-                f"--review: expected a date after now, within {REVIEW_WITHIN.days} days", hint="--review DATE"
-            )
-        told = {"basis": reason, "officers": sorted(names), "since": _iso(desk.now), "review": _iso(until)}
-        holds.append({**told, "lifted": None})
-    untold = reason.endswith(UNTOLD)
-    return desk.take(
-        closure,
-        event,
-        desk.now,
-        by=",".join(names),
-        entries=[(place, entry)],
-        untold=untold,
-        facts={"untold": untold and not lift, "holds": holds},
-    )
-
-
-def _review(closure: Closure) -> datetime:
-    """When a hold is looked at again where nobody named a date."""
-    return closure.opened + REVIEW
+    closure, event = current(desk, closure_id), Event("waive", Actor.HOLDER)
+    advance(request_of(closure), event, desk.now)
+    return desk.take(proved(desk, closure, code), event, desk.now)
 
 
 # ---------------------------------------------------------------- reading
@@ -647,27 +590,32 @@ def status(desk: Desk, closure: Closure, *, holder: bool = False) -> dict[str, A
         "state": request.state.value,
         "public": request.public.value,
         "version": closure.version,
-        "opened": _iso(closure.opened),
+        "opened": iso(closure.opened),
         "plan_digest": request.plan,
         "high_risk": request.high_risk,
         "approvals": len(request.approvals) + request.automatic,
-        "restore_until": _iso(ends) if ends and now < ends and request.state in REVERSIBLE else None,
+        "restore_until": iso(ends) if ends and now < ends and request.state in REVERSIBLE else None,
+        "restore_code": tries(closure, now) if request.state in REVERSIBLE else None,
         "hold": "none" if holder and closure.facts.get("untold") else request.hold.value,
-        "holds": [one for one in closure.facts.get("holds", ()) if not (holder and str(one["basis"]).endswith(UNTOLD))],
+        "holds": [
+            {"scope": [], **one}
+            for one in closure.facts.get("holds", ())
+            if not (holder and str(one["basis"]).endswith(UNTOLD))
+        ],
         "settlement": request.settlement.value,
         "clocks": [
             {
                 "name": one.name,
-                "started": _iso(one.started),
-                "deadline": _iso(one.deadline),
+                "started": iso(one.started),
+                "deadline": iso(one.deadline),
                 "by": one.by,
                 "source": one.source if one.by == "law" else desk.promise.name,
                 "draft": one.draft,
                 "provisional": one.provisional,
-                "first_told": _iso(one.first) if one.first else None,
+                "first_told": iso(one.first) if one.first else None,
                 "extended": one.extended,
                 "used": max(0, int(one.used(now) * 100)),
-                "met": _iso(one.met) if one.met else None,
+                "met": iso(one.met) if one.met else None,
                 "breached": one.broken(now),
             }
             for one in desk.clocks(closure).values()
@@ -687,7 +635,7 @@ def status(desk: Desk, closure: Closure, *, holder: bool = False) -> dict[str, A
         "orders": proofs(desk, closure),
         "export": _export(request, closure.facts.get("export")),
         "unclaimed": waits
-        and {"since": _iso(waits.since), "until": _iso(waits.until), "ground": claims.GROUND, "text": claims.TEXT},
+        and {"since": iso(waits.since), "until": iso(waits.until), "ground": claims.GROUND, "text": claims.TEXT},
         "collections": [
             {
                 "collection": address,
@@ -701,6 +649,7 @@ def status(desk: Desk, closure: Closure, *, holder: bool = False) -> dict[str, A
         "superseded": list(closure.facts.get("superseded", ())),
         "delayed": closure.facts.get("delayed"),
         "ahead": {k: (closure.facts.get("ahead") or {}).get(k) for k in ("needs", "left", "fits")},
+        "kept": _kept(closure.facts.get("kept")),
         "watched_until": (closure.facts.get("watch") or {}).get("until"),
         "round": request.round,
         "says": says(request),
@@ -709,7 +658,7 @@ def status(desk: Desk, closure: Closure, *, holder: bool = False) -> dict[str, A
         "told_by": list(closure.facts.get("channels", ())),
         "notices": dict(zip(("waiting", "undelivered"), desk.outbox.standing(closure.id, KINDS), strict=True)),
         "tickets": [
-            {"ticket": one.id, "category": one.category, "state": one.state, "first_answer_by": _iso(one.due)}
+            {"ticket": one.id, "category": one.category, "state": one.state, "first_answer_by": iso(one.due)}
             for one in Tickets(desk.closures.engine).of(closure.receipt)
         ],
         "refused": next(
@@ -722,8 +671,16 @@ def status(desk: Desk, closure: Closure, *, holder: bool = False) -> dict[str, A
 def _export(request: Request, noted: Mapping[str, Any] | None) -> dict[str, Any]:  # Any: JSON
     """How the copy of their data stands that the person asked for."""
     known = {name: noted[name] for name in ("manifest", "rows", "files")} if noted else {}
-    expires = _iso(datetime.fromisoformat(noted["expires"])) if noted else None
+    expires = iso(datetime.fromisoformat(noted["expires"])) if noted else None
     return {"state": request.export.value, "manifest": None, "rows": None, "files": None, **known, "expires": expires}
+
+
+def _kept(noted: Mapping[str, Any] | None) -> dict[str, Any] | None:  # Any: JSON
+    """What a law or a hold keeps after the end: rows by collection, when the next of it goes, who decides."""
+    if not noted or not noted["rows"]:
+        return None
+    following = iso(datetime.fromisoformat(noted["next"])) if noted["next"] else None
+    return {"rows": noted["rows"], "next": following, "undecided": noted["undecided"]}
 
 
 def fates_of(plan: Plan) -> dict[str, dict[str, int]]:
@@ -778,7 +735,7 @@ def payout(closure_id: str, item: Mapping[str, Any], due: datetime) -> Message:
     return Message(key, "payout", body, due)
 
 
-def _signed(desk: Desk, grant: Grant, approvals: Sequence[Approval]) -> tuple[str, ...]:
+def signed(desk: Desk, grant: Grant, approvals: Sequence[Approval]) -> tuple[str, ...]:
     """The officers whose signatures under this paper hold; NotAllowed for one that is for something else."""
     if any(one.grant != grant.canonical() for one in approvals):
         raise NotAllowed("a signature is for another paper", hint="have the one signed that stands now")
@@ -818,5 +775,6 @@ def _walked(halts: Sequence[Any]) -> None:  # Any: Halt
         )
 
 
-def _iso(moment: datetime) -> str:
+def iso(moment: datetime) -> str:
+    """An instant as answers show it."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

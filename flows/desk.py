@@ -54,7 +54,7 @@ UNPLANNED = timedelta(days=30)  # so long a request may wait for a plan
 STALE = timedelta(days=15)  # what waits for an officer is looked at by then, at the latest
 # Places of a closing's own entries, beside those of its request in a batch (flows/evidence.py).
 SIGNED, SEALED, RESTORED, ENDED, REFUSED, WITHDRAWN, STALLED = 8, 9, 10, 11, 12, 13, 14
-SETTLED, HELD, BROKEN, GROWN, DELAYED, BACK = (2**n for n in range(33, 39))
+SETTLED, HELD, BROKEN, GROWN, DELAYED, BACK, LOCKED, WAIVED, KEPT = (2**n for n in range(33, 42))
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,13 @@ class Desk:
         except KeyAbsent:
             raise NotAllowed(f"closure {closure.id} is over: its key is destroyed") from None
         return Secret.parse(open_blob(key, closure.sealed, _LABEL + closure.ref))
+
+    def located(self, closure: Closure) -> Secret | None:
+        """By what rows that a law or a hold keeps are found again; None where nothing of a closing is kept so."""
+        found = closure.facts.get("kept")
+        if not found:
+            return None
+        return self.opened(replace(closure, ref=bytes.fromhex(found["ref"]), sealed=bytes.fromhex(found["sealed"])))
 
     def sealed(self, ref: bytes, secret: Secret) -> bytes:
         """What is kept of a closing, under its own key."""
@@ -308,11 +315,8 @@ class Desk:
             ahead = max(request.regret_ends - AHEAD, entered)
             looks = [Timer("ahead", ahead, "ahead", request.regret_ends)] if "ahead" not in facts else []
             return [Timer("regret", due, "regret", request.regret_ends), *looks]
-        if request.state in (State.CERTIFIED, State.RESTRICTED) and facts.get("watch"):
-            watch = facts["watch"]
-            return [
-                Timer("watch", datetime.fromisoformat(watch["next"]), "watch", datetime.fromisoformat(watch["until"]))
-            ]
+        if request.state in (State.CERTIFIED, State.RESTRICTED):
+            return _afterwards(facts)
         if request.state is State.READY:
             return [Timer("erase", now, "hold" if request.hold is Hold.ALL else "erase", now + STALE)]
         return []
@@ -324,6 +328,22 @@ class Desk:
             return []
         key = secret or self.opened(closure).secret
         return [{**entry, "tag": tag(key, place)} for place, entry in entries]
+
+
+def _afterwards(facts: Mapping[str, Any]) -> list[Timer]:
+    """Looks for data that comes back, and the day on which the next of what is kept goes."""
+    found = []
+    if watch := facts.get("watch"):
+        due, until = datetime.fromisoformat(watch["next"]), datetime.fromisoformat(watch["until"])
+        found.append(Timer("watch", due, "watch", until))
+    if (kept := facts.get("kept")) and kept["next"]:
+        due = datetime.fromisoformat(kept["next"])
+        found.append(Timer("kept", due, "law", due + STALE))
+    reviews = [one["review"] for one in facts.get("holds", ()) if one["lifted"] is None]
+    if reviews:
+        due = datetime.fromisoformat(min(reviews))
+        found.append(Timer("hold", due, "hold", due + STALE))
+    return found
 
 
 def breaches(names: Iterable[str]) -> list[tuple[int, dict[str, int | str]]]:

@@ -3,6 +3,7 @@
     plan      what nobody planned by the end of the first working day; what cannot be planned for a month ends
     ahead     a day before: located again, so that officers can sign what grew (flows/ahead.py)
     late      what appeared after the plan is settled, or holds its closing back until a date (flows/late.py)
+    kept      what a law kept until now, or a hold that was lifted, goes by itself (flows/kept.py)
     ready     located again: as many rows as were approved, or fewer; more ask officers again. Money that is not paid
               goes to escrow under the receipt code: it never delays an erasure
     batch     locate, plant, baseline, export, while the seals still stand: what is refused here is given up unharmed
@@ -20,7 +21,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -32,10 +32,10 @@ from fangxin.data.keys.domains import TICKET
 from fangxin.data.keys.grant import Grant
 from fangxin.data.requests import REQUEST_DOMAIN, Batch
 from fangxin.data.vocabulary import Identity
-from fangxin.flows import erase, late, sealing, takeaway, tickets, transfers
+from fangxin.flows import erase, holds, kept, late, sealing, takeaway, tickets, transfers
 from fangxin.flows.ahead import look_again, look_ahead
 from fangxin.flows.alarms import Alarm, sound
-from fangxin.flows.batch import BEGUN, begun
+from fangxin.flows.batch import BEGUN, begun, binds
 from fangxin.flows.channels import Channels
 from fangxin.flows.claims import payer
 from fangxin.flows.closing import current, expired, make_plan, payouts, restored, reviewed, seal, verified
@@ -64,6 +64,7 @@ class Done:
     exports: list[str] = field(default_factory=list)  # closings whose export was destroyed
     alarms: list[Alarm] = field(default_factory=list)
     back: list[str] = field(default_factory=list)
+    over: list[str] = field(default_factory=list)  # closings of which a law or a hold keeps something no longer
     asked: list[tickets.Alarm] = field(default_factory=list)  # tickets whose first answer runs late
     forgotten: list[str] = field(default_factory=list)
     waiting: dict[str, str] = field(default_factory=dict)
@@ -108,6 +109,7 @@ def run_due(
     kept_back = _late(desk, done)
     done.messages += _outbox(desk, paying)  # what that added
     done.back = _watched(desk, done)
+    _kept(desk, done)
     _erase(desk, done, dict(options or {}), kept_back)
     _guarded(done, "support", partial(_answers, desk, done))
     _guarded(done, "notices", partial(_tell, desk, channels, done))
@@ -121,6 +123,20 @@ def _watched(desk: Desk, done: Done) -> list[str]:
     if due:
         _guarded(done, due[0].id, lambda: found.extend(watch(desk, due)))
     return found
+
+
+def _kept(desk: Desk, done: Done) -> None:
+    """What a law or a hold kept until now goes tonight; whose hold was to be looked at is told."""
+    for closure in _due(desk, State.RESTRICTED, "hold"):
+        done.waiting[closure.id] = holds.overdue(closure, desk.now)
+    due = [one for one in _due(desk, State.RESTRICTED, "kept") if one.sealed is None]
+
+    def look() -> None:
+        done.over, waiting = kept.come_due(desk, due)
+        done.waiting.update(waiting)
+
+    if due:
+        _guarded(done, due[0].id, look)
 
 
 def _answers(desk: Desk, done: Done) -> None:
@@ -245,7 +261,7 @@ def _erase(desk: Desk, done: Done, options: dict[str, Any], kept_back: set[str])
     later = (desk.closures.get(c) for c in desk.closures.in_state("overwriting") if c not in taken)
     waiting += [c for c in later if c.facts.get("batch") is None]
     held = [c for c in waiting if request_of(c).hold is Hold.ALL]
-    done.waiting |= {c.id: _held(c, desk.now) for c in held}
+    done.waiting |= {c.id: holds.waits(c, desk.now) for c in held}
     due = [c for c in waiting if request_of(c).state is not State.READY]
     ready: list[Closure] = []
     with desk.together():
@@ -256,15 +272,6 @@ def _erase(desk: Desk, done: Done, options: dict[str, Any], kept_back: set[str])
         _guarded(done, ready[0].id, partial(_again, desk, ready, due, done))
     if due:
         _guarded(done, due[0].id, lambda: _batch(desk, due, done, options))
-
-
-def _held(closure: Closure, now: datetime) -> str:
-    """What a hold waits for: its review, or whoever has to look at it since."""
-    standing = [one["review"] for one in closure.facts.get("holds", ()) if one["lifted"] is None]
-    review = max(standing, default="")
-    if review and now >= datetime.fromisoformat(review.replace("Z", "+00:00")):
-        return f"a legal hold keeps all of it, and its review was due on {review}: two officers lift it or hold it anew"
-    return "a legal hold keeps all of it" + (f"; its review is on {review}" if review else "")
 
 
 def _ready(desk: Desk, closure: Closure, ready: list[Closure]) -> None:
@@ -307,7 +314,12 @@ def _batch(desk: Desk, due: Sequence[Closure], done: Done, options: dict[str, An
     batch_id = erase.open_batch(
         estate,
         subjects,
-        options={**options, "approved": True, "closures": [c.id for c in due]},
+        options={
+            **options,
+            "approved": True,
+            "closures": [c.id for c in due],
+            "bound": binds([kept.bound(c) for c in due]),
+        },
         known=[(s.secret, s.receipt) for s in secrets],
     )
     _carry(desk, batch_id, done)
@@ -343,7 +355,8 @@ def _carry(desk: Desk, batch_id: str, done: Done) -> None:
     estate = desk.estate
     batch = estate.requests.batch(batch_id)
     if not begun(estate, batch):
-        if not all(map(_may_begin, _closures(desk, batch))):
+        bound = batch.options.get("bound", {}) == _binding(desk, batch)
+        if not bound or not all(map(_may_begin, _closures(desk, batch))):
             erase.abandon(batch_id)
             raise NotAllowed("somebody of this batch is held or was restored: the others come in another one")
         for step in erase.STEPS[: erase.STEPS.index(destroy_keys)]:
@@ -418,6 +431,11 @@ def _may_begin(closure: Closure) -> bool:
     return later or (request.state is State.READY and request.hold is not Hold.ALL)
 
 
+def _binding(desk: Desk, batch: Batch) -> dict[str, Any]:  # Any: JSON
+    """What binds the people of a batch besides today's laws, as it stands now."""
+    return binds([kept.bound(one) for one in _closures(desk, batch)])
+
+
 def _begin(desk: Desk, batch: Batch) -> None:
     """The point of no return: each closing's version is swapped, then the batch is noted as begun."""
     for closure in _closures(desk, batch):
@@ -455,7 +473,10 @@ def _finish(desk: Desk, batch_id: str, done: Done) -> None:
     estate = desk.estate
     batch = estate.requests.batch(batch_id)
     requests = [r for r in estate.requests.requests(batch_id) if not r.canary]
-    for closure, request in zip(_closures(desk, batch), requests, strict=True):
+    both = list(zip(_closures(desk, batch), requests, strict=True))
+    staying = [c for c, r in both if r.outcome == _ERASED[1] and c.sealed is not None and not _noted(c)]
+    stays = kept.remains(desk, staying)
+    for closure, request in both:
         if request.outcome == PARTIAL:
             _partial(desk, closure, request.certificate)
             done.waiting[closure.id] = (
@@ -466,7 +487,7 @@ def _finish(desk: Desk, batch_id: str, done: Done) -> None:
         if request.outcome not in _ERASED:
             done.waiting[closure.id] = "its erasure did not come to its end: `fangxin run-due` goes on"
             continue
-        _ended(desk, closure, request.outcome == "erased_with_retention", request.certificate)
+        _ended(desk, closure, request.outcome == _ERASED[1], request.certificate, stays.get(closure.id))
         done.erased.append(closure.id)
     done.batches.append(batch_id)
 
@@ -477,7 +498,12 @@ def _partial(desk: Desk, closure: Closure, certificate: str | None) -> None:
         stall(desk, closure, "partial", desk.now.isoformat(), certificate=certificate)
 
 
-def _ended(desk: Desk, closure: Closure, kept: bool, certificate: str | None) -> None:
+def _noted(closure: Closure) -> bool:
+    """Whether it was noted in this round what of the person stays."""
+    return bool((closure.facts.get("kept") or {}).get("round") == request_of(closure).round)
+
+
+def _ended(desk: Desk, closure: Closure, keeps: bool, certificate: str | None, stays: kept.Remains | None) -> None:
     if request_of(closure).state is State.OVERWRITING:
         closure = desk.take(closure, Event("overwritten"), desk.now)
     if request_of(closure).state is State.VALIDATING:
@@ -486,18 +512,22 @@ def _ended(desk: Desk, closure: Closure, kept: bool, certificate: str | None) ->
             "certificate": certificate,
             "superseded": [*closure.facts.get("superseded", ()), *([before] * bool(before))],
         }
-        closure = desk.take(closure, Event("clean", kept=kept), desk.now, met=["done"], facts=issued)
+        closure = desk.take(closure, Event("clean", kept=keeps), desk.now, met=["done"], facts=issued)
     if closure.sealed is None:
         return
     if closure.facts.get("watch") is None:  # while who they were can still be read
         begun = begin(desk, closure)
         again = renamed(request_of(closure))
         closure = desk.write(closure, again, "watching", desk.now, by="system", facts=begun.facts, watched=begun.tokens)
+    if stays is not None:
+        closure = kept.noted(desk, closure, stays)
     tree, ref = desk.estate.tree, closure.ref
+    dying, noted = kept.over(closure, kept=request_of(closure).state is State.RESTRICTED)
     over = [one for one in Tickets(desk.closures.engine).of(closure.receipt) if one.state == CLOSED]
     drops = {ref: frozenset({REQUEST_DOMAIN}), **{one.ref: frozenset({TICKET}) for one in over}}
+    drops |= {one: frozenset({REQUEST_DOMAIN}) for one in dying}
     grant = Grant.of(drops, vault=tree.vault_id, generation=tree.generation, catalog="", not_before=desk.estate.now)
     tree.destroy(drops, grant=grant, now=desk.estate.now)
     sealing.commit_root(desk.estate)
     Tickets(desk.closures.engine).forget([one.id for one in over], desk.now)
-    desk.write(closure, renamed(request_of(closure)), "forgotten", desk.now, by="system", forget=True)
+    desk.write(closure, renamed(request_of(closure)), "forgotten", desk.now, by="system", facts=noted, forget=True)

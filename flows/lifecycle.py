@@ -112,6 +112,7 @@ class Public(StrEnum):
 
     RECEIVED = "received"
     IN_REVIEW = "in review"
+    APPROVED = "approved"
     SEALED = "sealed"
     ERASING = "erasing"
     CHECKING = "checking"
@@ -129,7 +130,7 @@ PUBLIC: Final[Mapping[State, Public]] = {
     State.SUBMITTED: Public.RECEIVED,
     State.PREFLIGHT: Public.RECEIVED,
     State.REVIEW: Public.IN_REVIEW,
-    State.SEALING: Public.SEALED,
+    State.SEALING: Public.APPROVED,
     State.COOLING: Public.SEALED,
     State.READY: Public.SEALED,
     State.DESTROYING: Public.ERASING,

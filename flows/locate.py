@@ -22,7 +22,7 @@ from fangxin.data.errors import InputError, NotAllowed
 from fangxin.data.keys.columns import open_rows
 from fangxin.data.requests import Request
 from fangxin.data.vocabulary import Cohort, Collection, Field, Mode, Rows, Store, Subject
-from fangxin.flows.batch import finish, is_done, keep_plan, opened, pack_states
+from fangxin.flows.batch import bound, finish, is_done, keep_plan, opened, pack_states
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import OPENED, VERIFIED, mark, record
 from fangxin.flows.frames import pack
@@ -57,7 +57,7 @@ def locate(batch_id: str) -> None:
             hint="check the line; leave it out if the person was erased before" + _half_done(estate, batch.id),
         )
     _too_unsure(found)
-    plan = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date())
+    plan = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date(), bound=bound(batch))
     _too_much(estate, found.shared)
     keep_plan(estate, batch, "people", plan)
     estate.requests.keep(batch, "shared", pack(_shared_frame(found.shared)))

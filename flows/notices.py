@@ -19,7 +19,7 @@ from typing import Any, Final
 from fangxin.data.closures.store import Message
 from fangxin.data.errors import InputError
 from fangxin.data.keys.envelope import open_blob, seal_blob
-from fangxin.flows.lifecycle import Request, State
+from fangxin.flows.lifecycle import Hold, Request, State
 
 KINDS: Final = ("mail", "sms", "webhook")
 UNTOLD: Final = "/untold"  # the end of a hold's reason where a law forbids to tell; officers sign it with the reason
@@ -37,6 +37,7 @@ TOLD: Final[Mapping[str, str]] = {
     "seal": "sealed",
     "waive": "waived",
     "restore": "restored",
+    "code_locked": "locked",
     "hold": "held",
     "lift_hold": "lifted",
     "begin": "erasing",
@@ -88,6 +89,8 @@ def template_of(event: str, request: Request, body: Mapping[str, Any] | None = N
     """What is told of an event, as the request stands after it; None where nobody is told. Any: JSON."""
     if event == "clean" and request.state is State.RESTRICTED:
         return "kept"
+    if event == "hold" and request.hold is Hold.SOME:
+        return "held_part"
     if event == "alarm" and all(percent < 100 for _clock, percent in (body or {}).get("alarms", ())):
         return None  # half the time is used: officers are told, not the person
     return TOLD.get(event)

@@ -18,6 +18,7 @@ from fangxin.data.steps import due
 from fangxin.data.vocabulary import Construction, Destruction, Erasure, Method, Order, Store
 from fangxin.flows.batch import (
     approved_plan,
+    bound,
     finish,
     is_done,
     keep_relocated,
@@ -73,7 +74,7 @@ def carry_out(
             work = orders(estate.catalog, plan, [store], states).get(store.name, [])
             written = foreign(store, work, batch=batch)
             if written:
-                again = relocate(estate, plan, store, written, states)
+                again = relocate(estate, plan, store, written, states, bound=bound(batch))
                 work = orders(estate.catalog, again.plan, [store], again.states).get(store.name, [])
                 estate.meter.step = "rehearse"  # what was rehearsed before is not what lies there now
                 store.rehearse([one for one in work if states.get((store.name, one.unit.name)) != one.unit])

@@ -21,6 +21,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,6 +58,21 @@ Emptied = dict[str, Positions]  # by field
 _GONE = (Mode.OVERWRITE, Mode.MASK, Mode.DELETE, Mode.CRYPTO_ERASE)
 
 
+HOLD_RULE, HOLD_CLASS = "legal-hold", "legal_hold"  # data/laws/hold.yaml
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What binds one subject's rows besides today's laws.
+
+    `closed`: the day of their first erasure, from which "closed" counts. `held`: addresses of the collections that a
+    legal hold keeps whole.
+    """
+
+    closed: date | None = None
+    held: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True)
 class Plan:
     """Fates of all traced rows (pandas: the traces' columns and fate, until, rule), and the digest officers approve."""
@@ -67,8 +83,19 @@ class Plan:
     digest: str
 
 
-def decide(catalog: Catalog, found: Closure, laws: Laws, facts: frozenset[str], today: date) -> Plan:
-    """Give every traced row its fate; NotAllowed where the catalog asks a person to decide."""
+def decide(
+    catalog: Catalog,
+    found: Closure,
+    laws: Laws,
+    facts: frozenset[str],
+    today: date,
+    *,
+    bound: Mapping[int, Bound] = MappingProxyType({}),
+) -> Plan:
+    """Give every traced row its fate; NotAllowed where the catalog asks a person to decide.
+
+    `bound` says by subject what else binds their rows.
+    """
     import pandas as pd
 
     traces = found.traces.to_pandas()
@@ -87,7 +114,7 @@ def decide(catalog: Catalog, found: Closure, laws: Laws, facts: frozenset[str], 
         hit = rows["fields"].map(lambda names, masks=masks: any(n in masks for n in names.split(",")))
         decided.loc[rows["edge"] == "mentions", "fate"] = "mention"
         decided.loc[(rows["edge"] == "mentions") & hit, "fate"] = "mask"
-        pieces.append(_retained(collection, decided, starts, laws, facts, today))
+        pieces.append(_retained(collection, decided, starts, laws, facts, today, bound))
     columns = [*traces.columns, *_DECIDED]
     fates = pd.concat(pieces)[columns] if pieces else pd.DataFrame(columns=columns)
     fates = fates.sort_values(["subject", "collection", "unit", "position"], ignore_index=True)
@@ -176,8 +203,7 @@ def drops(catalog: Catalog, plan: Plan, codes: Mapping[str, int]) -> dict[bytes,
     for subject, address, rows in each(retained, "subject", "collection"):
         held = held_classes(rows)
         for one in catalog.collection(address).fields:
-            needed = one.retention is not None and one.retention.record_class in held
-            if needed and one.mode is Mode.CRYPTO_ERASE and one.key_domain in codes:
+            if needs(one, held) and one.mode is Mode.CRYPTO_ERASE and one.key_domain in codes:
                 kept.setdefault(subject, set()).add(codes[one.key_domain])
     people = plan.facts[plan.facts["kind"] == (catalog.person_kind or "")]
     found: dict[bytes, frozenset[int]] = {}
@@ -191,6 +217,11 @@ def drops(catalog: Catalog, plan: Plan, codes: Mapping[str, int]) -> dict[bytes,
 def held_classes(rows: pd.DataFrame) -> frozenset[str]:
     """The record classes for which a law keeps these rows: only their values and keys are needed."""
     return frozenset(name for classes in rows["held"].unique() for name in classes.split(",") if name)
+
+
+def needs(one: Field, held: frozenset[str]) -> bool:
+    """Whether a row that is kept for these classes is kept with this field; a hold keeps a row whole."""
+    return HOLD_CLASS in held or (one.retention is not None and one.retention.record_class in held)
 
 
 def last_day(rows: pd.DataFrame) -> tuple[str, str]:
@@ -251,45 +282,56 @@ def _complete(collection: Collection, rows: pd.DataFrame) -> pd.Series:
 
 
 def _retained(
-    collection: Collection, rows: pd.DataFrame, starts: pd.DataFrame, laws: Laws, facts: frozenset[str], today: date
-) -> pd.DataFrame:
+    collection: Collection, rows: pd.DataFrame, starts: pd.DataFrame, laws: Laws, facts: frozenset[str], today: date,
+    bound: Mapping[int, Bound],
+) -> pd.DataFrame:  # fmt: skip
     """Turn the subjects' rows of which a law keeps some class into `retain`: the latest day, its rule, the classes.
 
-    `event` is the day from which the rule counts; empty where an officer decides.
+    `event` is the day from which the rule counts; empty where an officer decides, as for what a hold keeps.
     """
     wanted = [collection.retention, *(f.retention for f in collection.fields)]
     retentions = [r for r in dict.fromkeys(wanted) if r is not None]
-    if not retentions:
+    holding = [subject for subject, one in bound.items() if collection.address in one.held]
+    if not retentions and not holding:
         return rows
     mine = starts[starts["collection"] == collection.address]
     dated = rows.merge(mine, on=["collection", "unit", "position"], how="left")
     texts = [t if isinstance(t, str) else None for t in dated["start"]]
     own = collection.retention.start if collection.retention is not None else ""
+    days = (
+        [bound[s].closed or today if s in bound else today for s in dated["subject"]] if bound else [today] * len(dated)
+    )
+    asked = list(zip(texts, days, strict=True))
     verdicts = {}
-    for text in dict.fromkeys(texts):
+    for text, closed in dict.fromkeys(asked):
         kept = []
         for one in retentions:
-            day = today if one.start == "closed" else None
+            day = closed if one.start == "closed" else None
             if text is not None and one.start == own:
                 day = date.fromisoformat(text)
             until = laws.decide(one, day, facts=facts, today=today)
             if until is not None:
                 last_day, event = (until.day.isoformat(), str(day)) if until.day else ("officer", "")
                 kept.append((last_day, until.rule, one.record_class, event))
-        verdicts[text] = kept
+        verdicts[text, closed] = kept
     mine_to_keep = (dated["fate"].isin(["drop", "blank"]) & dated["edge"].isin(["owns", "joint"])).to_numpy()
-    holds = mine_to_keep & np.array([bool(verdicts[t]) for t in texts], dtype=bool)
+    holds = mine_to_keep & np.array([bool(verdicts[t]) for t in asked], dtype=bool)
     last = {t: max(v) if v else ("", "", "", "") for t, v in verdicts.items()}  # "officer" sorts after every day
     held = {t: ",".join(sorted({k[2] for k in v})) for t, v in verdicts.items()}
     found = {
-        "until": [last[t][0] for t in texts],
-        "rule": [last[t][1] for t in texts],
-        "held": [held[t] for t in texts],
-        "event": [last[t][3] for t in texts],
+        "until": [last[t][0] for t in asked],
+        "rule": [last[t][1] for t in asked],
+        "held": [held[t] for t in asked],
+        "event": [last[t][3] for t in asked],
     }
     dated["fate"] = np.where(holds, "retain", dated["fate"].to_numpy(dtype=object))
     for name, values in found.items():
         dated[name] = np.where(holds, np.array(values, dtype=object), "")
+    if holding:
+        whole = dated["subject"].isin(holding) & mine_to_keep
+        classes = [",".join(filter(None, [one, HOLD_CLASS])) for one in dated.loc[whole, "held"]]
+        dated.loc[whole, ["fate", "until", "rule", "event"]] = ["retain", "officer", HOLD_RULE, ""]
+        dated.loc[whole, "held"] = classes
     return dated.drop(columns=["start"])
 
 
@@ -409,7 +451,7 @@ def _mentioned_by(one: Field, masks: Sequence[Field]) -> frozenset[str]:
 
 def _outside(held: frozenset[str], one: Field) -> bool:
     """Whether no law that keeps a row for these classes needs this field."""
-    return one.retention is None or not one.retention.record_class or one.retention.record_class not in held
+    return not needs(one, held) or not (HOLD_CLASS in held or (one.retention and one.retention.record_class))
 
 
 def _party(collection: Collection, names: frozenset[str], one: Field) -> bool:

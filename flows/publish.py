@@ -30,7 +30,7 @@ from fangxin.flows.outside import draft, printed
 from fangxin.flows.outsiders import attest
 from fangxin.flows.paper import pages, signatory
 from fangxin.flows.places import places
-from fangxin.flows.plan import Plan, held_classes, last_day
+from fangxin.flows.plan import Plan, held_classes, last_day, needs
 from fangxin.flows.sight import Sight, needles, searchable
 from fangxin.reports.certificate import (
     Accountable,
@@ -312,8 +312,7 @@ def _keys(estate: Estate, story: Story, one: Request, fates: pd.DataFrame) -> Ke
     for address, rows in each(fates[fates["fate"] == "retain"], "collection"):
         held = held_classes(rows)
         for declared in estate.catalog.collection(address).fields:
-            needed = declared.retention is not None and declared.retention.record_class in held
-            if needed and declared.mode is Mode.CRYPTO_ERASE:
+            if needs(declared, held) and declared.mode is Mode.CRYPTO_ERASE:
                 rule, until = ",".join(sorted(set(rows["rule"]))), str(max(rows["until"]))
                 kept[declared.key_domain] = KeptKey(declared.key_domain, rule, until)
     names = estate.tree.domain_names()

@@ -18,7 +18,7 @@ from fangxin.flows.batch import digest_of
 from fangxin.flows.estate import Estate
 from fangxin.flows.frames import each, tuples
 from fangxin.flows.locate import find
-from fangxin.flows.plan import Plan, decide
+from fangxin.flows.plan import Bound, Plan, decide
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,9 @@ def foreign(store: Store, work: Sequence[Order], *, batch: Batch) -> tuple[str, 
     return tuple(found)
 
 
-def relocate(estate: Estate, plan: Plan, store: Store, changed: Sequence[str], states: States) -> Relocated:
+def relocate(
+    estate: Estate, plan: Plan, store: Store, changed: Sequence[str], states: States, *, bound: Mapping[int, Bound]
+) -> Relocated:
     """Search the changed units, and those that are new, and put what is found in the plan's place.
 
     NotAllowed where a person has more rows there than were approved.
@@ -64,7 +66,7 @@ def relocate(estate: Estate, plan: Plan, store: Store, changed: Sequence[str], s
         for number, rows in each(plan.facts, "subject")
     )
     found = find(estate, Cohort(people))
-    fresh = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date())
+    fresh = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date(), bound=bound)
     old, new = (_inside(p.fates, mine, units) for p in (plan, fresh))
     _same_or_fewer(store, old, new)
     texts = [plan.texts.drop(_inside(plan.texts, mine, units).index), _inside(fresh.texts, mine, units)]

@@ -26,6 +26,7 @@ from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import SEALS_ENDED, SEALS_INTENDED, destroyed_entry, mark, record
 from fangxin.reports.ledger.entries import band
 
+ENROL = "`fangxin keys answerer NAME --out DIR`, then `fangxin keys answerers --add DIR/NAME.pub`"
 _LASTS = timedelta(hours=24)
 
 
@@ -46,6 +47,17 @@ def public_of(path: Path) -> bytes:
     if len(key) != 32:
         raise InputError(f"{path}: expected 32 bytes in hex, found {len(key)}", hint="NAME.pub")
     return key
+
+
+def able(home: Path) -> dict[str, bytes]:
+    """The officers who can answer, by name; NotAllowed where they are fewer than two: nothing could be sealed."""
+    officers = answerers(home)
+    if len(officers) < 2:
+        raise NotAllowed(
+            f"nothing can be sealed before two officers can answer; this home knows {len(officers)}",
+            hint=f"for each: {ENROL}; then again, `request open` with --received where it reached you before",
+        )
+    return officers
 
 
 @contextmanager
@@ -71,12 +83,7 @@ def seal(estate: Estate, cases: Sequence[Case], *, now: datetime) -> None:
     due = [one for one in cases if estate.tree.sealed_until(one.ref) is None]
     if not due:
         return
-    officers = answerers(estate.settings.home)
-    if len(officers) < 2:
-        raise NotAllowed(
-            "nothing can be sealed before two officers can answer",
-            hint="`fangxin keys answerer NAME --out DIR`, then `fangxin keys answerers --add NAME.pub`",
-        )
+    officers = able(estate.settings.home)
     with seals_of(estate) as seals:
         seals.seal(due, list(officers.values()), grant=_grant(estate, drops_of(due), now), now=now)
 

@@ -22,11 +22,13 @@ import unicodedata
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 
 from fangxin.data.catalog.kinds import check
 from fangxin.data.errors import IdentityError, InputError
+from fangxin.data.keys.seal import public_of
 from fangxin.data.requests import receipt_digest
 
 NAMES = {
@@ -148,8 +150,8 @@ def _is_code(word: str) -> bool:
     """A code of ours: in groups joined by hyphens whatever its last character is, else one that fits together."""
     if word.count("-") == 4:
         return True
-    try:
-        receipt_digest(word)
-    except InputError:
-        return False
-    return True
+    for fits in (receipt_digest, public_of):
+        with suppress(InputError):
+            fits(word)
+            return True
+    return False

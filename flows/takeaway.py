@@ -19,7 +19,7 @@ from fangxin.data.errors import NotAllowed
 from fangxin.data.requests import Request
 from fangxin.data.vocabulary import Identity
 from fangxin.flows.closing import current, inventory
-from fangxin.flows.desk import Desk, renamed, request_of
+from fangxin.flows.desk import WAIVED, Desk, renamed, request_of
 from fangxin.flows.evidence import EXPORTED
 from fangxin.flows.export import by_person, check_folder, hand_over, seal_folders
 from fangxin.flows.exports import destroy_folder
@@ -71,8 +71,12 @@ def collected(desk: Desk, closure_id: str) -> Closure:
 
 
 def waived(desk: Desk, closure_id: str) -> Closure:
-    """The holder wants none, or gives up one that failed."""
-    return desk.take(current(desk, closure_id), Event("waive_export", Actor.HOLDER), desk.now)
+    """The holder wants none, or gives up one that failed; the ledger has that they said so."""
+    entry: dict[str, int | str] = {"type": "exception", "code": "export_waived", "role": "holder"}
+    closure = current(desk, closure_id)
+    return desk.take(
+        closure, Event("waive_export", Actor.HOLDER), desk.now, entries=[(WAIVED + closure.version, entry)]
+    )
 
 
 def expire(desk: Desk) -> list[str]:

@@ -34,6 +34,7 @@ from fangxin.data.keys.faults import KeyAbsent
 from fangxin.data.keys.grant import Grant
 from fangxin.data.requests import REQUEST_DOMAIN, receipt_code
 from fangxin.data.vocabulary import Mode
+from fangxin.flows import sealing
 from fangxin.flows.desk import BACK, Desk, Secret, renamed, request_of
 from fangxin.flows.lifecycle import Event, State
 
@@ -174,6 +175,7 @@ def _end_epochs(desk: Desk) -> None:
     if drops:
         grant = Grant.of(drops, vault=tree.vault_id, generation=tree.generation, catalog="", not_before=now)
         tree.destroy(drops, grant=grant, now=now)
+        sealing.commit_root(desk.estate)
 
 
 def _next(since: datetime, now: datetime) -> datetime:
@@ -193,6 +195,8 @@ def _longest_copy(desk: Desk) -> timedelta:
 
 def _kept(closure: Closure) -> frozenset[str]:
     """The collections in which a law keeps rows of this person."""
+    if kept := closure.facts.get("kept"):
+        return frozenset(kept["rows"])
     rows = (closure.facts.get("plan") or {}).get("rows", {})
     return frozenset(address for address, fates in rows.items() if fates.get("retain"))
 

@@ -61,6 +61,13 @@ ROWS: dict[str, tuple[str, bool]] = {
     "S44": ("the figures of closings follow from what is on record", False),
 }
 
+# Parts of a row that no test shows, because nothing does them yet.
+LACKS: dict[str, str] = {
+    "S27": "readers of what lies in clear are not turned away by fangxin",
+    "S38": "what lapses is not counted in the public report",
+    "S44": "forfeited money, failed exports and complaints are not counted",
+}
+
 
 def shown() -> dict[str, list[tuple[str, str]]]:
     """By row the tests that show it: file below the root, and name."""
@@ -86,14 +93,15 @@ def page() -> str:
         "# What a closing has to do, and the test that shows it",
         "",
         "Written by `python tests/scenarios.py` from the tests' own marks; a test compares the two. Rows that can only",
-        "be shown on the pages for holders wait for part 9; a row without a test is not shown by any.",
+        "be shown on the pages for holders wait for part 9; what no test shows, because nothing does it, is *not yet*.",
         "",
         "| row | what it asks for | shown by |",
         "|---|---|---|",
     ]
     for row, (text, paged) in ROWS.items():
         tests = [f"[{name}](../{file})" for file, name in by.get(row, ())]
-        said = "<br>".join([*tests, *(["part 9: pages"] if paged else [])])
+        missing = [f"not yet: {LACKS[row]}"] if row in LACKS else []
+        said = "<br>".join([*tests, *(["part 9: pages"] if paged else []), *missing])
         lines.append(f"| {row} | {text} | {said or 'not shown yet'} |")
     return "\n".join(lines) + "\n"
 

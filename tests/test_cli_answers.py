@@ -360,6 +360,7 @@ def test_a_report_is_published_once_when_its_period_is_over(closed: Shop, tmp_pa
     assert later["report"]["chain"]["missing"] is None
 
 
+@pytest.mark.scenario("S36")
 def test_an_incident_lists_who_is_affected_by_receipt_and_who_answers_for_it(closed: Shop) -> None:
     asking = ["report", "incident", "--dataset", "wallet", "--catalog", closed.catalog, *closed.home]
     code, before, _ = asked(*asking, "--at", "2026-11-23T00:00:00Z")
@@ -372,6 +373,14 @@ def test_an_incident_lists_who_is_affected_by_receipt_and_who_answers_for_it(clo
     _code, after, _ = asked(*asking, "--at", "2026-11-25T00:00:00Z", "--record")
     conforms("report-incident", after)
     assert after["affected"]["erased"] == 2
+    for one in after["requests"]:
+        (path,) = (Path(closed.home[1]) / "certificates").glob(f"*{one['certificate']}*.json")
+        document = json.loads(path.read_bytes())
+        (mine,) = [who for who in document["accountability"] if who["dataset"] == "wallet"]
+        assert (mine["owner"], mine["executor"], mine["terms"]) == ("wallet-team", "data-platform", after["terms"])
+        assert (one["executor"], one["approvers"]) == ("data-platform", document["approvers"])
+        assert one["software"] == document["software"]["sha256"]
+        assert len(one["software"]) == 64
     assert len(after["statement"]) == 64
     code, said = refused("report", "incident", "--dataset", "nothing", "--at", "2026-11-25", *asking[4:])
     assert (code, "one of" in said) == (3, True)

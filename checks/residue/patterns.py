@@ -89,7 +89,7 @@ class Needles:
         *,
         breadth: Breadth,
         omitted: Counter[str],
-        engine: Engine = Engine.AHOCORASICK,
+        engine: Engine = Engine.QUICKEST,
         columns: Columns | None = None,
         probes: Callable[[], Probes] = lambda: Probes({}),
     ):
@@ -131,7 +131,7 @@ class Needles:
         folded = frozenset(i for i in tokens if self._forms[i].folded or self._forms[i].random)
         others = {i: data for i, data in rest.items() if i not in tokens}
         self._addresses = Tokens(tokens, folded)
-        return [self._addresses, Numbers(little), Numbers(big), finder(others)]
+        return [self._addresses, Numbers(little), Numbers(big), finder(others, Engine.AHOCORASICK)]
 
     def _patterns(self, wanted: Callable[[Form], bool]) -> dict[int, bytes]:
         return {i: f.data[:ENOUGH] if f.random else f.data for i, f in enumerate(self._forms) if wanted(f)}
@@ -354,7 +354,7 @@ def needles_for(
     *,
     breadth: Breadth | None = None,
     spelled: Mapping[int, Sequence[str]] | None = None,
-    engine: Engine = Engine.AHOCORASICK,
+    engine: Engine = Engine.QUICKEST,
 ) -> Needles:
     """Every byte form of every identity, as (subject, identity) pairs; core forms only for a crowd unless told.
 

@@ -83,12 +83,18 @@ def run(suites: Sequence[Suite], *, tmp: Path) -> Answer:
         # One asset takes every table in turn: nothing of ours is kept in the context's stores, nor written out as YAML.
         whole = context.data_sources.add_pandas("run").add_dataframe_asset("rows")
         table = whole.add_batch_definition_whole_dataframe("all")
+
+        def ask(one: Suite, expectations: Sequence[Any]) -> Any:
+            suite = gx.ExpectationSuite(name=one.name, expectations=list(expectations))
+            batch = table.get_batch(batch_parameters={"dataframe": one.rows})
+            return batch.validate(suite, result_format="BOOLEAN_ONLY")
+
+        if suites and all(ask(one, one.expectations(gx.expectations)).success for one in _together(suites, gx)):
+            return Answer(Judgement.PASSED)
         false: list[str] = []
         unknown: list[str] = []
         for one in suites:
-            suite = gx.ExpectationSuite(name=one.name, expectations=list(one.expectations(gx.expectations)))
-            batch = table.get_batch(batch_parameters={"dataframe": one.rows})
-            result = batch.validate(suite, result_format="BOOLEAN_ONLY")
+            result = ask(one, one.expectations(gx.expectations))
             for single in result.results:
                 if raised(single.exception_info):
                     unknown.append(_title(one.name, single.expectation_config))
@@ -96,11 +102,58 @@ def run(suites: Sequence[Suite], *, tmp: Path) -> Answer:
                     false.append(_title(one.name, single.expectation_config))
             if not result.success and not (false or unknown):
                 unknown.append(f"{one.name}: no result")
-    if unknown or not suites:
-        return Answer(Judgement.INCONCLUSIVE, tuple(sorted(unknown + false)))
-    if false:
+    if false and not unknown:
         return Answer(Judgement.FAILED, tuple(sorted(false)))
-    return Answer(Judgement.PASSED)
+    # Nothing was asked, something raised, or what does not hold for all of them holds for each: nobody knows.
+    return Answer(Judgement.INCONCLUSIVE, tuple(sorted(unknown + false)))
+
+
+def _together(suites: Sequence[Suite], gx: Any) -> list[Suite]:  # Any: the module
+    """The same expectations in fewer questions, for each costs some 10 ms whatever the size of its table.
+
+    Columns of which the same is expected, value by value, stand under each other in one column of a table that all
+    suites share; where they end before others do, nulls follow, of which such expectations do not speak. What is said
+    of nulls has a table of its own, and the rest stays with its suite.
+    """
+    import pandas as pd
+
+    e = gx.expectations
+    by_value = (
+        e.ExpectColumnValuesToBeInSet,
+        e.ExpectColumnValuesToBeBetween,
+        e.ExpectColumnValueLengthsToBeBetween,
+        e.ExpectColumnValuesToMatchRegex,
+    )
+    never_null: list[Any] = []
+    alike: dict[str, tuple[Any, list[Any]]] = {}  # what is expected, without its column -> one of them, the columns
+    left: list[Suite] = []
+    for one in suites:
+        others = []
+        for single in one.expectations(e):
+            column = getattr(single, "column", None)
+            if column not in one.rows.columns:
+                others.append(single)
+            elif isinstance(single, e.ExpectColumnValuesToNotBeNull):
+                never_null.append(one.rows[column])
+            elif isinstance(single, by_value):
+                key = repr((single.expectation_type, sorted(single.dict(exclude={"column"}).items(), key=str)))
+                alike.setdefault(key, (single, []))[1].append(one.rows[column])
+            else:
+                others.append(single)
+        if others:
+            left.append(Suite(one.name, one.rows, _these(others)))
+    if never_null:
+        rows = pd.DataFrame({"value": pd.concat(never_null, ignore_index=True)})
+        left.append(Suite("never null", rows, lambda e: [e.ExpectColumnValuesToNotBeNull(column="value")]))
+    if alike:
+        columns = {f"values {n}": pd.concat(them, ignore_index=True) for n, (_one, them) in enumerate(alike.values())}
+        expected = [one.copy(update={"column": f"values {n}"}) for n, (one, _them) in enumerate(alike.values())]
+        left.append(Suite("value by value", pd.DataFrame(columns), _these(expected)))
+    return left
+
+
+def _these(expectations: Sequence[Any]) -> Expectations:
+    return lambda _e: expectations
 
 
 def raised(info: Any) -> bool:  # Any: two shapes, {"raised_exception": b} and {metric id: {"raised_exception": b}}

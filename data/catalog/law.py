@@ -18,6 +18,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -127,6 +128,15 @@ class ColumnDecision(NamedTuple):
     rule: pa.Array  # string: the rule that keeps it; null: erase now
 
 
+@lru_cache(maxsize=64)
+def _read(path: Path, body: bytes) -> tuple[Law | None, tuple[Problem, ...]]:
+    """A file of these bytes, and what is wrong with it: every step of a batch asks anew, and the answer is the same."""
+    problems: list[Problem] = []
+    node = compose(str(path), body, problems)
+    law = None if node is None else _Reader(Page(str(path), problems)).law(node, path.stem)
+    return law, tuple(problems)
+
+
 @dataclass(frozen=True)
 class Laws:
     """Every law of a folder, by file name without suffix, and the SHA-256 of each file."""
@@ -146,9 +156,10 @@ class Laws:
             raise CatalogError(f"{folder}: cannot be read as a folder of laws: {unread(error)}") from None
         for path in files:
             body = path.read_bytes()
-            node = compose(str(path), body, problems)
-            if node is not None:
-                laws[path.stem] = _Reader(Page(str(path), problems)).law(node, path.stem)
+            law, found = _read(path, body)
+            problems += found
+            if law is not None:
+                laws[path.stem] = law
                 digests[path.stem] = hashlib.sha256(body).hexdigest()
         if problems:
             raise CatalogError([str(p) for p in ordered(problems, [str(p) for p in files])])

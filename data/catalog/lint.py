@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,12 @@ from fangxin.data.vocabulary import Catalog, Collection, Dataset, Field, Identit
 
 _FILES = frozenset({"parquet", "text", "objects", "delta", "iceberg"})  # one unit, one collection
 _ON_DISK = _FILES - {"objects"} | {"sqlite", "duckdb"}
+# Names that applications give to columns by which they hide rows.
+_SOFT = re.compile(
+    r"(is_?|was_?|soft_?)?(deleted|removed|trashed|archived|cancelled|tombstoned?)(_?(at|on|by|time|date|flag))?"
+    r"|(del|delete|deletion)_?(flag|status|time|date|at)|tombstone|trashed_?at",
+    re.IGNORECASE,
+)
 _NUMERIC = frozenset({"integer", "float", "decimal"})
 
 Finding = tuple[str, Severity, str]
@@ -156,6 +163,19 @@ def _modes(catalog: Catalog) -> Iterator[Finding]:
                 elif f.data_type and f.data_type not in _NUMERIC:
                     text = f'"{f.name}" is masked by a bucket; expected a number; found {f.data_type}'
                     yield f.where, Severity.ERROR, text
+
+
+def _flags(catalog: Catalog) -> Iterator[Finding]:
+    for _dataset, one in _collections(catalog):
+        for f in _all(one.fields):
+            if not _SOFT.fullmatch(f.name):
+                continue
+            if f.mode is Mode.MASK:
+                text = f'"{f.name}" marks rows as deleted, and a flag is no deletion; expected mode delete of the row'
+                yield f.where, Severity.WARNING, f"{text}; found mask, which only sets the flag"
+            else:
+                text = f'"{f.name}" marks rows as deleted: a flag is no deletion'
+                yield f.where, Severity.NOTE, f"{text}, they are located and erased as all others"
 
 
 def _sensitive(catalog: Catalog) -> Iterator[Finding]:
@@ -371,7 +391,7 @@ def _rings(edges: dict[str, set[str]]) -> list[list[str]]:
 _RULES: tuple[Callable[[Catalog], Iterator[Finding]], ...] = (
     *(_unreachable, _inexact_identifiers, _joint_parties, _hash_secrets, _modes, _sensitive, _keys, _found_again),
     *(_undated, _claims, leaving),
-    *(_copies, _unreviewed, _circles),
+    *(_copies, _unreviewed, _circles, _flags),
 )
 
 _ALONE = (_inexact_identifiers, _modes, _sensitive)  # judged field by field, even where others could not be read

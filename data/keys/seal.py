@@ -54,6 +54,7 @@ _BOXED = _NONCE + SHARE + _TAG
 _PAIR = 8 + _NONCE + _BOXED + _TAG
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _CHECKS = _CROCKFORD + "*~$=U"
+_SHIFT = 18  # of the check character, so that a restore code and a receipt code never pass for each other
 _LENGTH = 24  # characters of a code: 120 bits
 PERSON, DEPLOYMENT, JOINTLY = "person", "deployment", "officers"
 _PAIRS = ((PERSON, DEPLOYMENT), (PERSON, JOINTLY), (DEPLOYMENT, JOINTLY))
@@ -114,8 +115,10 @@ class Record:
 
 def new_code() -> tuple[str, bytes]:
     """A restore code for the person, and the public key that we keep of it: 24 characters and a check character."""
-    body = "".join(secrets.choice(_CROCKFORD) for _ in range(_LENGTH))
-    code = body + _CHECKS[_number(body) % 37]
+    code = ""
+    while not code or code[-1] in "*~$=":  # these cannot be said on the phone
+        body = "".join(secrets.choice(_CROCKFORD) for _ in range(_LENGTH))
+        code = body + _check_of(body)
     return "-".join(code[i : i + 5] for i in range(0, len(code), 5)), public_of(code)
 
 
@@ -407,10 +410,14 @@ def _number(text: str) -> int:
 def _private_of(code: str) -> X25519PrivateKey:
     plain = code.upper().translate(str.maketrans("OIL", "011", "- ")).strip()
     body, check = plain[:_LENGTH], plain[_LENGTH:]
-    if len(body) != _LENGTH or set(body) - set(_CROCKFORD) or check != _CHECKS[_number(body) % 37]:
+    if len(body) != _LENGTH or set(body) - set(_CROCKFORD) or check != _check_of(body):
         raise InputError("not a restore code: a character is missing or mistyped", hint="25 characters, as printed")
     raw = _number(body).to_bytes(_LENGTH * 5 // 8, "big")
     return X25519PrivateKey.from_private_bytes(_derived(raw, b"", b"code"))
+
+
+def _check_of(body: str) -> str:
+    return _CHECKS[(_number(body) + _SHIFT) % 37]
 
 
 def _derived(secret: bytes, salt: bytes, what: bytes) -> bytes:

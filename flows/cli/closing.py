@@ -142,7 +142,7 @@ def plan(
         if out is not None:
             if out.exists():
                 raise InputError(f"{out}: is there already", hint="name a new file for what officers sign")
-            out.write_text(paper(desk, closure, "close").canonical(), "utf-8")
+            out.write_text(paper(desk, closure).canonical(), "utf-8")
         document = status(desk, one)
     _tell(document, as_json=as_json)
     return 0
@@ -182,29 +182,26 @@ def approve(
 
 
 def hold(
-    home: Path, catalog: Path | None, closure: str, reason: str, review: str | None, out: Path | None,
-    files: Sequence[Path], *, lift: bool, now: str | None, as_json: bool,
+    home: Path, catalog: Path | None, closure: str, reason: str, scope: Sequence[str], review: str | None,
+    out: Path | None, files: Sequence[Path], *, lift: bool, now: str | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Write what two officers sign, or carry out what they signed."""
-    from fangxin.flows import closing
+    from fangxin.flows import holds
     from fangxin.flows.cli.erase import read_approvals
 
+    if lift and scope:
+        raise InputError("--lift ends every hold of a closing", hint="leave --scope out")
     until = _moment(review, "--review") if review else None
+    given = holds.Asked(reason, tuple(scope), until, lift)
     if not files:
         if out is None or out.exists():
             raise InputError("--out: expected a new file for what two officers sign", hint="then --approval twice")
         with _desk(home, catalog, now) as desk:
-            grant = closing.paper(desk, closure, "lift" if lift else "hold", reason, until)
+            grant = holds.paper(desk, closure, given)
         out.write_text(grant.canonical(), "utf-8")
         raise NotAllowed(f"{out}: have it signed by two officers", hint="then --approval FILE --approval FILE")
-    given = read_approvals(files)
-    return move(
-        home,
-        catalog,
-        now,
-        lambda desk: closing.hold(desk, closure, given, reason, review=until, lift=lift),
-        as_json=as_json,
-    )
+    signed = read_approvals(files)
+    return move(home, catalog, now, lambda desk: holds.hold(desk, closure, given, signed), as_json=as_json)
 
 
 def extend(
@@ -331,6 +328,7 @@ def run_due(home: Path, catalog: Path | None, now: str | None, as_json: bool) ->
         "erased": done.erased,
         "batches": done.batches,
         "came_back": done.back,
+        "kept_until_now": done.over,
         "messages": done.messages,
         "exports_destroyed": done.exports,
         "alarms": [{"closure": a.closure, "clock": a.clock, "percent": a.percent} for a in done.alarms],
@@ -340,7 +338,16 @@ def run_due(home: Path, catalog: Path | None, now: str | None, as_json: bool) ->
     }
 
     def words() -> None:
-        for what in ("planned", "reviewed", "sealed", "regret_ended", "erased", "batches", "came_back"):
+        for what in (
+            "planned",
+            "reviewed",
+            "sealed",
+            "regret_ended",
+            "erased",
+            "batches",
+            "came_back",
+            "kept_until_now",
+        ):
             say(f"{what.replace('_', ' ')}: {', '.join(document[what]) or 'none'}")
         for one in document["alarms"]:
             say(f"{one['closure']}: {one['clock']} has used {one['percent']} % of its time")
@@ -590,6 +597,9 @@ def _tell(document: Document, *, as_json: bool) -> None:
                 f"({document['unclaimed']['ground']})")  # fmt: skip
             say(document["unclaimed"]["text"]["zh"])
             say(document["unclaimed"]["text"]["en"])
+        if document["kept"]:
+            stays = ", ".join(f"{address}: {n}" for address, n in sorted(document["kept"]["rows"].items()))
+            say(f"kept ({stays}) until {document['kept']['next'] or 'an officer decides'}")
         if document["delayed"]:
             say(f"delayed since {document['delayed']['since']}: {document['delayed']['what']}")
         if document["certificate"]:

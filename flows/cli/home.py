@@ -13,15 +13,19 @@ from fangxin.flows.cli.console import answer, counted, say, table
 def init(home: Path, *, rehearsal: bool, origin: str, roots: Sequence[str] = (), as_json: bool) -> int:
     """Make a home."""
     from fangxin.flows.estate import make_home
+    from fangxin.flows.sealing import ENROL, answerers
 
     named = origin or "ledger.invalid/erasure"
     make_home(home, rehearsal=rehearsal, origin=named, now=datetime.now(UTC), roots=roots)
-    document = {"home": str(home), "origin": named, "rehearsal": rehearsal}
+    lacking = max(0, 2 - len(answerers(home)))
+    document = {"home": str(home), "origin": named, "rehearsal": rehearsal, "officers_to_enrol": lacking}
 
     def words() -> None:
         say(f"made {home}: fangxin.toml, catalog/, keys/, ledger/")
         if not origin:
             say("the ledger's origin is a placeholder: before real use, init with --origin your.domain/erasure")
+        if lacking:
+            say(f"accounts can be closed here once {lacking} officers can answer for who is sealed: {ENROL}")
         if roots:
             say(f"the root needs all of its {1 + len(roots)} holders: who loses one has erased everybody")
 

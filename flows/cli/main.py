@@ -204,9 +204,9 @@ def scan(
     *,
     identity: Identities = None,
     engine: Annotated[
-        Literal["ahocorasick", "hyperscan"],
-        Parameter(name="--engine", help="hyperscan: faster for few values, same hits; needs the extra fast."),
-    ] = "ahocorasick",
+        Literal["quickest", "ahocorasick", "hyperscan"],
+        Parameter(name="--engine", help="Which automaton searches; same hits. hyperscan needs the extra fast."),
+    ] = "quickest",
     home: Home = None,
     json: Json = False,
 ) -> int:
@@ -795,6 +795,10 @@ def request_hold(
     /,
     *,
     reason: Annotated[str, Parameter(name="--reason", help="A code: the basis.")],
+    scope: Annotated[
+        list[str] | None,
+        Parameter(name="--scope", negative="", help="A collection or a record class; repeatable. Without: all of it."),
+    ] = None,
     review: Annotated[
         str | None, Parameter(name="--review", help="When it is looked at again; else 90 days after the opening.")
     ] = None,
@@ -806,10 +810,13 @@ def request_hold(
     now: Now = None,
     json: Json = False,
 ) -> int:
-    """Keep all of it from being erased, by two officers' signatures; or lift that."""
+    """Keep all of it, or what it names, from being erased, by two officers' signatures; or lift that."""
     from fangxin.flows.cli.closing import hold as work
 
-    return work(_home(home), catalog, closure, reason, review, out, approval or [], lift=lift, now=now, as_json=json)
+    files = approval or []
+    return work(
+        _home(home), catalog, closure, reason, scope or [], review, out, files, lift=lift, now=now, as_json=json
+    )
 
 
 @request_app.command(name="status")

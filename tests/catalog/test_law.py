@@ -180,7 +180,7 @@ def test_a_law_nobody_wrote_down_is_refused(laws: Laws) -> None:
 
 
 def test_the_law_in_force_is_named_by_its_digest(laws: Laws) -> None:
-    assert set(laws.digests) == {"ccpa", "drop", "gdpr", "lgpd", "pipl", "uk"}
+    assert set(laws.digests) == {"ccpa", "drop", "gdpr", "hold", "lgpd", "pipl", "uk"}
     assert len(laws.digests["pipl"]) == 64
 
 

@@ -193,6 +193,7 @@ def short(line: bytes) -> bytes:
     return base64.b64encode(base64.b64decode(line.split(b" ")[2])[:70])
 
 
+@pytest.mark.scenario("S35")
 def test_reports_that_leave_a_gap_or_deny_their_predecessor_are_false() -> None:
     def one(period: str, **more: str) -> dict[str, str]:
         return {"period": period, "json": sha(period), **more}

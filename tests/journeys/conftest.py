@@ -16,10 +16,16 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> LeCard:
     return make(tmp_path_factory.mktemp("pristine") / "lecard")
 
 
+@pytest.fixture(scope="session")
+def short(pristine: LeCard, tmp_path_factory: pytest.TempPathFactory) -> LeCard:
+    """Four months of the estate, as it was; nobody changes it."""
+    return pristine.short(tmp_path_factory.mktemp("short") / "lecard")
+
+
 @pytest.fixture
-def lecard(pristine: LeCard, tmp_path: Path) -> LeCard:
-    """A copy of one's own."""
-    return pristine.copy(tmp_path / "lecard")
+def lecard(short: LeCard, tmp_path: Path) -> LeCard:
+    """Four months of one's own."""
+    return short.copy(tmp_path / "lecard")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from journeys import crash_support as crash
 from journeys.crash_support import Arena, Doom, differing, in_child, journey, resumed, told
+from journeys.preload import before_forks
 
 from fangxin.data.errors import NotAllowed, UnitChanged, WriterBusy
 from fangxin.data.requests import Requests
@@ -27,6 +28,7 @@ POINTS = 20
 
 @pytest.fixture(scope="module")
 def arena(tmp_path_factory: pytest.TempPathFactory) -> Arena:
+    before_forks()
     return crash.build(tmp_path_factory.mktemp("crash"))
 
 

@@ -43,18 +43,6 @@ class Waiting:
 
 
 @pytest.fixture(scope="module")
-def short(pristine: LeCard, tmp_path_factory: pytest.TempPathFactory) -> LeCard:
-    """Four months of the estate, as it was; nobody changes it."""
-    return pristine.short(tmp_path_factory.mktemp("short") / "lecard")
-
-
-@pytest.fixture
-def lecard(short: LeCard, tmp_path: Path) -> LeCard:
-    """A copy of one's own."""
-    return short.copy(tmp_path / "lecard")
-
-
-@pytest.fixture(scope="module")
 def stopped(short: LeCard, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, LeCard, str]:
     """Where the journey ran, a copy of all of it as it stood before validation, and the batch."""
     root = tmp_path_factory.mktemp("waiting")
@@ -114,8 +102,8 @@ def a_line_of_theirs_in_a_later_chat(waiting: Waiting) -> Path:
 LEFT_BEHIND = (
     an_old_file_of_theirs,
     a_row_of_theirs,
-    a_file_that_nobody_catalogued,
-    a_line_of_theirs_in_a_later_chat,
+    pytest.param(a_file_that_nobody_catalogued, marks=pytest.mark.drill),  # the next test has one, too
+    pytest.param(a_line_of_theirs_in_a_later_chat, marks=pytest.mark.drill),
 )
 
 

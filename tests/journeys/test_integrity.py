@@ -20,6 +20,7 @@ from fangxin.flows.estate import open_estate
 from fangxin.flows.export import by_person
 
 
+@pytest.mark.drill
 def test_without_any_key_nothing_is_said_of_destroyed_keys_and_the_package_verifies(house: House) -> None:
     batch = house.begin()
     house.until(erase.close, batch)
@@ -88,6 +89,7 @@ def test_a_store_that_the_ledger_knows_as_overwritten_is_not_done_again_by_an_ol
         erase.run_step(erase.overwrite, batch)
 
 
+@pytest.mark.drill
 def test_a_note_of_which_the_ledger_knows_nothing_is_no_step_done(house: House) -> None:
     batch = house.begin()
     estate, opened = batches.opened(batch)
@@ -130,7 +132,13 @@ def test_units_written_after_the_approval_are_located_again_and_the_ledger_says_
     assert house.verified(batch) == 0
 
 
-@pytest.mark.parametrize("refusing", ["w.db", "x.db"], ids=["a unit that was written", "a unit that is new"])
+@pytest.mark.parametrize(
+    "refusing",
+    [
+        pytest.param("w.db", id="a unit that was written"),
+        pytest.param("x.db", id="a unit that is new", marks=pytest.mark.drill),
+    ],
+)
 def test_units_written_after_the_approval_are_rehearsed_again_before_any_of_their_store_is_touched(
     house: House, refusing: str
 ) -> None:
@@ -188,6 +196,7 @@ def test_a_full_text_table_that_keeps_rows_of_its_own_is_a_stray_where_no_collec
     assert not [e for e in house.entries() if e in ("store.overwritten", "store.rewritten", "located")]
 
 
+@pytest.mark.drill
 def test_every_failed_look_is_logged_and_the_validation_that_holds_answers_them(
     house: House, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -211,6 +220,7 @@ def test_every_failed_look_is_logged_and_the_validation_that_holds_answers_them(
     assert house.verified(batch) == 0
 
 
+@pytest.mark.drill
 def test_a_batch_that_fails_does_not_hold_up_the_next_one(house: House, capsys: pytest.CaptureFixture[str]) -> None:
     failing, other = house.begin(), house.begin("13900000007")
     house.until(erase.validate, failing)

@@ -229,6 +229,7 @@ def test_a_number_in_the_schema_of_a_database_stops_the_run_first(house: House, 
     refused(house, "w/accounts.the schema")
 
 
+@pytest.mark.drill
 def test_databases_of_one_collection_may_have_other_columns_each(house: House) -> None:
     house.catalog.write_text(DATABASE.replace("url: w/w.db", "url: w/") + TEXT)
     with closing(sqlite3.connect(house.root / "stores/w/v.db")) as db, db:
@@ -253,6 +254,7 @@ def test_what_cannot_be_examined_stops_the_run_first_and_the_batch_is_given_up(h
     assert (house.root / "stores/t/m.csv").read_text().count(THEIRS) == 1
 
 
+@pytest.mark.drill
 def test_units_with_other_columns_are_exported_together(house: House, tmp_path: Path) -> None:
     """A column that came later, and one whose type changed: the person gets every value."""
     first = lake(house, ["13900000001", THEIRS], amount=pa.array([1, 2]))

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 
@@ -29,7 +30,7 @@ from fangxin.data.vocabulary import (
     Unit,
 )
 from fangxin.flows.estate import LAWS
-from fangxin.flows.plan import Plan, _mentioned_by, decide, decide_canary, drops, orders, standing
+from fangxin.flows.plan import Bound, Plan, _mentioned_by, decide, decide_canary, drops, orders, standing
 
 TODAY = date(2026, 11, 24)
 FACTS = frozenset({"platform_operator"})
@@ -140,7 +141,14 @@ def traced(*rows: tuple[int, str, int, str, str]) -> pa.Table:
     return pa.Table.from_pylist([{**dict(zip(names, row, strict=True)), **rest} for row in rows], schema=TRACE)
 
 
-def planned(shop: Catalog, laws: Laws, traces: pa.Table, *, paid: Mapping[int, str] | None = None) -> Plan:
+def planned(
+    shop: Catalog,
+    laws: Laws,
+    traces: pa.Table,
+    *,
+    paid: Mapping[int, str] | None = None,
+    bound: Mapping[int, Bound] | None = None,
+) -> Plan:
     where = {"collection": "s/transfers", "unit": "u"}
     starts = [{**where, "position": p, "start": d} for p, d in (paid or {}).items()]
     memos = [
@@ -157,7 +165,28 @@ def planned(shop: Catalog, laws: Laws, traces: pa.Table, *, paid: Mapping[int, s
         ),
         pa.Table.from_pylist(starts, schema=pa.schema([*row, ("start", pa.string())])),
     )
-    return decide(shop, found, laws, FACTS, TODAY)
+    return decide(shop, found, laws, FACTS, TODAY, bound=bound or {})
+
+
+def test_a_hold_keeps_its_collection_whole_and_closed_counts_from_the_first_erasure(shop: Catalog, laws: Laws) -> None:
+    traces = traced(
+        (0, "s/people", 1, "owns", "id"), (1, "s/people", 2, "owns", "id"), (0, "s/logins", 3, "owns", "email")
+    )
+    kept = planned(shop, laws, traces, bound={0: Bound(held=frozenset(["s/people"]))}).fates
+    assert fates_of(kept, 0, "s/people") == ("retain", "officer", "legal-hold", "order,legal_hold")
+    assert fates_of(kept, 1, "s/people") == ("retain", "2029-11-24", "ecommerce-31", "order")
+    assert fates_of(kept, 0, "s/logins")[0] != "retain"
+    plan = planned(
+        shop, laws, traces, bound={0: Bound(held=frozenset(["s/people"])), 1: Bound(closed=date(2023, 11, 23))}
+    )
+    assert fates_of(plan.fates, 1, "s/people")[0] != "retain"
+    assert all(1 not in gone for gone in touched(shop, plan, "s/people")[1].values())  # what is held stays whole
+    assert dict.fromkeys(drops(shop, plan, {"kyc": 5}).values()) == {frozenset(): None}  # with its key
+
+
+def fates_of(fates: pd.DataFrame, subject: int, address: str) -> tuple[str, ...]:
+    (row,) = fates[(fates["subject"] == subject) & (fates["collection"] == address)].to_dict("records")
+    return tuple(str(row[name]) for name in ("fate", "until", "rule", "held"))
 
 
 def fates(plan: Plan, address: str) -> list[str]:

@@ -138,6 +138,7 @@ def test_a_canary_that_nobody_asked_for_and_a_place_that_nobody_walks_are_publis
     assert house.verified(batch) == 0
 
 
+@pytest.mark.drill
 def test_an_envelope_that_was_changed_after_it_was_sealed_does_not_open(house: House, envelope: Path) -> None:
     batch = begun(house, envelope)
     with pytest.raises(Incomplete):

@@ -46,6 +46,7 @@ class Front:
     root: Path
     now: datetime = NOW
     said: str = field(default="")
+    code: str = field(default="")  # the restore code of the closing that was taken in last
 
     @classmethod
     def make(cls, root: Path) -> Front:
@@ -70,7 +71,8 @@ class Front:
             name, ref, receipt = opaque("c"), secrets.token_bytes(16), receipt_code()
             desk.estate.tree.ensure([ref], REQUEST)
             desk.estate.tree.ensure([ref], CONTACT)
-            secret = Secret(secrets.token_bytes(32), receipt, new_code()[1], PERSON, facts=PERSON, channels=channels)
+            self.code, public = new_code()
+            secret = Secret(secrets.token_bytes(32), receipt, public, PERSON, facts=PERSON, channels=channels)
             request = advance(Request(name), Event("submit", Actor.HOLDER), self.now)
             facts = {
                 "machine": machine(request), "risk": [], "level": "session", "locale": locale, "laws": [],

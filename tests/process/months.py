@@ -158,7 +158,7 @@ def _officers(shop: Shop, now: datetime, ways: list[_Way], officers: Any) -> Non
             if way.what == "cancelled":
                 closing.cancel(desk, way.id)
             elif way.what in ("signed", "risky") and closure.state == "review":
-                grant = closing.paper(desk, way.id, "close")
+                grant = closing.paper(desk, way.id)
                 names = list(officers) if way.what == "risky" else ["dpo_1"]
                 signed = [Approval.sign(grant, officer=n, key=officers[n], now=desk.now - 2 * HOUR) for n in names]
                 closing.approve(desk, way.id, signed)

@@ -207,3 +207,33 @@ def test_a_coupon_is_given_away_once_and_never_to_oneself_or_to_somebody_who_lea
         ("unbind", "wallet/coupons|8000"),  # after the last payment
     ]
     assert sorted((one["what"], one["proof"]) for one in status["orders"]) == [("cancel", "o-1"), ("unbind", "o-2")]
+
+
+def test_a_house_in_which_two_officers_cannot_answer_takes_no_closing_in_and_approves_none(shop: Shop) -> None:
+    """Else it would tell an approval, and fail at the seal; and what is approved is not told as sealed."""
+    known = shop.home / "keys" / "answerers"
+    kept = {path: path.read_text() for path in sorted(known.glob("*.pub"))}
+    closure = shop.ask(*asked(shop, 3))["closure"]
+    shop.ask("request", "plan", closure, "--out", shop.file("plan.json"))
+    shop.sign("plan.json", "dpo_1")
+    for path in list(kept)[1:]:
+        path.unlink()
+    before = stored(shop)
+    approve = ["request", "approve", closure, "--approval", shop.file("dpo_1.json")]
+    for refused in (approve, asked(shop, 4)):
+        assert shop.run(*refused)[0] == 4
+        assert "this home knows 1" in shop.said
+        assert "keys answerers --add" in shop.said
+    night = shop.copy(shop.root.parent / "night")
+    night.now += timedelta(days=3)
+    code, done = night.run("run-due")
+    assert (code, done["reviewed"]) == (4, [])
+    assert "two officers can answer" in done["waiting"][0]["why"]
+    assert stored(shop) == before
+    for path, text in kept.items():
+        path.write_text(text)
+    shop.now += timedelta(hours=1)  # officers' signatures are an hour old by now
+    approved = shop.ask(*approve)
+    assert (approved["state"], approved["public"]) == ("sealing", "approved")
+    assert "Approved" in approved["says"]["en"]
+    assert shop.ask("request", "seal", closure)["public"] == "sealed"

@@ -25,6 +25,12 @@ OVER = TONIGHT + timedelta(days=7)
 def cooling(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shop, str]:
     """A shop in which one person's account is sealed."""
     shop = make(tmp_path_factory.mktemp("ending") / "shop")
+    catalog = shop.root / "catalog" / "c.yml"
+    catalog.write_text(
+        catalog.read_text("utf-8") + "          - {name: is_deleted, fides_meta: {data_type: integer}}\n"
+    )
+    sql(shop, "ALTER TABLE coupons ADD COLUMN is_deleted INTEGER NOT NULL DEFAULT 0")
+    sql(shop, "UPDATE coupons SET is_deleted = 1 WHERE account = 5")  # hidden by the application, and still there
     opened = shop.ask("request", "open", "--identity", shop.phone(5), "--verified", "session")
     closure = opened["closure"]
     Path(shop.file("code")).write_text(opened["restore_code"])
@@ -97,6 +103,7 @@ def test_a_plan_that_was_signed_ahead_is_carried_out_in_the_minute_regret_ends(s
     assert verify.exit_code(verify.verify(package(shop, done), trust=shop.home / "keys")) == 0
 
 
+@pytest.mark.drill
 def test_days_that_their_holder_waives_end_a_day_later_and_the_ledger_says_so(sealed: tuple[Shop, str]) -> None:
     shop, closure = sealed
     shop.now = TONIGHT + timedelta(hours=1)
@@ -117,9 +124,11 @@ def package(shop: Shop, done: dict[str, Any]) -> Path:  # Any: JSON
     return shop.home / "reports" / f"package-{done['batches'][0]}.zip"
 
 
+@pytest.mark.scenario("S29")
 def test_an_erasure_that_fails_is_told_as_delayed_and_goes_on_by_itself(
     sealed: tuple[Shop, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A store that is away; then a row that is only marked as deleted: a flag is no deletion."""
     shop, closure = sealed
     shop.now = OVER
     with monkeypatch.context() as patch:
@@ -130,14 +139,32 @@ def test_an_erasure_that_fails_is_told_as_delayed_and_goes_on_by_itself(
     assert (status["state"], status["public"], status["delayed"]["what"]) == ("stalled", "erasing", "StoreUnavailable")
     assert shop.run("request", "resume", closure, "--officer", "dpo_1")[0] == 4  # it needs none
     shop.now += timedelta(hours=12)
+    with monkeypatch.context() as patch:
+        patch.setattr(erase, "run_step", _flagged(erase.run_step, shop))
+        code, done = shop.run("run-due")
+    assert (code, done["erased"]) == (1, [])
+    assert "wallet/coupons" in done["waiting"][0]["why"]
+    assert shop.run("request", "status", closure)[1]["certificate"] is None
+    assert shop.run("run-due")[0] == 1  # nor later, while the row is there
+    sql(shop, "DELETE FROM coupons WHERE is_deleted = 1")
     assert shop.ask("run-due")["erased"] == [closure]
     assert shop.ask("request", "status", closure)["delayed"] is None
+    assert [r for r in shop.rows()["coupons"] if r[1] == 5] == []
 
 
 def _away(real: Callable[..., None]) -> Callable[..., None]:
     def run_step(step: Callable[[str], None], batch: str) -> None:
         if step is erase.overwrite:
             raise StoreUnavailable("the store is away")
+        real(step, batch)
+
+    return run_step
+
+
+def _flagged(real: Callable[..., None], shop: Shop) -> Callable[..., None]:
+    def run_step(step: Callable[[str], None], batch: str) -> None:
+        if step is erase.validate:
+            sql(shop, "INSERT INTO coupons VALUES(9001, 5, 'coffee', 900, '2027-01-01', 1)")
         real(step, batch)
 
     return run_step

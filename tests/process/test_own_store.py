@@ -98,6 +98,47 @@ def test_our_own_scan_finds_nobody_in_the_store_of_closings(tmp_path: Path) -> N
                 desk.estate.tree.get(ref, domain)
 
 
+ENDS = {
+    "cancelled": ("verify", "plan", "cancel"),
+    "rejected": ("verify", "plan", "reject"),
+    "expired": ("verify", "expire"),
+    "restored": (*END[:5], "restore"),
+}
+
+
+@pytest.mark.scenario("S28")
+def test_of_a_closing_that_did_not_happen_no_more_stays_than_of_one_that_did(tmp_path: Path) -> None:
+    """Withdrawn, refused, run out, undone: identities and addresses go with the last notice; the code still answers."""
+    front = Front.make(tmp_path / "home")
+    with post() as (_box, mail):
+        front.reach(mail=mail)
+        erased = live(front)
+        end(front, erased)
+        before: dict[str, tuple[bytes, bytes]] = {}
+        codes = {}
+        for state, moves in ENDS.items():
+            name, codes[state] = front.opened(("mail", "li.wei@example.com"))
+            closure = front.go(name, *moves, proof="code", reason="takeover")
+            assert (closure.state, closure.sealed is None) == (state, False)
+            before[name] = (closure.ref, closure.sealed or b"")
+        code, done = front.run("run-due")
+        assert (code, sorted(done["forgotten"])) == (0, sorted(before))
+    body = b"".join(path.read_bytes() for path in sorted(front.root.glob("*.db*")))
+    with front.desk() as desk:
+        like = desk.closures.get(erased)
+        for name, (ref, sealed) in before.items():
+            found = desk.closures.get(name)
+            assert (found.sealed, desk.closures.account(name)) == (like.sealed, None) == (None, None)
+            assert found.facts["channels"] == like.facts["channels"] == []
+            assert sealed not in body
+            for domain in (REQUEST, CONTACT):
+                with pytest.raises(KeyAbsent):
+                    desk.estate.tree.get(ref, domain)
+    assert seen(front.root) == set()
+    for state, code_of in codes.items():
+        assert front.run("request", "status", "--receipt", code_of)[1]["state"] == state
+
+
 def test_on_postgresql_the_ciphertext_may_stay_and_its_key_is_gone(
     tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

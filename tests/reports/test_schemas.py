@@ -72,7 +72,7 @@ ANSWERS: dict[str, Any] = {
         ],
         "halts": [],
     },
-    "init": {"home": "var", "origin": "ledger.example.com/erasure", "rehearsal": False},
+    "init": {"home": "var", "origin": "ledger.example.com/erasure", "rehearsal": False, "officers_to_enrol": 2},
     "sample": {"root": "a", "catalog": "a/catalog/lecard.yml", "leavers": "a/leavers.csv", "rows": {"lake/orders": 9}},
     "protect": {"stores": [{"store": "sqlite:app.db", "units": 1, "bytes_overwritten": 8192}]},
     "unprotect": {
@@ -135,6 +135,7 @@ ANSWERS: dict[str, Any] = {
         "high_risk": False,
         "approvals": 1,
         "restore_until": "2026-12-01T16:05:00Z",
+        "restore_code": {"tries_left": 5, "locked_until": None},
         "hold": "none",
         "holds": [
             {
@@ -143,6 +144,7 @@ ANSWERS: dict[str, Any] = {
                 "since": "2026-11-25T01:00:00Z",
                 "review": "2027-02-25T01:00:00Z",
                 "lifted": None,
+                "scope": ["wallet/coupons"],
             }
         ],
         "settlement": "pending",
@@ -181,6 +183,7 @@ ANSWERS: dict[str, Any] = {
         "superseded": [],
         "ahead": {"needs": 41.5, "left": 86100, "fits": True},
         "delayed": {"what": "StoreUnavailable", "since": "2026-12-01T16:05:00+00:00"},
+        "kept": {"rows": {"wallet/coupons": 1}, "next": "2027-03-02T00:00:00Z", "undecided": 0},
         "watched_until": None,
         "round": 1,
         "collections": [
@@ -261,6 +264,7 @@ ANSWERS: dict[str, Any] = {
         "erased": [],
         "batches": [],
         "came_back": [],
+        "kept_until_now": [],
         "messages": 0,
         "alarms": [{"closure": "c-abcdefghijklmnop", "clock": "done", "percent": 50}],
         "tickets": [{"ticket": "t-abcdefghijklmnop", "category": "refund", "percent": 80}],

@@ -699,6 +699,7 @@ def test_free_blocks_of_duckdb_are_named_and_empty_ones_are_not(phone: Needles, 
     assert "are free and not empty" in reason
 
 
+@pytest.mark.drill
 def test_what_a_killed_sort_of_duckdb_spilled_is_searched(tmp_path: Path) -> None:
     """Its keys are there in the engine's own order of bytes, some of them in packed blocks."""
     script = (

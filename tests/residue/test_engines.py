@@ -18,7 +18,7 @@ from residue.test_forms import PEOPLE
 
 from fangxin.checks.residue import engines
 from fangxin.checks.residue.carve import Limits
-from fangxin.checks.residue.engines import AhoCorasick, Engine, Hyperscan, Mailboxes, WithAddresses
+from fangxin.checks.residue.engines import AhoCorasick, Engine, Hyperscan, Mailboxes, WithAddresses, finder
 from fangxin.checks.residue.patterns import Breadth, Needles, needles_for
 from fangxin.checks.residue.scan import HITS, scan, stored
 from fangxin.data.catalog.kinds import canonical
@@ -64,8 +64,29 @@ def test_hyperscan_gives_the_same_hits_as_the_default_engine() -> None:
     for engine in Engine:
         hits = needles_for(people, engine=engine).find(body)
         shown.append(sorted(zip(hits.needle.tolist(), hits.start.tolist(), hits.end.tolist(), strict=True)))
-    assert shown[0] == shown[1]
+    assert shown[0] == shown[1] == shown[2]
     assert len(shown[0]) > 1000
+
+
+def test_hyperscan_takes_over_once_it_pays_and_what_it_cannot_compile_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "WORTH", 10)
+    find, body = finder({7: b"abc", 9: b"c\0"}), b"xabc\0"
+    used = []
+    for engine in (AhoCorasick, Hyperscan):
+        plain = engine.__call__
+        monkeypatch.setattr(
+            engine, "__call__", lambda self, body, plain=plain: used.append(type(self)) or plain(self, body)
+        )
+    for _ in range(6):
+        assert find(body).tolist() == [[7, 1, 4], [9, 3, 5]]
+    assert used == [AhoCorasick] * 3 + [Hyperscan] * 3  # 20 bytes pay for two needles
+
+    long = b"a" * 40_000  # more than hyperscan compiles
+    with pytest.raises(InputError, match="cannot search for these 1 forms"):
+        Hyperscan({7: long})
+    find = finder({7: long})
+    assert [find(long).tolist() for _ in range(12)] == [[[7, 0, 40_000]]] * 12
+    assert used[6:] == [AhoCorasick] * 12
 
 
 def test_an_engine_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +164,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_not_examinable(tmp_path: Path) 
 # ---------------------------------------------------------------- other people are not hit
 
 
+@pytest.mark.drill
 def test_other_people_of_the_sample_are_not_taken_for_somebody(tmp_path: Path) -> None:
     sample(tmp_path / "estate", people=150, seed=7)
     strangers = make_people(np.random.default_rng(4711), 12, 0)

@@ -336,7 +336,7 @@ def test_a_kill_amid_the_deleting_leaves_a_journal_that_recovery_destroys_with_t
     assert not [p for p in home.rglob(".fangxin-*") if p.is_file()]
 
 
-@pytest.mark.parametrize("journal", ["DELETE", "PERSIST"])
+@pytest.mark.parametrize("journal", [pytest.param("DELETE", marks=pytest.mark.drill), "PERSIST"])
 def test_a_kill_after_any_step_loses_nobody_and_the_rerun_ends_the_same(tmp_path: Path, journal: str) -> None:
     for n in range(40):
         home = tmp_path / str(n)
