@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,12 +27,15 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 
+from fangxin.data.keys.gcm import Bytes, Numbers, Texts, library
+
 VERSION = 1
 SUITE = 1
 OVERHEAD = 30
 HEAD = struct.Struct("<BBHI")
 INNER, LEAF = 0x49, 0x4C
 REF = 16  # bytes of a ref that is enciphered as it is
+HOT = 4096  # refs that are looked at twice while the processor has them at hand
 ADDRESS = 12
 TAGGED = ADDRESS + 1  # address and domain: what entries are sorted by
 ENTRY = TAGGED + 32
@@ -123,12 +126,17 @@ class Inner:
 
 def addresses(hkey: bytes, refs: Collection[bytes]) -> npt.NDArray[np.uint8]:
     """Where the entries of refs lie, (N, 12): nobody without `hkey` can tell it from chance."""
-    blocks = b"".join(refs)
-    if set(map(len, refs)) - {REF}:
-        blocks = b"".join(ref if len(ref) == REF else hashlib.blake2b(ref, digest_size=REF).digest() for ref in refs)
+    refs = refs if isinstance(refs, list) else list(refs)
+    blocks = b"".join(_blocks(refs[start : start + HOT]) for start in range(0, len(refs), HOT))
     # Each block for itself is what is wanted here: equal refs have equal addresses.
     enciphered = Cipher(AES256(hkey), ECB()).encryptor().update(blocks)  # noqa: S305
     return np.frombuffer(enciphered, np.uint8).reshape(-1, REF)[:, :ADDRESS]
+
+
+def _blocks(refs: list[bytes]) -> bytes:
+    if set(map(len, refs)) == {REF}:
+        return b"".join(refs)
+    return b"".join(ref if len(ref) == REF else hashlib.blake2b(ref, digest_size=REF).digest() for ref in refs)
 
 
 def encode_leaf(entries: Sequence[bytes], *, level: int) -> bytes:
@@ -176,59 +184,42 @@ def open_page(key: bytes, body: bytes, *, tree_id: bytes, page: int, level: int,
 
 
 def open_leaves(
-    sheet: bytearray,
-    keys: Sequence[bytes],
-    nodes: Sequence[int],
-    rows: Iterator[tuple[int, bytes]],
-    *,
-    tree_id: bytes,
-    level: int,
-) -> tuple[bytearray, list[int]]:
-    """Decrypt many buckets onto a sheet of rows of 45 bytes, a longer one where this is too short: `(sheet, took)`.
+    sheet: Bytes, keys: Bytes, nodes: Numbers, bodies: Texts, *, tree_id: bytes, level: int
+) -> tuple[Bytes, Numbers, list[int]]:
+    """Decrypt many buckets onto a sheet of rows of 45 bytes, a longer one where this is too short.
 
-    took: the rows of each, 1 + its entries with their padding.
-
-    Each begins with a row of which only the last 8 bytes count: its head. `rows` may hold others between those asked
-    for; it ends before the first that is missing, does not open, or has no bucket's length.
+    Returns the sheet, how many rows each bucket takes (1 + its entries with their padding), and the numbers of those
+    that do not open or have no bucket's length. Each begins with a row of which only the last 8 bytes count: its head.
     """
-    place, begin, view, room = AAD.pack, bytes((VERSION, SUITE)), memoryview(sheet), len(sheet)
-    took: list[int] = []
-    start = _GAP
-    try:
-        for key, node in zip(keys, nodes, strict=True):
-            at = -1
-            while at < node:
-                at, body = next(rows)
-            entries, odd = divmod(len(body) - OVERHEAD - HEAD.size, ENTRY)
-            if at != node or odd or body[:2] != begin:
-                return sheet, took
-            end = start + len(body) - OVERHEAD
-            if end > room:
-                room = 2 * end
-                sheet = bytearray(room)  # a new one: whoever still looks at the old one keeps it from growing
-                longer = memoryview(sheet)
-                longer[: len(view)] = view
-                view = longer
-            where = place(b"FXP1", SUITE, level, node & 1, 0, tree_id, node >> 1)
-            AESGCM(key).decrypt_into(body[2:14], body[14:], where, view[start:end])
-            took.append(1 + entries)
-            start = end + _GAP
-    except (StopIteration, InvalidTag, ValueError, TypeError):  # no row, wrong tag, too short, or no bytes at all
-        return sheet, took
-    return sheet, took
+    memory, at, size = bodies
+    entries, odd = np.divmod(size - OVERHEAD - HEAD.size, ENTRY)
+    good = (odd == 0) & (entries >= 0)
+    good &= (memory.take(at, mode="clip") == VERSION) & (memory.take(at + 1, mode="clip") == SUITE)
+    took = 1 + np.where(good, entries, 0)
+    ends = np.cumsum(took) * ENTRY
+    if int(ends[-1]) > len(sheet):
+        sheet = np.zeros(2 * int(ends[-1]), np.uint8)
+    to = ends - took * ENTRY + _GAP
+    some = np.flatnonzero(good)
+    if len(some) < len(good):
+        keys, nodes, at, size, to = keys[some], nodes[some], at[some], size[some], to[some]
+    names = np.frombuffer(aad(tree_id, 0, level, 0) * len(some), np.uint8).reshape(-1, AAD.size).copy()
+    names[:, 6] = nodes & 1
+    names[:, -8:] = (nodes >> 1).astype("<u8")[:, np.newaxis].view(np.uint8)
+    sealed = Texts(memory, at + 14, size - 14)
+    closed = library().open(keys, names, sealed, at + 2, Texts(sheet, to, size - OVERHEAD))
+    return sheet, took, sorted([*np.flatnonzero(~good).tolist(), *some[closed].tolist()])
 
 
 def seal_pages(
     keys: Sequence[bytes], nodes: Sequence[int], plains: Sequence[bytes], *, tree_id: bytes, level: int
 ) -> list[tuple[int, bytes]]:
     """Rows of many pages of one level, each under a fresh random nonce."""
-    place, begin, nonces = AAD.pack, bytes((VERSION, SUITE)), os.urandom(12 * len(keys))
-    rows = []
-    for number, (key, node, plain) in enumerate(zip(keys, nodes, plains, strict=True)):
-        nonce = nonces[12 * number : 12 * number + 12]
-        where = place(b"FXP1", SUITE, level, node & 1, 0, tree_id, node >> 1)
-        rows.append((node, begin + nonce + AESGCM(key).encrypt(nonce, plain, where)))
-    return rows
+    place, begin, drawn = AAD.pack, bytes((VERSION, SUITE)), os.urandom(12 * len(keys))
+    nonces = [drawn[at : at + 12] for at in range(0, len(drawn), 12)]
+    names = [place(b"FXP1", SUITE, level, node & 1, 0, tree_id, node >> 1) for node in nodes]
+    sealed = library().seal(keys, names, nonces, plains)
+    return [(node, begin + nonce + text) for node, nonce, text in zip(nodes, nonces, sealed, strict=True)]
 
 
 def aad(tree_id: bytes, page: int, level: int, half: int) -> bytes:

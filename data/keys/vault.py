@@ -23,7 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
+
 from fangxin.data.errors import Unavailable, VaultDamaged, WriterBusy
+from fangxin.data.keys.gcm import Numbers, Texts
+from fangxin.data.keys.mapped import Mapped, Sight, Table
 from fangxin.data.keys.roots.file import sync_folder
 
 TABLES = """
@@ -57,6 +61,8 @@ MAPPED = 1 << 40  # bytes of the file that are read where the kernel has them; n
 LOSSY = "lossy"  # noted where a restore may have lost keys that older copies still open
 FEW = 4  # rows that are read one by one
 LAST = "\U0010ffff"  # above every name
+MANY = 4096  # rows from which looking where they lie pays
+TOLD = 65_536  # rows whose places are asked for at once
 DENSE = 8  # a range of ids is read whole if at least every fourth page is wanted
 
 # A connection inherited over fork must be neither used nor closed: both touch the parent's locks.
@@ -84,6 +90,8 @@ class VaultFile:
         self._inode = 0
         self._connection: sqlite3.Connection | None = None
         self._changes: Changes | None = None
+        self._mapped: Mapped | None = None
+        self._known: tuple[tuple[Mapped, int, int], tuple[Numbers, Numbers, Table]] | None = None
 
     @classmethod
     def create(cls, path: Path, meta: Mapping[str, bytes], nodes: Iterable[tuple[int, bytes]]) -> None:
@@ -180,6 +188,44 @@ class VaultFile:
             "CROSS JOIN slot ON slot.slot = node.slot"
         )
         return db.execute(asked, (json.dumps(nodes),))
+
+    def bodies(self, nodes: Numbers) -> Texts:
+        """The bodies of some rows (ascending), one after the other; size 0 where a row is not there."""
+        wanted = nodes.tolist()
+        rows = dict(self.rows(wanted)) if wanted else {}
+        found = [rows.get(node, b"") for node in wanted]
+        size = np.fromiter(map(len, found), np.int64, len(found))
+        memory = b"".join((*found, bytes(2)))  # never empty, so that a row that is not there has a place, too
+        return Texts(np.frombuffer(memory, np.uint8), np.cumsum(size) - size, size)
+
+    def sight(self, nodes: Numbers) -> Sight | None:
+        """Where the bodies of some rows (ascending) seem to lie, for `mapped.py`; None where that does not pay."""
+        if len(nodes) < MANY or nodes[-1] - nodes[0] >= DENSE * len(nodes):
+            return None
+        try:
+            if self._mapped is None or self._mapped.size != self.path.stat().st_size:
+                self._mapped = Mapped(self.path)
+            ids, slots, table = self._whereabouts(self._mapped)
+        except (OSError, ValueError):
+            return None
+        place = np.minimum(np.searchsorted(ids, nodes), len(ids) - 1)
+        return table.sight(np.where(ids[place] == nodes, slots[place], 0))
+
+    def _whereabouts(self, mapped: Mapped) -> tuple[Numbers, Numbers, Table]:
+        """Every row and the slot that it has, and the table of slots; kept until somebody writes."""
+        db = self._db()
+        now = (db.execute("PRAGMA data_version").fetchone()[0], db.total_changes)
+        if self._known is None or self._known[0] != (mapped, *now):
+            parts = []
+            first, last = db.execute("SELECT min(id), max(id) FROM node").fetchone()
+            for start in range(first, last + 1, TOLD):
+                asked = "SELECT group_concat(id), group_concat(slot) FROM node WHERE id BETWEEN ? AND ?"
+                told = db.execute(asked, (start, start + TOLD - 1)).fetchone()
+                parts.append([np.fromstring(text or "", np.int64, sep=",") for text in told])
+            ids, slots = (np.concatenate(some) for some in zip(*parts, strict=True))
+            (root,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'slot'").fetchone()
+            self._known = (mapped, *now), (ids, slots, mapped.table(root))
+        return self._known[1]
 
     def put(self, nodes: Iterable[tuple[int, bytes]]) -> None:
         """Write bodies; inside a transaction."""
@@ -313,7 +359,7 @@ class VaultFile:
         with self._mutex:
             if self._connection is not None and self._pid == os.getpid():
                 self._connection.close()
-            self._connection = None
+            self._connection = self._mapped = self._known = None
 
     def _db(self) -> sqlite3.Connection:
         if self._connection is not None and self._pid != os.getpid():
@@ -323,6 +369,7 @@ class VaultFile:
             self._connection.close()  # a restored copy took its place, or it grew into another file
             self._connection = None
         if self._connection is None:
+            self._mapped = self._known = None
             self._pid = os.getpid()
             self._inode = _inode(self._name)
             name = f"file:{quote(str(self.path))}?{self._mode}"

@@ -19,8 +19,10 @@ import numpy as np
 from fangxin.data.errors import Unavailable, VaultDamaged
 from fangxin.data.keys import page as pages
 from fangxin.data.keys.faults import Grown, StaleRoot
+from fangxin.data.keys.gcm import KEY, Bytes, Texts
 from fangxin.data.keys.lease import Lease
 from fangxin.data.keys.leaves import AT_ONCE, Leaves, Numbers, Order, Rows, Sheet, order_of, sorted_names
+from fangxin.data.keys.mapped import PAGE
 from fangxin.data.keys.material import Keys
 from fangxin.data.keys.page import Inner, PageWrong, Shape
 from fangxin.data.keys.roots import shares
@@ -117,14 +119,32 @@ class Walk:
             self._search(state, refs, domain, keys)
         else:
             names = self.names(state, refs, (domain,))
-            for some, _, sheet in self._sheets(state, names):
-                mine = names[some]
-                at, found = sheet.find(mine, self.shape.buckets_of(mine))
-                keys.raw[some[found]] = sheet.rows[at[found], pages.TAGGED :]
-                keys.found[some[found]] = True
+            if self._take(state, names, np.arange(len(refs)), keys, sight=True):
+                # What was found is right, whatever the age of the page: a key dies with the one that opened its page.
+                absent = np.flatnonzero(~keys.found)
+                self._take(state, names[absent], absent, keys, sight=False)
         if not keys.found.all() and self.anchor.living() != state.living:
             raise StaleRoot
         return keys
+
+    def _take(self, state: State, names: Rows, places: Numbers, keys: Keys, *, sight: bool) -> bool:
+        """Put the keys with these names into their places, as far as they are there; whether by sight."""
+        sighted, order = False, np.zeros(len(names), np.int64)
+        taken, done = Keys.empty(len(names)), 0
+        with taken:
+            for some, _order, sheet, by_sight in self._sheets(state, names, sight=sight):
+                mine, end = names[some], done + len(some)
+                at, taken.found[done:end] = sheet.find(mine, self.shape.buckets_of(mine))
+                taken.raw[done:end] = sheet.rows.take(at, axis=0, mode="clip")[:, pages.TAGGED :]
+                order[some] = np.arange(done, end)
+                sighted, done = sighted | by_sight, end
+            taken.raw[~taken.found] = 0
+            if len(names) == len(keys):
+                np.take(taken.raw, order, axis=0, out=keys.raw, mode="clip")
+                keys.found[:] = taken.found[order]
+            else:
+                keys.raw[places], keys.found[places] = taken.raw[order], taken.found[order]
+        return sighted
 
     def addresses(self, state: State, refs: Collection[bytes]) -> Rows:
         """Where the entries of refs lie; the key of that is in the top page and not in the clear."""
@@ -141,21 +161,27 @@ class Walk:
 
     def by_bucket(self, state: State, names: Rows) -> Iterator[tuple[Numbers, Order, Leaves]]:
         """Their buckets in the clear, some at a time, with the places of the names in them, sorted, and their order."""
-        for some, order, sheet in self._sheets(state, names):
+        for some, order, sheet, _ in self._sheets(state, names, sight=False):
             yield some, order, sheet.leaves(self.shape.buckets)
 
-    def _sheets(self, state: State, names: Rows) -> Iterator[tuple[Numbers, Order, Sheet]]:
+    def _sheets(self, state: State, names: Rows, *, sight: bool) -> Iterator[tuple[Numbers, Order, Sheet, bool]]:
         buckets = self.shape.buckets_of(names)
         order = order_of(buckets, names, self.shape.buckets)
+        if not len(names):
+            return
         by = sorted_names(names, order)
         buckets, order = buckets[by], order[by]
         first = np.flatnonzero(np.diff(buckets, prepend=-1))  # where each bucket begins
-        memory = bytearray()
+        keys, nodes = self._below(state, buckets[first])
+        seen = self.file.sight(nodes) if sight else None
+        sheet, room = np.zeros(0, np.uint8), np.zeros(AT_ONCE * PAGE * 9 // 8 if seen else 0, np.uint8)
         for start in range(0, len(first), AT_ONCE):
             begins = first[start : start + AT_ONCE]
             end = first[start + AT_ONCE] if start + AT_ONCE < len(first) else len(by)
-            sheet, memory = self._sheet(state, buckets[begins], memory)
-            yield by[begins[0] : end], order[begins[0] : end], sheet
+            some = slice(start, start + len(begins))
+            bodies = seen.bodies(start, start + len(begins), room) if seen else None
+            opened, sheet = self._sheet(state, buckets[begins], keys[some], nodes[some], bodies, sheet)
+            yield by[begins[0] : end], order[begins[0] : end], opened, seen is not None
 
     def all_leaves(self, state: State) -> Iterator[Leaves]:
         """Every bucket of the tree, some at a time."""
@@ -164,23 +190,48 @@ class Walk:
 
     def leaves(self, state: State, buckets: Numbers) -> Leaves:
         """Some buckets in the clear."""
-        return self._sheet(state, buckets, bytearray())[0].leaves(self.shape.buckets)
+        keys, nodes = self._below(state, buckets)
+        return self._sheet(state, buckets, keys, nodes, None, np.zeros(0, np.uint8))[0].leaves(self.shape.buckets)
 
-    def _sheet(self, state: State, buckets: Numbers, memory: bytearray) -> tuple[Sheet, bytearray]:
+    def _sheet(
+        self, state: State, buckets: Numbers, keys: Bytes, nodes: Numbers, seen: Texts | None, memory: Bytes
+    ) -> tuple[Sheet, Bytes]:
         # On this memory if it is long enough, else on the longer one that is returned.
-        depth, wanted = self.shape.depth, buckets.tolist()
-        keys, nodes = self.children(state, depth, wanted)
-        rows = self.file.rows(nodes)
-        memory, took = pages.open_leaves(memory, keys, nodes, rows, tree_id=self.tree_id, level=depth)
-        if len(took) < len(nodes):
-            raise self._closed(state, nodes[len(took)])
-        sizes = np.array(took, np.int64)
+        depth, bodies = self.shape.depth, self.file.bodies(nodes) if seen is None else self._rest(nodes, seen)
+        memory, sizes, closed = pages.open_leaves(memory, keys, nodes, bodies, tree_id=self.tree_id, level=depth)
+        if closed and seen is not None:
+            return self._sheet(state, buckets, keys, nodes, None, memory)
+        if closed:
+            raise self._closed(state, int(nodes[closed[0]]))
         first = np.cumsum(sizes) - sizes + 1
-        sheet = np.frombuffer(memory, np.uint8, pages.ENTRY * int(sizes.sum())).reshape(-1, pages.ENTRY)
+        sheet = memory[: pages.ENTRY * int(sizes.sum())].reshape(-1, pages.ENTRY)
         counts = pages.counts_of(sheet[first - 1, -pages.HEAD.size :], sizes - 1, level=depth)
         if (wrong := np.flatnonzero(counts < 0)).size:
-            raise self._wrong(state, nodes[int(wrong[0])] >> 1, "is no bucket")
+            raise self._wrong(state, int(nodes[wrong[0]]) >> 1, "is no bucket")
         return Sheet(buckets, first, counts, sheet), memory
+
+    def _rest(self, nodes: Numbers, seen: Texts) -> Texts:
+        """What was seen, and what was not, as SQLite gives it."""
+        if not (unseen := np.flatnonzero(seen.size == 0)).size:
+            return seen
+        others = self.file.bodies(nodes[unseen])
+        at, size, end = seen.at.copy(), seen.size.copy(), len(nodes) * PAGE
+        at[unseen], size[unseen] = others.at + end, others.size
+        if (room := end + len(others.memory)) > len(seen.memory):
+            return Texts(np.concatenate((seen.memory[:end], others.memory)), at, size)
+        seen.memory[end:room] = others.memory
+        return Texts(seen.memory, at, size)
+
+    def _below(self, state: State, buckets: Numbers) -> tuple[Bytes, Numbers]:
+        """Keys (N, 32) and rows of some buckets (ascending), as the pages above say."""
+        above, fanout = self.shape.depth - 1, self.shape.fanout
+        parents = np.unique(buckets // fanout)
+        self._inners(state, above, parents.tolist())
+        inner = [self.inner(state, above, index) for index in parents.tolist()]
+        keys = np.frombuffer(b"".join([b"".join(one.keys) for one in inner]), np.uint8).reshape(-1, KEY)
+        halves = np.frombuffer(b"".join([one.halves for one in inner]), np.uint8)
+        which = np.searchsorted(parents, buckets // fanout) * fanout + buckets % fanout
+        return keys[which], 2 * (self.shape.page(self.shape.depth, 0) + buckets) + halves[which]
 
     def entries(self, state: State, bucket: int) -> list[bytes]:
         """One bucket's entries."""

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from fangxin.data.keys import gcm
 from fangxin.data.keys import page as pages
+from fangxin.data.keys.gcm import Texts
 from fangxin.data.keys.grant import refs_digest
 from fangxin.data.keys.page import Inner, PageWrong
 from fangxin.data.keys.roots import shares
@@ -50,31 +52,59 @@ def test_a_bucket_is_sorted_entries_padded_to_eight() -> None:
             pages.entries_of(one, level=2)
 
 
-def test_many_buckets_are_opened_at_once_up_to_the_first_that_is_not_one() -> None:
+def test_many_buckets_are_opened_at_once_and_those_that_are_none_are_told() -> None:
     entries = [bytes((i,)) * 12 + b"\x01" + bytes((100 + i,)) * 32 for i in range(9)]
     plain = pages.encode_leaf(entries, level=2)
     keys, nodes = [bytes((i,)) * 32 for i in range(4)], [8, 11, 12, 16]
 
     def opened(third: bytes, *, level: int = 2, missing: int = -1) -> tuple[list[int], list[int], list[bytes]]:
-        sealed = pages.seal_pages(keys, nodes, [plain, plain, third, plain], tree_id=TREE, level=level)
-        stored = sorted([*(row for row in sealed if row[0] != missing), (9, b"the half that does not live"), (17, b"")])
-        short = bytearray(10)
-        held = memoryview(short)  # the last lot is still looked at: this memory must not grow
-        sheet, took = pages.open_leaves(short, keys, nodes, iter(stored), tree_id=TREE, level=2)
-        held.release()
-        every = np.frombuffer(sheet, np.uint8, 45 * sum(took)).reshape(-1, 45)
-        sizes = np.array(took, np.int64)
-        first = np.cumsum(sizes) - sizes
-        counts = pages.counts_of(every[first, -8:], sizes - 1, level=2)
-        return took, counts.tolist(), [row.tobytes() for row in every[first[-1] + 1 :][:9]] if took else []
+        sealed = dict(pages.seal_pages(keys, nodes, [plain, plain, third, plain], tree_id=TREE, level=level))
+        bodies = [b"" if node == missing else sealed[node] for node in nodes]
+        size = np.array([len(body) for body in bodies])
+        short = np.zeros(10, np.uint8)  # looked at to the end: this memory must not grow
+        sheet, took, closed = pages.open_leaves(
+            short,
+            np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32),
+            np.array(nodes),
+            Texts(np.frombuffer(b"".join(bodies), np.uint8), np.cumsum(size) - size, size),
+            tree_id=TREE,
+            level=2,
+        )
+        assert not short.any()
+        every = sheet[: 45 * took.sum()].reshape(-1, 45)
+        first = np.cumsum(took) - took
+        counts = pages.counts_of(every[first, -8:], took - 1, level=2)
+        return closed, counts.tolist(), [row.tobytes() for row in every[first[-1] + 1 :][:9]]
 
-    assert opened(plain) == ([17] * 4, [9] * 4, entries)
-    assert opened(plain, missing=12)[0] == [17, 17]  # a missing row
-    assert opened(plain[:-1])[0] == [17, 17]  # no bucket's length
-    assert opened(b"")[0] == [17, 17]
-    assert opened(plain, level=1)[0] == []  # sealed for another level
+    assert opened(plain) == ([], [9] * 4, entries)
+    assert opened(plain, missing=12)[0] == [2]  # a missing row
+    assert opened(plain[:-1])[0] == [2]  # no bucket's length
+    assert opened(b"")[0] == [2]
+    assert opened(plain, level=1)[0] == [0, 1, 2, 3]  # sealed for another level
     for wrong in (b"\x49" + plain[1:], plain[:2] + b"\xff" + plain[3:], plain[:4] + b"\1" + plain[5:]):
         assert opened(wrong)[1] == [9, 9, -1, 9]
+
+
+def test_two_libraries_seal_the_same_bytes_and_tell_the_same_that_do_not_open() -> None:
+    sodium, openssl = gcm.Sodium(), gcm.OpenSSL()
+    rng = np.random.default_rng(3)
+    keys, names, nonces = (rng.integers(0, 256, (5, wide), np.uint8) for wide in (32, 32, 12))
+    plains = [rng.bytes(size) for size in (0, 1, 368, 3248, 9000)]
+    told = [[row.tobytes() for row in rows] for rows in (keys, names, nonces)]
+    ours, theirs = sodium.seal(*told, plains), openssl.seal(*told, plains)
+    assert ours == theirs == [AESGCM(k).encrypt(n, p, a) for k, a, n, p in zip(*told, plains, strict=True)]
+    size = np.array([len(text) for text in ours])
+    memory = np.frombuffer(nonces.tobytes() + b"".join(ours), np.uint8).copy()
+    sealed = Texts(memory, 60 + np.cumsum(size) - size, size)
+    for _ in range(2):
+        for library in (sodium, openssl):
+            made = Texts(np.zeros(20_000, np.uint8), 7 + np.cumsum(size) - size, size - 16)
+            closed = library.open(keys, names, sealed, np.arange(5) * 12, made)
+            assert closed == ([] if memory[-1] == ours[-1][-1] else [1, 4])
+            for number in {0, 2, 3} if closed else range(5):
+                assert bytes(made.memory[made.at[number] :][: made.size[number]]) == plains[number]
+        memory[-1] ^= 1  # a tag
+        memory[sealed.at[1]] ^= 1  # a text
 
 
 def test_an_inner_page_is_keys_then_living_halves_and_the_top_has_the_hash_key() -> None:
