@@ -26,7 +26,9 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fangxin.data.keys.approval import Guard
+from fangxin.data.keys.gcm import Texts, library
 from fangxin.data.keys.grant import Grant
+from fangxin.data.keys.mapped import PAGE
 from fangxin.data.keys.page import addresses
 from fangxin.data.keys.receipt import Receipt
 from fangxin.data.keys.tree import KeyTree
@@ -110,14 +112,22 @@ def read(tree: KeyTree, count: int, sizes: tuple[int, ...] = (1, 1_000, 20_000, 
 def least(tree: KeyTree, many: int) -> None:
     """What no program around them can save: reading and opening the pages, hashing the refs."""
     pages = int(tree.shape.buckets * (1 - (1 - 1 / tree.shape.buckets) ** many))
+    lot, chance = 1024, np.random.default_rng(2)
+    names, plains = [bytes(32)] * lot, [bytes(3300)] * lot
+    bodies = bytes(12) + b"".join(library().seal(names, names, [bytes(12)] * lot, plains))
+    at, size, keys = np.arange(lot), np.full(lot, 3316), np.zeros((lot, 32), np.uint8)
+    sealed = Texts(np.frombuffer(bodies, np.uint8), 12 + 3316 * at, size)
+    into = Texts(np.zeros(lot * 3300, np.uint8), 3300 * at, size)
     first = tree.shape.page(tree.shape.depth, 0)
-    chance = np.random.default_rng(2).choice(tree.shape.buckets, pages, replace=False)
-    nodes, body = (2 * (first + np.sort(chance))).tolist(), AESGCM(bytes(32)).encrypt(bytes(12), bytes(3300), bytes(32))
-    with watch() as it, tree._file.snapshot():
-        for start in range(0, pages, 512):
-            for _ in tree._file.rows(nodes[start : start + 512]):
-                AESGCM(bytes(32)).decrypt(bytes(12), body, bytes(32))
-        addresses(bytes(32), [ref.to_bytes(16, "little") for ref in range(many)])
+    nodes = 2 * (first + np.sort(chance.choice(tree.shape.buckets, pages, replace=False)))
+    with tree._file.snapshot():
+        seen, room = tree._file.sight(nodes), np.zeros(lot * PAGE, np.uint8)
+        assert seen is not None
+        with watch() as it:
+            for start in range(0, pages, lot):
+                seen.bodies(start, start + lot, room)
+                assert not library().open(keys, keys, sealed, np.zeros(lot, np.int64), into)
+            addresses(bytes(32), [ref.to_bytes(16, "little") for ref in range(many)])
     say(f"  at most, for {pages:,} pages", f"{many / it.cpu / 1e6:.3f} M keys/s/core")
 
 

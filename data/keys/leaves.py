@@ -17,10 +17,9 @@ from fangxin.data.keys import page as pages
 Rows = npt.NDArray[np.uint8]  # (N, 45) entries or (N, 13) names
 Numbers = npt.NDArray[np.int64]
 Order = npt.NDArray[np.uint64]
-CLOSER = 2  # times that the place of an address is guessed again from what lies at the last guess
-NEAR = 8  # rows around the last guess, among which most addresses are
+NEAR = 8  # rows around where an address is expected, among which nearly all are
 _NEAR = np.arange(NEAR) * pages.ENTRY
-AT_ONCE = 1024  # buckets in the clear at a time: about 3.5 MB, so that what is done once for all of them weighs little
+AT_ONCE = 2048  # buckets in the clear at a time: about 8 MB, so that what is done once for all of them weighs little
 
 
 @dataclass
@@ -35,29 +34,37 @@ class Sheet:
     counts: Numbers
     rows: Rows = field(repr=False)
 
-    def find(self, names: Rows, buckets: Numbers) -> tuple[Numbers, npt.NDArray[np.bool_]]:
-        """For each name of these buckets its row, and whether it has one.
+    def find(self, names: Rows, buckets: Numbers) -> tuple[Rows, npt.NDArray[np.bool_]]:
+        """For each name of these buckets its row (another one where it has none), and whether it has one.
 
         Addresses are spread evenly, so most lie near where their first bytes say; the others are halved down to.
         """
         owner = np.searchsorted(self.buckets, buckets)
         first, counts = self.first[owner], self.counts[owner]
-        flat, wanted = self.rows.reshape(-1), names[:, 0].astype(np.int64) << 8 | names[:, 1]
-        last = np.maximum(counts - 1, 0)
-        nth = wanted * counts >> 16
-        for _ in range(CLOSER):
-            place = (first + nth) * pages.ENTRY
-            there = flat.take(place, mode="clip").astype(np.int64) << 8 | flat.take(place + 1, mode="clip")
-            nth = np.clip(nth + ((wanted - there) * counts >> 16), 0, last)
-        at = first + np.clip(nth - NEAR // 2, 0, np.maximum(counts - NEAR, 0))
-        places = (at * pages.ENTRY)[:, np.newaxis] + _NEAR
-        like = (flat.take(places, mode="clip") == names[:, :1]) & (flat.take(places + 1, mode="clip") == names[:, 1:2])
-        at += like.argmax(axis=1)
-        found = self._tied(names, at, first + counts, np.arange(len(names)))
+        at = first + self._near(names, first, counts)
+        ends = first + counts
+        rows = self.rows.take(at, axis=0, mode="clip")
+        found = (_text(rows) == _text(names)) & (at < ends)
         if (others := np.flatnonzero(~found)).size:
             at[others] = self._halved(names[others], first[others], counts[others])
-            found[others] = self._tied(names, at, first + counts, others)[others]
-        return at, found
+            self._tied(names, at, ends, others, found)
+            rows[others] = self.rows.take(at[others], axis=0, mode="clip")
+        return rows, found
+
+    def _near(self, names: Rows, first: Numbers, counts: Numbers) -> Numbers:
+        # Which row of its bucket each name probably is: one that has the same first two bytes, if one is near.
+        flat, last = self.rows.reshape(-1), np.maximum(counts - 1, 0)
+        wanted = names[:, 0].astype(np.int64) << 8 | names[:, 1]
+        nth = wanted * counts >> 16
+        place = (first + nth) * pages.ENTRY
+        there = flat.take(place, mode="clip").astype(np.int64) << 8 | flat.take(place + 1, mode="clip")
+        nth = np.clip(nth + ((wanted - there) * counts >> 16), 0, last)
+        nth = np.clip(nth - NEAR // 2, 0, np.maximum(counts - NEAR, 0))
+        places = ((first + nth) * pages.ENTRY)[:, np.newaxis] + _NEAR
+        like = flat.take(places, mode="clip") == names[:, :1]
+        like &= flat.take(places + 1, mode="clip") == names[:, 1:2]
+        nearest: Numbers = nth + like.argmax(axis=1)
+        return nearest
 
     def _halved(self, names: Rows, at: Numbers, counts: Numbers) -> Numbers:
         # The first row of each one's bucket that is not below it in its first eight bytes.
@@ -72,16 +79,13 @@ class Sheet:
             step >>= 1
         return at
 
-    def _tied(self, names: Rows, at: Numbers, ends: Numbers, tied: Numbers) -> npt.NDArray[np.bool_]:
-        # Whether these names are in their rows, or, as `at` says then, in one behind it with the same address.
-        found = np.zeros(len(names), np.bool_)
+    def _tied(self, names: Rows, at: Numbers, ends: Numbers, tied: Numbers, found: npt.NDArray[np.bool_]) -> None:
+        # Marks which of these are in their rows, or, as `at` says then, in one behind: an address in several domains.
         while (tied := tied[at[tied] < ends[tied]]).size:
-            mine, sought = self.rows.take(at[tied], axis=0), names[tied]
-            same, wanted = _text(mine), _text(sought)
-            found[tied[same == wanted]] = True
-            tied = tied[(same < wanted) & (mine[:, : pages.ADDRESS] == sought[:, : pages.ADDRESS]).all(axis=1)]
+            mine, sought = _text(self.rows.take(at[tied], axis=0)), _text(names[tied])
+            found[tied[mine == sought]] = True
+            tied = tied[mine < sought]
             at[tied] += 1
-        return found
 
     def leaves(self, total: int) -> Leaves:
         """Their entries alone, in memory of their own."""

@@ -129,13 +129,12 @@ class Walk:
 
     def _take(self, state: State, names: Rows, places: Numbers, keys: Keys, *, sight: bool) -> bool:
         """Put the keys with these names into their places, as far as they are there; whether by sight."""
-        sighted, order = False, np.zeros(len(names), np.int64)
-        taken, done = Keys.empty(len(names)), 0
-        with taken:
-            for some, _order, sheet, by_sight in self._sheets(state, names, sight=sight):
-                mine, end = names[some], done + len(some)
-                at, taken.found[done:end] = sheet.find(mine, self.shape.buckets_of(mine))
-                taken.raw[done:end] = sheet.rows.take(at, axis=0, mode="clip")[:, pages.TAGGED :]
+        sighted, done, order = False, 0, np.empty(len(names), np.int64)
+        with Keys.empty(len(names)) as taken:
+            for some, buckets, sheet, by_sight in self._sheets(state, names, sight=sight):
+                end = done + len(some)
+                rows, taken.found[done:end] = sheet.find(names[some], buckets)
+                taken.raw[done:end] = rows[:, pages.TAGGED :]
                 order[some] = np.arange(done, end)
                 sighted, done = sighted | by_sight, end
             taken.raw[~taken.found] = 0
@@ -161,16 +160,16 @@ class Walk:
 
     def by_bucket(self, state: State, names: Rows) -> Iterator[tuple[Numbers, Order, Leaves]]:
         """Their buckets in the clear, some at a time, with the places of the names in them, sorted, and their order."""
-        for some, order, sheet, _ in self._sheets(state, names, sight=False):
-            yield some, order, sheet.leaves(self.shape.buckets)
+        for some, _, sheet, _ in self._sheets(state, names, sight=False):
+            yield some, self.order(names[some]), sheet.leaves(self.shape.buckets)
 
-    def _sheets(self, state: State, names: Rows, *, sight: bool) -> Iterator[tuple[Numbers, Order, Sheet, bool]]:
+    def _sheets(self, state: State, names: Rows, *, sight: bool) -> Iterator[tuple[Numbers, Numbers, Sheet, bool]]:
         buckets = self.shape.buckets_of(names)
         order = order_of(buckets, names, self.shape.buckets)
         if not len(names):
             return
         by = sorted_names(names, order)
-        buckets, order = buckets[by], order[by]
+        buckets = buckets[by]
         first = np.flatnonzero(np.diff(buckets, prepend=-1))  # where each bucket begins
         keys, nodes = self._below(state, buckets[first])
         seen = self.file.sight(nodes) if sight else None
@@ -181,7 +180,7 @@ class Walk:
             some = slice(start, start + len(begins))
             bodies = seen.bodies(start, start + len(begins), room) if seen else None
             opened, sheet = self._sheet(state, buckets[begins], keys[some], nodes[some], bodies, sheet)
-            yield by[begins[0] : end], order[begins[0] : end], opened, seen is not None
+            yield by[begins[0] : end], buckets[begins[0] : end], opened, seen is not None
 
     def all_leaves(self, state: State) -> Iterator[Leaves]:
         """Every bucket of the tree, some at a time."""

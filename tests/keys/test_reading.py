@@ -13,6 +13,8 @@ from keys.vaults import DEEP, FLAT, LIFTED, destroy, grow, in_child, raw, refs
 
 from fangxin.data.errors import InputError, Unavailable, VaultDamaged
 from fangxin.data.keys.faults import KeyAbsent
+from fangxin.data.keys.gcm import Bytes, Texts
+from fangxin.data.keys.mapped import Sight
 from fangxin.data.keys.material import Keys
 from fangxin.data.keys.page import Shape
 from fangxin.data.keys.roots.file import FileRoot
@@ -40,6 +42,60 @@ def test_many_keys_are_found_over_lots_of_buckets_that_get_longer(
         with tree.get_many(people, 2) as others:
             assert others.found.all()
             assert not {bytes(others.view(n)) for n in range(len(people))} & set(expected.values())
+
+
+def test_keys_that_are_seen_past_sqlite_are_those_that_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Some buckets fill a page of the file, one goes over it, one is nearly empty; and writes that lie in the log only.
+    folder, seen = tmp_path / "vault", [0, 0]
+    bodies = Sight.bodies
+
+    def counted(self: Sight, start: int, end: int, room: Bytes) -> Texts:
+        found = bodies(self, start, end, room)
+        seen[0] += int((found.size > 0).sum())
+        seen[1] += int((found.size == 0).sum())
+        return found
+
+    def same(*trees: KeyTree, living: list[bytes]) -> None:
+        with monkeypatch.context() as often:
+            often.setattr("fangxin.data.keys.vault.MANY", 1)
+            often.setattr("fangxin.data.keys.walk.SEARCHED", 0)
+            often.setattr(Sight, "bodies", counted)
+            for one in trees:
+                with one.get_many([*people, *refs(60, start=9000)], 1) as keys, one.get_many(people, 2) as second:
+                    assert keys.found.tolist() == [ref in set(living) for ref in people] + [False] * 60
+                    got = {ref: bytes(keys.view(n)) for n, ref in enumerate(people) if keys.found[n]}
+                    assert got == {ref: expected[ref] for ref in living}
+                    assert second.found.tolist() == keys.found[: len(people)].tolist()
+                    assert not keys.raw[~keys.found].any()
+
+    with KeyTree.create(folder, capacity=1000, guard=LIFTED) as tree, KeyTree.open(folder) as other:
+        crowd = refs(900)
+        buckets = tree._reading(lambda walk, state: walk.shape.buckets_of(walk.names(state, crowd, (1,)))).tolist()
+        long, brief = max(buckets, key=buckets.count), min(buckets, key=buckets.count)
+        people = [ref for ref, bucket in zip(crowd, buckets, strict=True) if bucket not in (long, brief)][:450]
+        people += [ref for ref, bucket in zip(crowd, buckets, strict=True) if bucket == long]
+        tree.create_keys(people, (1, 2))
+        expected = raw(tree, people)
+        same(tree, other, living=people)
+        assert seen[0] > 0, "what is seen is older: buckets without anybody"
+        tree._file.checkpoint(always=True)
+        same(tree, other, living=people)
+        assert min(seen) > 0, "most are seen, one is too long for that"
+        late = refs(50, start=20_000)
+        tree.create_keys(late, (1, 2))
+        people, expected = people + late, expected | raw(tree, late)
+        assert (folder / f"tree-{tree.tree_id.hex()}.db-wal").stat().st_size > 0
+        same(tree, other, living=people)
+        destroy(tree, people[:20])
+        same(tree, other, living=people[20:])
+        grow(tree, 5000)
+        same(tree, other, living=people[20:])
+        leaf = tree.shape.page(tree.shape.depth, tree.shape.buckets // 2)
+        with closing(sqlite3.connect(folder / f"tree-{tree.tree_id.hex()}.db")) as db, db:
+            slot = db.execute("SELECT slot FROM node WHERE id = ?", (2 * leaf,)).fetchone()
+            db.execute("UPDATE slot SET body = zeroblob(length(body)) WHERE slot = ?", slot)
+        with pytest.raises(VaultDamaged, match=f"page {leaf} of the key vault does not open"):
+            same(tree, living=people[20:])
 
 
 def test_readers_never_get_a_wrong_key(tmp_path: Path) -> None:
