@@ -66,18 +66,19 @@ class Table:
     def __init__(self, memory: Bytes, pages: Numbers, last: Numbers) -> None:
         self._memory, self._pages, self._last = memory, pages, last
 
-    def sight(self, rows: Numbers) -> Sight:
-        """Where these rows (0: none) seem to lie."""
+    def sight(self, rows: Numbers, *, whole: bool) -> Sight:
+        """Where these rows (0: none) seem to lie. `whole`: nothing newer can lie elsewhere, as long as it is used."""
         on = np.searchsorted(self._last, rows)
         before = np.where(on > 0, self._last[on - 1], 0)
-        return Sight(self._memory, self._pages[on], rows - before - 1, 2 + _lengths(rows))
+        return Sight(self._memory, self._pages[on], rows - before - 1, 2 + _lengths(rows), whole)
 
 
 class Sight:
     """Where some rows seem to lie: on which page each, and as which one of its rows."""
 
-    def __init__(self, pages: Bytes, on: Numbers, nth: Numbers, heads: Numbers) -> None:
+    def __init__(self, pages: Bytes, on: Numbers, nth: Numbers, heads: Numbers, whole: bool) -> None:  # noqa: FBT001
         self._pages, self._on, self._nth, self._heads = pages, on, nth, heads
+        self.whole = whole
 
     def bodies(self, start: int, end: int, room: Bytes) -> Texts:
         """The blobs of the rows with these numbers, in copies of their pages in `room`; size 0 where none is seen."""

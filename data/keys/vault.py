@@ -55,6 +55,9 @@ FREE = (
     "SELECT free.slot FROM free CROSS JOIN slot ON slot.slot = free.slot "
     "WHERE long = ? AND body = zeroblob(length(body)) LIMIT ?"
 )
+TOLD = (
+    "SELECT group_concat(id), group_concat(slot) FROM (SELECT id, slot FROM node WHERE id > ? ORDER BY id LIMIT 65536)"
+)
 WAL_LIMIT = 8 << 20  # bytes of log after which an insert checkpoints
 CACHE = 64 << 20  # bytes of pages that a batch keeps before it spills them to the log, to write them there once
 MAPPED = 1 << 40  # bytes of the file that are read where the kernel has them; nobody cuts the file short
@@ -62,7 +65,6 @@ LOSSY = "lossy"  # noted where a restore may have lost keys that older copies st
 FEW = 4  # rows that are read one by one
 LAST = "\U0010ffff"  # above every name
 MANY = 4096  # rows from which looking where they lie pays
-TOLD = 65_536  # rows whose places are asked for at once
 DENSE = 8  # a range of ids is read whole if at least every fourth page is wanted
 
 # A connection inherited over fork must be neither used nor closed: both touch the parent's locks.
@@ -202,28 +204,30 @@ class VaultFile:
         """Where the bodies of some rows (ascending) seem to lie, for `mapped.py`; None where that does not pay."""
         if len(nodes) < MANY or nodes[-1] - nodes[0] >= DENSE * len(nodes):
             return None
+        # A look by SQLite comes first: if the log is empty then, its snapshot is the file, and stays it to its end.
+        (root,) = self._db().execute("SELECT rootpage FROM sqlite_master WHERE name = 'slot'").fetchone()
         try:
+            whole = self._log_size() == 0
             if self._mapped is None or self._mapped.size != self.path.stat().st_size:
                 self._mapped = Mapped(self.path)
-            ids, slots, table = self._whereabouts(self._mapped)
+            ids, slots, table = self._whereabouts(self._mapped, root)
         except (OSError, ValueError):
             return None
         place = np.minimum(np.searchsorted(ids, nodes), len(ids) - 1)
-        return table.sight(np.where(ids[place] == nodes, slots[place], 0))
+        return table.sight(np.where(ids[place] == nodes, slots[place], 0), whole=whole)
 
-    def _whereabouts(self, mapped: Mapped) -> tuple[Numbers, Numbers, Table]:
+    def _whereabouts(self, mapped: Mapped, root: int) -> tuple[Numbers, Numbers, Table]:
         """Every row and the slot that it has, and the table of slots; kept until somebody writes."""
         db = self._db()
         now = (db.execute("PRAGMA data_version").fetchone()[0], db.total_changes)
         if self._known is None or self._known[0] != (mapped, *now):
-            parts = []
-            first, last = db.execute("SELECT min(id), max(id) FROM node").fetchone()
-            for start in range(first, last + 1, TOLD):
-                asked = "SELECT group_concat(id), group_concat(slot) FROM node WHERE id BETWEEN ? AND ?"
-                told = db.execute(asked, (start, start + TOLD - 1)).fetchone()
-                parts.append([np.fromstring(text or "", np.int64, sep=",") for text in told])
-            ids, slots = (np.concatenate(some) for some in zip(*parts, strict=True))
-            (root,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'slot'").fetchone()
+            ids, slots = np.array([-1]), np.array([0])
+            while True:
+                told = db.execute(TOLD, (int(ids[-1]),)).fetchone()
+                if told[0] is None:
+                    break
+                more = [np.fromstring(text, np.int64, sep=",") for text in told]
+                ids, slots = np.concatenate((ids, more[0])), np.concatenate((slots, more[1]))
             self._known = (mapped, *now), (ids, slots, mapped.table(root))
         return self._known[1]
 

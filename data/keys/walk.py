@@ -120,7 +120,7 @@ class Walk:
         else:
             names = self.names(state, refs, (domain,))
             if self._take(state, names, np.arange(len(refs)), keys, sight=True):
-                # What was found is right, whatever the age of the page: a key dies with the one that opened its page.
+                # What was found is right, however old its page: a key dies with the one that opens its page.
                 absent = np.flatnonzero(~keys.found)
                 self._take(state, names[absent], absent, keys, sight=False)
         if not keys.found.all() and self.anchor.living() != state.living:
@@ -128,22 +128,22 @@ class Walk:
         return keys
 
     def _take(self, state: State, names: Rows, places: Numbers, keys: Keys, *, sight: bool) -> bool:
-        """Put the keys with these names into their places, as far as they are there; whether by sight."""
-        sighted, done, order = False, 0, np.empty(len(names), np.int64)
+        """Put the keys with these names into their places, as far as they are there; whether pages may be old."""
+        aged, done, order = False, 0, np.empty(len(names), np.int64)
         with Keys.empty(len(names)) as taken:
-            for some, buckets, sheet, by_sight in self._sheets(state, names, sight=sight):
+            for some, buckets, sheet, old in self._sheets(state, names, sight=sight):
                 end = done + len(some)
                 rows, taken.found[done:end] = sheet.find(names[some], buckets)
                 taken.raw[done:end] = rows[:, pages.TAGGED :]
                 order[some] = np.arange(done, end)
-                sighted, done = sighted | by_sight, end
+                aged, done = aged or old, end
             taken.raw[~taken.found] = 0
             if len(names) == len(keys):
                 np.take(taken.raw, order, axis=0, out=keys.raw, mode="clip")
                 keys.found[:] = taken.found[order]
             else:
                 keys.raw[places], keys.found[places] = taken.raw[order], taken.found[order]
-        return sighted
+        return aged
 
     def addresses(self, state: State, refs: Collection[bytes]) -> Rows:
         """Where the entries of refs lie; the key of that is in the top page and not in the clear."""
@@ -180,7 +180,7 @@ class Walk:
             some = slice(start, start + len(begins))
             bodies = seen.bodies(start, start + len(begins), room) if seen else None
             opened, sheet = self._sheet(state, buckets[begins], keys[some], nodes[some], bodies, sheet)
-            yield by[begins[0] : end], buckets[begins[0] : end], opened, seen is not None
+            yield by[begins[0] : end], buckets[begins[0] : end], opened, seen is not None and not seen.whole
 
     def all_leaves(self, state: State) -> Iterator[Leaves]:
         """Every bucket of the tree, some at a time."""
