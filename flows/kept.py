@@ -25,7 +25,7 @@ from fangxin.data.closures.store import Closure
 from fangxin.data.requests import REQUEST_DOMAIN, receipt_code
 from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows import holds
-from fangxin.flows.desk import KEPT, Desk, Secret, renamed, request_of
+from fangxin.flows.desk import KEPT, Desk, Secret, breaches, renamed, request_of
 from fangxin.flows.frames import each
 from fangxin.flows.lifecycle import Event
 from fangxin.flows.locate import find
@@ -34,6 +34,7 @@ from fangxin.flows.plan import Bound, decide
 if TYPE_CHECKING:
     import pandas as pd
 
+LATE = timedelta(hours=24)  # what goes later than that after its day is a breach, as any promise that was broken
 _GOES = ("drop", "blank")
 
 
@@ -148,8 +149,10 @@ def _begin(desk: Desk, closure: Closure, known: Secret) -> None:
     desk.estate.tree.ensure([closure.ref], REQUEST_DOMAIN)
     secret = Secret(secrets.token_bytes(32), receipt_code(), b"", known.facts, facts=known.facts)
     entry: dict[str, int | str] = {"type": "exception", "code": "kept_until_now", "role": "system"}
+    late = desk.now >= datetime.fromisoformat(closure.facts["kept"]["next"]) + LATE
+    entries = [(KEPT + closure.version, entry), *breaches(["kept"] * late)]
     desk.take(
-        closure, Event("came_due"), desk.now, entries=[(KEPT + closure.version, entry)], secret=secret.secret,
+        closure, Event("came_due"), desk.now, entries=entries, secret=secret.secret,
         sealed=desk.sealed(closure.ref, secret), facts={"batch": None, "watch": None},
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from process.shop import Shop, make
 from test_cli_answers import conforms
 
 from fangxin.checks import verify
+from fangxin.data.closures.store import Closures
 from fangxin.flows import erase
 
 TONIGHT = datetime(2026, 11, 24, 16, 5, tzinfo=UTC)  # 00:05 in Shanghai
@@ -80,7 +81,7 @@ def _after_begin(fails: Callable[..., None]) -> Callable[[Callable[[str], None],
     return run_step
 
 
-@pytest.mark.scenario("S12")
+@pytest.mark.scenario("S12", "S30")
 def test_what_is_held_or_kept_waits_alone_and_goes_on_its_day(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hold of all stops the end; one of the coupons does not. Both are too late beyond the point of no return."""
     others = {name: [r for r in rows if 5 not in r] for name, rows in shop.rows().items()}
@@ -156,6 +157,10 @@ def test_what_is_held_or_kept_waits_alone_and_goes_on_its_day(shop: Shop, monkey
     assert (done["kept_until_now"], done["erased"]) == ([closure], [closure])
     assert verified(shop, done) == 0
     assert shop.rows() == others
+    store = Closures(f"sqlite:///{shop.home / 'closures.db'}")
+    (due,) = [one["body"]["entries"] for one in store.events(closure) if one["type"] == "came_due"]
+    store.engine.dispose()
+    assert [one["code"] for one in due] == ["kept_until_now", "breach/kept"]  # it waited for a week: on record
     assert [r[0] for r in sql(shop, "SELECT * FROM orders")] == [3, 9]
     last = shop.ask("request", "status", "--receipt", opened["receipt_code"])
     conforms("request", last)
