@@ -56,6 +56,9 @@ def test_a_true_package_holds_when_the_keys_come_from_outside(shared: Home) -> N
         *("witnesses", "time", "history", "shards", "approvals", "papers", "reports", "figures", "calendar"),
         *("challenge", "mine"),
     }
+    pages = sum(name.endswith(".html") for name in contents(shared.zip) if name != "verify.html")
+    assert [one for one in checks if one.result == verify.NOT_COMPARED] == [rows(checks)["words"]]
+    assert f"seen in {pages} html" in rows(checks)["words"].reason
 
 
 def test_without_outside_keys_the_answer_is_at_best_incomplete(shared: Home) -> None:
