@@ -56,7 +56,8 @@ FREE = (
     "WHERE long = ? AND body = zeroblob(length(body)) LIMIT ?"
 )
 TOLD = (
-    "SELECT group_concat(id), group_concat(slot) FROM (SELECT id, slot FROM node WHERE id > ? ORDER BY id LIMIT 65536)"
+    "SELECT group_concat(id), group_concat(CAST(slot AS INTEGER)) "
+    "FROM (SELECT id, slot FROM node WHERE id > ? ORDER BY id LIMIT 65536)"
 )
 WAL_LIMIT = 8 << 20  # bytes of log after which an insert checkpoints
 CACHE = 64 << 20  # bytes of pages that a batch keeps before it spills them to the log, to write them there once
@@ -193,9 +194,11 @@ class VaultFile:
 
     def bodies(self, nodes: Numbers) -> Texts:
         """The bodies of some rows (ascending), one after the other; size 0 where a row is not there."""
-        wanted = nodes.tolist()
-        rows = dict(self.rows(wanted)) if wanted else {}
-        found = [rows.get(node, b"") for node in wanted]
+        wanted = dict.fromkeys(nodes.tolist(), b"")
+        for node, body in self.rows(list(wanted)) if wanted else ():
+            if node in wanted and isinstance(body, bytes):  # damage may have put anything there
+                wanted[node] = body
+        found = wanted.values()
         size = np.fromiter(map(len, found), np.int64, len(found))
         memory = b"".join((*found, bytes(2)))  # never empty, so that a row that is not there has a place, too
         return Texts(np.frombuffer(memory, np.uint8), np.cumsum(size) - size, size)

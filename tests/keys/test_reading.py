@@ -97,6 +97,12 @@ def test_keys_that_are_seen_past_sqlite_are_those_that_live(tmp_path: Path, monk
         tree._file.checkpoint(always=True)  # until then the true page is what is seen
         with pytest.raises(VaultDamaged, match=f"page {leaf} of the key vault does not open"):
             same(tree, living=people[20:])
+        tree._file._db().execute("UPDATE slot SET body = 'no bytes at all' WHERE slot = ?", slot)
+        with pytest.raises(VaultDamaged, match=f"page {leaf} of the key vault does not open"):
+            tree.get_many(people, 1)
+        tree._file._db().execute("UPDATE node SET slot = 'nowhere' WHERE slot = ?", slot)
+        with pytest.raises(VaultDamaged, match=f"page {leaf} of the key vault is missing"):
+            same(tree, living=people[20:])
 
 
 def test_readers_never_get_a_wrong_key(tmp_path: Path) -> None:
