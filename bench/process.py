@@ -31,6 +31,8 @@ def told(found: Months, cpu: float) -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"closures store {found.store_bytes / found.requests / 1024:.1f} KiB a request, "
           f"{found.ledger_entries / found.requests:.1f} ledger entries a request, peak {peak:.0f} MiB")  # fmt: skip
+    print(f"{found.tickets} tickets, {found.late_answers} answered late; "
+          f"the books: {found.books}, the bank was called {found.bank.calls} times")  # fmt: skip
     for one in found.sla["clocks"]:
         hours = one["hours"] or {}
         share = one["used"]["p100"] if one["used"] else 0
@@ -45,7 +47,7 @@ def told(found: Months, cpu: float) -> int:
     return 1 if wrong else 0
 
 
-def main(requests: int = 10_000, a_day: int = 100) -> int:
+def main(requests: int = 10_000, a_day: int = 400) -> int:
     """Run it in a temporary folder."""
     sys.path[0] = str(Path(__file__).parents[1] / "tests")  # where `process` is a package, and not this file
     warnings.filterwarnings("ignore")
@@ -53,7 +55,8 @@ def main(requests: int = 10_000, a_day: int = 100) -> int:
 
     before = time.process_time()
     with tempfile.TemporaryDirectory(prefix="process-") as folder:
-        found = simulate(Path(folder) / "shop", requests=requests, a_day=a_day)
+        home = Path(folder) / "shop"
+        found = simulate(home, requests=requests, a_day=a_day, progress=lambda line: print(line, flush=True))
         return told(found, time.process_time() - before)
 
 

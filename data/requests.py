@@ -255,12 +255,11 @@ class Requests:
         row = self._one("SELECT note, at FROM step WHERE batch = ? AND name = ?", batch_id, step)
         return None if row is None else {**json.loads(row[0]), "at": row[1]}
 
-    def certified(self, request_id: str, *, outcome: str, certificate: str) -> None:
-        """Note a request's outcome and where its certificate lies."""
+    def certified(self, issued: Sequence[tuple[str, str, str]]) -> None:
+        """Note requests' outcomes and where their certificates lie: (request, outcome, certificate)."""
         with self._write() as db:
-            db.execute(
-                "UPDATE request SET outcome = ?, certificate = ? WHERE id = ?", [outcome, certificate, request_id]
-            )
+            rows = [(outcome, certificate, request) for request, outcome, certificate in issued]
+            db.executemany("UPDATE request SET outcome = ?, certificate = ? WHERE id = ?", rows)
 
     def finish(self, batch_id: str, *, state: str) -> None:
         """Empty every sealed column of the batch; called when its keys are dead. State: closed or abandoned."""

@@ -22,9 +22,9 @@ from fangxin.flows.clocks import gap
 from fangxin.flows.closing import grown_signed
 from fangxin.flows.desk import GROWN, Desk, renamed, request_of
 from fangxin.flows.estate import Estate
-from fangxin.flows.frames import each
 from fangxin.flows.lifecycle import Event
 from fangxin.flows.locate import find
+from fangxin.flows.looks import rows_of
 from fangxin.flows.plan import decide
 
 _PAST: Final = 30  # batches that say how long one takes
@@ -35,10 +35,11 @@ Rows = Mapping[str, Mapping[str, int]]  # collection -> fate -> rows
 def look_ahead(desk: Desk, closures: Sequence[Closure]) -> dict[str, str]:
     """Locate these sealed people again; returns by closure what has to be told to somebody."""
     waiting: dict[str, str] = {}
-    with desk.together():
-        for closure, rows in zip(closures, located(desk, closures), strict=True):
+    found, needed = located(desk, closures), seconds_needed(desk.estate)
+    with desk.together(closures):
+        for closure, rows in zip(closures, found, strict=True):
             more = grown(closure, rows)
-            fits = fit(desk, request_of(closure).regret_ends)
+            fits = fit(desk, request_of(closure).regret_ends, needed)
             noted: dict[str, Any] = {"at": desk.now.isoformat(), **fits}
             if more:
                 noted["plan"] = _plan(closure, rows)
@@ -57,8 +58,9 @@ def look_again(desk: Desk, closures: Sequence[Closure]) -> tuple[list[Closure], 
     """Locate people whose days are over; who can be erased, and by closure what the others wait for."""
     due: list[Closure] = []
     waiting: dict[str, str] = {}
-    with desk.together():
-        for closure, rows in zip(closures, located(desk, closures), strict=True):
+    found = located(desk, closures)
+    with desk.together(closures):
+        for closure, rows in zip(closures, found, strict=True):
             more = grown(closure, rows)
             if more:
                 closure = _grown(desk, closure, rows)
@@ -78,11 +80,7 @@ def located(desk: Desk, closures: Sequence[Closure]) -> list[Rows]:
     people = [tuple(Identity(k, v) for k, v in desk.opened(c).facts) for c in closures]
     found = find(estate, Cohort(tuple(Subject(str(n), one) for n, one in enumerate(people))))
     plan = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date())
-    rows = plan.fates.drop_duplicates(["subject", "collection", "unit", "position"])
-    told: list[dict[str, dict[str, int]]] = [{} for _one in closures]
-    for subject, address, fate, part in each(rows, "subject", "collection", "fate"):
-        told[int(subject)].setdefault(address, {})[fate] = len(part)
-    return list(told)
+    return list(rows_of(plan.fates, len(closures)))
 
 
 def grown(closure: Closure, rows: Rows) -> list[str]:
@@ -91,9 +89,8 @@ def grown(closure: Closure, rows: Rows) -> list[str]:
     return sorted(a for a, some in rows.items() if sum(some.values()) > sum(approved.get(a, {}).values()))
 
 
-def fit(desk: Desk, regret_ends: datetime | None) -> dict[str, Any]:
-    """Whether the erasing fits between the end of regret and the end of P3, by this home's own past; None: no past."""
-    needed = seconds_needed(desk.estate)
+def fit(desk: Desk, regret_ends: datetime | None, needed: float | None) -> dict[str, Any]:
+    """Whether an erasing of so many seconds fits between the end of regret and the end of P3; None: not known."""
     if regret_ends is None:
         return {"needs": needed, "left": None, "fits": None}
     left = gap(regret_ends - desk.promise.regret, desk.promise, desk.calendar).total_seconds()

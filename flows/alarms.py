@@ -16,7 +16,7 @@ from datetime import datetime
 
 from fangxin.data.closures.store import Closure
 from fangxin.data.errors import InputError
-from fangxin.flows.clocks import RIGHT, Clock, lengthened
+from fangxin.flows.clocks import ALARMS, RIGHT, Clock, lengthened
 from fangxin.flows.desk import Desk, breaches, renamed, request_of
 
 
@@ -33,8 +33,9 @@ def sound(desk: Desk) -> list[Alarm]:
     """Raise every alarm that is due and was not raised yet, and count provisional dates again."""
     found: list[Alarm] = []
     desk.load_calendars()
-    with desk.together():
-        for closure in map(desk.closures.get, desk.closures.pressing(desk.now)):
+    pressing = desk.closures.many(desk.closures.pressing(desk.now, ALARMS))
+    with desk.together(pressing):
+        for closure in pressing:
             closure = _recounted(desk, closure)
             due = _due(desk, closure)
             if due:

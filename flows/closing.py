@@ -22,17 +22,16 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fangxin.data.catalog.identity import Closure as Found
 from fangxin.data.closures.store import AlreadyLive, Change, Closure, Message, Replayed, Told
 from fangxin.data.closures.tickets import Tickets
-from fangxin.data.errors import InputError, NotAllowed
+from fangxin.data.errors import FangxinError, InputError, NotAllowed
 from fangxin.data.keys.approval import Approval
 from fangxin.data.keys.domains import CONTACT, INDEX
 from fangxin.data.keys.envelope import ref_of
 from fangxin.data.keys.grant import Grant, refs_digest
 from fangxin.data.keys.seal import Case, new_code
 from fangxin.data.requests import REQUEST_DOMAIN, opaque, receipt_code, receipt_digest
-from fangxin.data.vocabulary import Cohort, Identity, Subject
+from fangxin.data.vocabulary import Identity
 from fangxin.flows import sealing
 from fangxin.flows.approvals import by_officers
 from fangxin.flows.behalf import Behalf, stands
@@ -54,13 +53,10 @@ from fangxin.flows.desk import (
     request_of,
 )
 from fangxin.flows.evidence import OPENED, VERIFIED, confirm_vault, load_sources
-from fangxin.flows.frames import each, tuples
-from fangxin.flows.holdings import held
 from fangxin.flows.lifecycle import REVERSIBLE, Actor, Event, Request, State, advance
-from fangxin.flows.locate import find
+from fangxin.flows.looks import Look, accounts, look
 from fangxin.flows.notices import KINDS, UNTOLD, Contact
 from fangxin.flows.orders import orders, proofs
-from fangxin.flows.plan import Plan, decide, domains, drops
 from fangxin.flows.publish import software
 from fangxin.flows.receipt import says, steps
 from fangxin.flows.settlement import Choice, Disposition, Entitlement, posted, settle
@@ -108,72 +104,110 @@ def open_closure(
     again. `contact` hears of every move. InputError where nobody is found, and for a law that is not loaded; NotAllowed
     in a house that could not seal what it takes in.
     """
-    asked = [
-        [[i.kind, i.value] for i in identities],
-        level,
-        sorted(risk),
-        owner,
-        behalf and behalf.facts(),
-        sorted(laws),
-    ]
-    replay = None if key is None else (hashlib.sha256(key.encode()).hexdigest(), account_token(desk, json.dumps(asked)))
-    try:
-        return _take_in(
-            desk,
-            identities,
-            level,
-            sorted({*risk, *([behalf.risk] if behalf else [])}),
-            owner,
-            behalf,
-            replay,
-            sorted(set(laws or desk.estate.settings.laws)),
-            received or desk.now,
-            contact,
-        )
-    except Replayed as before:
-        there = desk.closures.get(before.closure)
-        kept = there.sealed is not None
-        return Opened(there.id, desk.opened(there).receipt if kept else "", replayed=True)
+    one = Asked(tuple(identities), level, tuple(risk), owner, behalf, key, tuple(laws), received, contact)
+    (opened,) = open_closures(desk, [one])
+    if isinstance(opened, FangxinError):
+        raise opened
+    return opened
 
 
-def _take_in(
-    desk: Desk,
-    identities: Sequence[Identity],
-    level: str,
-    risk: Sequence[str],
-    owner: str | None,
-    behalf: Behalf | None,
-    replay: tuple[str, str] | None,
-    laws: Sequence[str],
-    received: datetime,
-    contact: Contact,
-) -> Opened:
-    estate, now = desk.estate, desk.now
-    for law in laws:
-        estate.laws.law(law)
-    if received > now:
-        raise InputError("a request is received before it is opened", hint="give the time at which it reached you")
-    if not identities:
-        raise InputError("no identity is given", hint="--identity KIND=@FILE, each of them verified")
-    if replay is not None:
-        desk.closures.replayed(*replay)
+@dataclass(frozen=True)
+class Asked:
+    """A request as it came in; the fields of `open_closure`."""
+
+    identities: tuple[Identity, ...] = field(repr=False)
+    level: str
+    risk: tuple[str, ...] = ()
+    owner: str | None = None
+    behalf: Behalf | None = None
+    key: str | None = None
+    laws: tuple[str, ...] = ()
+    received: datetime | None = None
+    contact: Contact = Contact()  # noqa: RUF009  frozen
+
+    def replay(self, desk: Desk) -> tuple[str, str] | None:
+        """Digests of the idempotency key and of what was asked under it; None without a key."""
+        if self.key is None:
+            return None
+        told = [
+            [[i.kind, i.value] for i in self.identities],
+            self.level,
+            sorted(self.risk),
+            self.owner,
+            self.behalf and self.behalf.facts(),
+            sorted(self.laws),
+        ]
+        return hashlib.sha256(self.key.encode()).hexdigest(), account_token(desk, json.dumps(told))
+
+
+def open_closures(desk: Desk, asked: Sequence[Asked]) -> list[Opened | FangxinError]:
+    """Take in everybody who came: one look, one durable write of keys, one transaction. What is refused is told apart.
+
+    Each is answered as `open_closure` answers alone.
+    """
+    estate = desk.estate
+    told: list[Opened | FangxinError | None] = [_answered(desk, one) for one in asked]
+    new = [n for n, one in enumerate(told) if one is None]
+    if not new:
+        return [one for one in told if one is not None]
     sealing.able(estate.settings.home)
     confirm_vault(estate)
     load_sources(estate, software().sha256)
     desk.load_calendars()
-    found = find(estate, Cohort((Subject("0", tuple(identities)),)))
-    _walked(found.halts)
-    accounts = accounts_of(desk, found)
-    if not accounts:
-        raise InputError("nobody has these identities", hint="check them; who was erased before is not found again")
-    closure_id, ref, receipt = opaque("c"), secrets.token_bytes(16), receipt_code()
+    found = dict(zip(new, accounts(desk, [asked[n].identities for n in new]), strict=True))
+    refs = {n: secrets.token_bytes(16) for n in new if found[n] and not isinstance(found[n], FangxinError)}
+    estate.tree.ensure([*refs.values()], REQUEST_DOMAIN)
+    reached = [ref for n, ref in refs.items() if asked[n].contact.channels]
+    if reached:
+        estate.tree.ensure(reached, CONTACT)
+    with desk.together():
+        for n, account in found.items():
+            try:
+                if isinstance(account, FangxinError):
+                    raise account
+                if not account:
+                    hint = "check them; who was erased before is not found again"
+                    raise InputError("nobody has these identities", hint=hint)
+                told[n] = _taken_in(desk, asked[n], account[0], refs[n])
+            except Replayed as before:
+                told[n] = _again(desk, before)
+            except FangxinError as error:
+                told[n] = error
+    return [one for one in told if one is not None]
+
+
+def _answered(desk: Desk, one: Asked) -> Opened | FangxinError | None:
+    """What needs no look: a request that was here before, or one that is wrong; None for all others."""
+    try:
+        for law in one.laws or desk.estate.settings.laws:
+            desk.estate.laws.law(law)
+        if (one.received or desk.now) > desk.now:
+            raise InputError("a request is received before it is opened", hint="give the time at which it reached you")
+        if not one.identities:
+            raise InputError("no identity is given", hint="--identity KIND=@FILE, each of them verified")
+        replay = one.replay(desk)
+        if replay is not None:
+            desk.closures.replayed(*replay)
+    except Replayed as before:
+        return _again(desk, before)
+    except FangxinError as error:
+        return error
+    return None
+
+
+def _again(desk: Desk, before: Replayed) -> Opened:
+    there = desk.closures.get(before.closure)
+    kept = there.sealed is not None
+    return Opened(there.id, desk.opened(there).receipt if kept else "", replayed=True)
+
+
+def _taken_in(desk: Desk, one: Asked, account: str, ref: bytes) -> Opened:
+    estate, now, behalf, contact = desk.estate, desk.now, one.behalf, one.contact
+    closure_id, receipt = opaque("c"), receipt_code()
     code, public = new_code()
-    estate.tree.ensure([ref], REQUEST_DOMAIN)
-    if contact.channels:
-        estate.tree.ensure([ref], CONTACT)
-    pairs = tuple((i.kind, i.value) for i in identities)
+    pairs = tuple((i.kind, i.value) for i in one.identities)
     secret = Secret(secrets.token_bytes(32), receipt, public, pairs, channels=contact.channels)
-    request = advance(Request(closure_id, owner_officer=owner), Event("submit", Actor.HOLDER), now)
+    request = advance(Request(closure_id, owner_officer=one.owner), Event("submit", Actor.HOLDER), now)
     entry = {
         "type": "request.opened",
         "tag": tag_of(secret.secret, OPENED),
@@ -182,8 +216,10 @@ def _take_in(
         "promise": f"{desk.promise.name}-{desk.promise.version}",
         "catalog": estate.catalog.digest,
     }
-    facts = {"machine": machine(request), "risk": list(risk), "level": level, "behalf": behalf and behalf.facts()}
-    facts |= {"laws": list(laws), "received": received.isoformat()}
+    risk = sorted({*one.risk, *([behalf.risk] if behalf else [])})
+    laws = sorted(set(one.laws or estate.settings.laws))
+    facts = {"machine": machine(request), "risk": risk, "level": one.level, "behalf": behalf and behalf.facts()}
+    facts |= {"laws": laws, "received": (one.received or now).isoformat()}
     facts |= {"channels": [kind for kind, _address in contact.channels], "locale": contact.locale}
     heard = desk.notices(closure_id, ref, contact.channels, "received", contact.locale, request.version)
     told = Told("holder", "submit", {"entries": [entry]})
@@ -191,13 +227,13 @@ def _take_in(
         closure = desk.closures.open(
             closure_id,
             receipt=receipt_digest(receipt),
-            account=account_token(desk, accounts[0]),
+            account=account_token(desk, account),
             ref=ref,
             digests=desk.digests(),
             change=Change(request.state.value, facts, told, messages=heard),
             now=now,
             sealed=desk.sealed(ref, secret),
-            replay=replay,
+            replay=one.replay(desk),
         )
     except AlreadyLive as live:
         return Opened(live.closure)
@@ -219,12 +255,38 @@ def make_plan(desk: Desk, closure_id: str, choices: Sequence[Choice] = ()) -> Cl
     Nothing in any store is changed. Raises what locating, deciding and settling raise: an item of an unknown kind, a
     loss that was not ticked, rows about which a person must look.
     """
+    closure = current(desk, closure_id)
+    secret = desk.opened(closure)
+    stands(Behalf.of(closure.facts.get("behalf")), desk.now)
+    (seen,) = look(desk, [secret])
+    if isinstance(seen, FangxinError):
+        raise seen
+    return _planned(desk, closure, secret, seen, choices)
+
+
+def make_plans(desk: Desk, closures: Sequence[Closure]) -> dict[str, Closure | FangxinError]:
+    """Plan everybody who chose nothing: one look for all of them, one transaction. By closing the error of who waits.
+
+    None of them sees anything else than alone (looks.py).
+    """
+    there = [verified(desk, one) if one.state == State.SUBMITTED.value else one for one in closures]
+    secrets = [desk.opened(one) for one in there]
+    found: dict[str, Closure | FangxinError] = {}
+    seen = look(desk, secrets) if there else []
+    with desk.together(there):
+        for closure, secret, one in zip(there, secrets, seen, strict=True):
+            try:
+                stands(Behalf.of(closure.facts.get("behalf")), desk.now)
+                found[closure.id] = one if isinstance(one, FangxinError) else _planned(desk, closure, secret, one, ())
+            except FangxinError as error:
+                found[closure.id] = error
+    return found
+
+
+def _planned(desk: Desk, closure: Closure, secret: Secret, seen: Look, choices: Sequence[Choice]) -> Closure:
     from fangxin.flows import late
 
-    closure = current(desk, closure_id)
-    stands(Behalf.of(closure.facts.get("behalf")), desk.now)
-    secret, estate = desk.opened(closure), desk.estate
-    plan, items = inventory(desk, secret)
+    estate, items = desk.estate, seen.items
     standing = late.blockers(items, desk.rules, closure.facts.get("blocked", {}), desk.now, desk.calendar)
     closure = late.noted(desk, closure, standing)
     waits = [one for one in standing if desk.now < one.latest]
@@ -237,22 +299,13 @@ def make_plan(desk: Desk, closure_id: str, choices: Sequence[Choice] = ()) -> Cl
     worth = sum(one.money.minor for one in decided if one.money is not None)
     risk = sorted({*closure.facts["risk"], *(["value"] if worth > VALUABLE else [])})
     told = {
-        "rows": fates_of(plan),
+        "rows": seen.rows,
         "items": [told_of(d) for d in decided],
         "sealed": {address: list(names) for address, names in sealing.protection(estate).items()},
         "risk": risk,
         **desk.digests(),
     }
     digest = hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-    codes = {name: estate.tree.domain_code(name) for name in domains(estate.catalog)}
-    cases = [
-        (secrets.token_bytes(16), ref, tuple(sorted(some)))
-        for ref, some in sorted(drops(estate.catalog, plan, codes).items())
-        if some
-    ]
-    own = desk.estate.catalog.person_kind
-    known = {(k, v) for k, v in tuples(plan.facts, "kind", "value") if k == own or not k.startswith("ref:")}
-    facts = tuple(sorted(known | set(secret.identities)))
     instruments = tuple((one.id, one.instrument) for one in items if one.instrument)
     places = tuple((one.id, one.place) for one in items)
     event = Event("plan", plan=digest, high_risk=bool(risk))
@@ -268,22 +321,12 @@ def make_plan(desk: Desk, closure_id: str, choices: Sequence[Choice] = ()) -> Cl
         body={"plan": digest},
         facts={"plan": {**told, "digest": digest}},
         sealed=desk.sealed(
-            closure.ref, replace(secret, facts=facts, cases=tuple(cases), instruments=instruments, places=places)
+            closure.ref,
+            replace(secret, facts=seen.facts, cases=seen.cases, instruments=instruments, places=places),
         ),
         postings=owed_for(closure.id, decided, first=0),
     )
     return entered if not worth else desk.take(entered, Event("settle"), desk.now)
-
-
-def inventory(desk: Desk, secret: Secret) -> tuple[Plan, tuple[Entitlement, ...]]:
-    """What becomes of every row of a person, and every item that they hold; nothing in any store is changed."""
-    estate = desk.estate
-    found = find(estate, Cohort((Subject("0", tuple(Identity(k, v) for k, v in secret.identities)),)))
-    _walked(found.halts)
-    plan = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date())
-    if not len(plan.fates):
-        raise InputError("nobody has these identities any more", hint="the request may be withdrawn")
-    return plan, held(estate, plan.fates, desk.sources, secret=secret.secret, zone=desk.promise.zone)
 
 
 def choices_of(desk: Desk, closure_id: str) -> list[dict[str, Any]]:
@@ -293,8 +336,10 @@ def choices_of(desk: Desk, closure_id: str) -> list[dict[str, Any]]:
     choose. Any: JSON.
     """
     closure = current(desk, closure_id)
-    _plan, items = inventory(desk, desk.opened(closure))
-    return [_choice(desk, one) for one in items]
+    (seen,) = look(desk, [desk.opened(closure)])
+    if isinstance(seen, FangxinError):
+        raise seen
+    return [_choice(desk, one) for one in seen.items]
 
 
 def _choice(desk: Desk, one: Entitlement) -> dict[str, Any]:  # Any: JSON
@@ -502,7 +547,7 @@ def seal(desk: Desk, closures: Sequence[Closure]) -> list[Closure]:
     sealing.seal(estate, made, now=now)
     sealing.commit_root(estate)
     found = []
-    with desk.together():
+    with desk.together(closures):
         for closure, secret in asked.values():
             until = sealing.until(estate, [ref for _case, ref, _codes in secret.cases]) or ends
             at = until - desk.promise.regret
@@ -683,15 +728,6 @@ def _kept(noted: Mapping[str, Any] | None) -> dict[str, Any] | None:  # Any: JSO
     return {"rows": noted["rows"], "next": following, "undecided": noted["undecided"]}
 
 
-def fates_of(plan: Plan) -> dict[str, dict[str, int]]:
-    """How many rows of each collection end how: what a plan shows and binds."""
-    rows = plan.fates.drop_duplicates(["collection", "unit", "position"])
-    found: dict[str, dict[str, int]] = {}
-    for address, fate, part in each(rows, "collection", "fate"):
-        found.setdefault(address, {})[fate] = len(part)
-    return found
-
-
 # ---------------------------------------------------------------- inside
 
 
@@ -758,21 +794,6 @@ def account_token(desk: Desk, account: str) -> str:
     ref = ref_of("fangxin", "accounts")
     desk.estate.tree.ensure([ref], INDEX)
     return hmac.new(desk.estate.tree.get(ref, INDEX), account.encode(), hashlib.sha256).hexdigest()
-
-
-def accounts_of(desk: Desk, found: Found) -> list[str]:
-    """The accounts that a walk found, in order."""
-    facts = found.facts.to_pandas()
-    people = facts[facts["kind"] == (desk.estate.catalog.person_kind or "")]
-    return sorted(v for _s, v in tuples(people, "subject", "value"))
-
-
-def _walked(halts: Sequence[Any]) -> None:  # Any: Halt
-    if halts:
-        raise NotAllowed(
-            f"the walk halted at {halts[0].collection} ({halts[0].guard}): a person has to look",
-            hint="name every account, or set guards in the catalog",
-        )
 
 
 def iso(moment: datetime) -> str:

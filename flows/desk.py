@@ -2,8 +2,8 @@
 
 A move is decided by the table (`lifecycle.py`), written as one compare-and-swap with its event, clocks, timers, money
 and outbox rows (`data/closures/store.py`), and only then told to the ledger. What the ledger is to be told stands in
-the event: after a crash `told` adds what is missing, by its tag, once. Moves of many closings are told `together`, in
-one flush, before anything that follows from them is done.
+the event: after a crash `told` adds what is missing, by its tag, once. Moves of many closings are made `together`: one
+transaction and one flush of the ledger, before anything that follows from them is done.
 
 What is personal of a closing (identities, receipt code, where its seals are) is one sealed value under the closing's
 own key in the vault; that key dies with the certificate.
@@ -27,7 +27,7 @@ from fangxin.data.catalog.calendar import Calendar
 from fangxin.data.catalog.clearance import Clearance
 from fangxin.data.closures.outbox import Outbox
 from fangxin.data.closures.store import Change, Closure, Closures, Message, Timer, Told, instant, stamp
-from fangxin.data.errors import NotAllowed
+from fangxin.data.errors import FangxinError, NotAllowed
 from fangxin.data.keys.domains import CONTACT
 from fangxin.data.keys.envelope import open_blob, seal_blob
 from fangxin.data.keys.faults import KeyAbsent
@@ -99,6 +99,7 @@ class Desk:
     support: Support
     provider: Provider | None = None  # who pays
     _later: list[list[Mapping[str, int | str]]] = field(default_factory=list, repr=False)  # told at the end, together
+    _open: dict[tuple[bytes, bytes], Secret] = field(default_factory=dict, repr=False)  # while moves are made together
 
     @cached_property
     def calendars(self) -> dict[str, Calendar]:
@@ -131,14 +132,24 @@ class Desk:
         }
 
     def opened(self, closure: Closure) -> Secret:
-        """What is sealed of a closing; NotAllowed once it is forgotten."""
+        """What is sealed of a closing; NotAllowed once it is forgotten.
+
+        While moves are made together it is opened once, and forgotten at their end.
+        """
         if closure.sealed is None:
             raise NotAllowed(f"closure {closure.id} is over: what was known of the person is forgotten")
+        if not self._later:
+            return self._unsealed(closure, closure.sealed)
+        if (closure.ref, closure.sealed) not in self._open:
+            self._open[closure.ref, closure.sealed] = self._unsealed(closure, closure.sealed)
+        return self._open[closure.ref, closure.sealed]
+
+    def _unsealed(self, closure: Closure, sealed: bytes) -> Secret:
         try:
             key = self.estate.tree.get(closure.ref, REQUEST_DOMAIN)
         except KeyAbsent:
             raise NotAllowed(f"closure {closure.id} is over: its key is destroyed") from None
-        return Secret.parse(open_blob(key, closure.sealed, _LABEL + closure.ref))
+        return Secret.parse(open_blob(key, sealed, _LABEL + closure.ref))
 
     def located(self, closure: Closure) -> Secret | None:
         """By what rows that a law or a hold keeps are found again; None where nothing of a closing is kept so."""
@@ -232,18 +243,29 @@ class Desk:
             load_calendar(self.estate, f"{name}-{max(calendar.notices)}", calendar.digest)
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """Tell the ledger of every move made inside in one flush at its end, also where one of them was refused.
+    def together(self, closures: Sequence[Closure] = ()) -> Iterator[None]:
+        """Write every move made inside in one transaction, then tell the ledger of all of them in one flush.
 
-        After a kill in between the next run tells it, as after any other.
+        Also where one of them was refused: the others stay. After a kill before its end none of them was made, after
+        one behind it the next run tells the ledger. No store is read in here, and nobody is called: others wait.
+        `closures` are those that will be moved, as far as they are known: they are read again at once.
         """
-        self._later.append([])
-        try:
+        if self._later:  # inside another
             yield
+            return
+        due: list[Mapping[str, int | str]] = []
+        self._later.append(due)
+        try:
+            with self.closures.together([one.id for one in closures]):
+                yield
+        except FangxinError:
+            self._later.clear()
+            self._tell(due)
+            raise
         finally:
-            due = self._later.pop()
-            if due:
-                record(self.estate, due)
+            self._later.clear()
+            self._open.clear()
+        self._tell(due)
 
     def _tell(self, entries: Sequence[Mapping[str, int | str]]) -> None:
         if self._later:
@@ -260,8 +282,7 @@ class Desk:
     def told(self, closure: Closure) -> None:
         """Tell the ledger what it does not know yet of a closing."""
         due = [entry for event in self.closures.events(closure.id) for entry in event["body"].get("entries", ())]
-        if due:
-            record(self.estate, due)
+        self._tell(due)
 
     def notices(
         self, closure_id: str, ref: bytes, channels: Sequence[tuple[str, str]], template: str, locale: str, version: int

@@ -38,7 +38,7 @@ from fangxin.flows.alarms import Alarm, sound
 from fangxin.flows.batch import BEGUN, begun, binds
 from fangxin.flows.channels import Channels
 from fangxin.flows.claims import payer
-from fangxin.flows.closing import current, expired, make_plan, payouts, restored, reviewed, seal, verified
+from fangxin.flows.closing import current, expired, make_plans, payouts, restored, reviewed, seal, verified
 from fangxin.flows.delivery import deliver, shred
 from fangxin.flows.desk import DELAYED, ENDED, UNPLANNED, Desk, Secret, renamed, request_of
 from fangxin.flows.destroy_keys import destroy_keys
@@ -84,14 +84,15 @@ def run_due(
     """
     done = Done()
     desk.all_told()
-    for name in desk.closures.in_state("submitted", "sealing", "cooling", "ready"):
-        _guarded(done, name, partial(_unfinished, desk, desk.closures.get(name)))
+    for closure in desk.closures.those("submitted", "sealing", "cooling", "ready"):
+        if closure.state == State.SUBMITTED.value or "restoring" in closure.facts:
+            _guarded(done, closure.id, partial(_unfinished, desk, closure))
     _carry_on(desk, done)
     done.alarms = sound(desk)
-    for closure in _due(desk, State.PREFLIGHT, "plan"):
-        _plan(desk, closure, done)
-    with desk.together():
-        for closure in _due(desk, State.REVIEW, "review"):
+    _plan(desk, _due(desk, State.PREFLIGHT, "plan"), done)
+    reviewing = _due(desk, State.REVIEW, "review")
+    with desk.together(reviewing):
+        for closure in reviewing:
             _guarded(done, closure.id, partial(_review, desk, closure, done))
     sealing_now = _due(desk, State.SEALING, "seal")
     if sealing_now:
@@ -99,8 +100,9 @@ def run_due(
     looking = [c for c in _due(desk, State.COOLING, "ahead") if not _over(desk, c)]
     if looking:
         _guarded(done, looking[0].id, lambda: done.waiting.update(look_ahead(desk, looking)))
-    with desk.together():
-        for closure in _due(desk, State.COOLING, "regret"):
+    over = _due(desk, State.COOLING, "regret")
+    with desk.together(over):
+        for closure in over:
             _guarded(done, closure.id, partial(_end_regret, desk, closure, done))
     transfers.expire(desk)
     done.exports = takeaway.expire(desk)
@@ -175,8 +177,7 @@ def _guarded(done: Done, name: str, work: Callable[[], object]) -> None:
 
 def _due(desk: Desk, state: State, kind: str) -> list[Closure]:
     """The closings in a state whose timer is due."""
-    due = {closure for closure, what in desk.closures.due(desk.now) if what == kind}
-    return [desk.closures.get(one) for one in desk.closures.in_state(state.value) if one in due]
+    return desk.closures.those(state.value, due=(kind, desk.now))
 
 
 def _unfinished(desk: Desk, closure: Closure) -> None:
@@ -196,17 +197,22 @@ def _over(desk: Desk, closure: Closure) -> bool:
     return ends is not None and desk.now >= ends
 
 
-def _plan(desk: Desk, closure: Closure, done: Done) -> None:
+def _plan(desk: Desk, due: Sequence[Closure], done: Done) -> None:
     """Plan what nobody planned by the end of the first working day; what cannot be planned for a month ends."""
-    if desk.now >= (request_of(closure).entered or closure.opened) + UNPLANNED:
-        _guarded(done, closure.id, partial(expired, desk, closure))
-        return
-    try:
-        make_plan(desk, closure.id)
-    except FangxinError as error:
-        done.waiting[closure.id] = error.message
-    else:
-        done.planned.append(closure.id)
+    planned: dict[str, Closure | FangxinError] = {}
+    ending = {c.id for c in due if desk.now >= (request_of(c).entered or c.opened) + UNPLANNED}
+    with desk.together():
+        for closure in due:
+            if closure.id in ending:
+                _guarded(done, closure.id, partial(expired, desk, closure))
+    there = [c for c in due if c.id not in ending]
+    if there:
+        _guarded(done, there[0].id, lambda: planned.update(make_plans(desk, there)))
+    for name, one in planned.items():
+        if isinstance(one, FangxinError):
+            done.waiting[name] = one.message
+        else:
+            done.planned.append(name)
 
 
 def _review(desk: Desk, closure: Closure, done: Done) -> None:
@@ -240,7 +246,7 @@ def _outbox(desk: Desk, connectors: Mapping[str, Connector]) -> int:
 
 def _late(desk: Desk, done: Done) -> set[str]:
     """Take in what appeared since the plans of everybody ready; those who wait for something of it are kept back."""
-    there = [c for c in map(desk.closures.get, desk.closures.in_state("ready")) if request_of(c).hold is not Hold.ALL]
+    there = [c for c in desk.closures.those("ready") if request_of(c).hold is not Hold.ALL]
     kept_back = {one.id for one in there}
 
     def look() -> None:
@@ -257,14 +263,14 @@ def _erase(desk: Desk, done: Done, options: dict[str, Any], kept_back: set[str])
     """Erase everybody who is ready and not kept back, in one batch."""
     requests = desk.estate.requests
     taken = {c for b in requests.unfinished() for c in requests.batch(b).options.get("closures", ())}
-    waiting = [desk.closures.get(c) for c in desk.closures.in_state("ready", "destroying") if c not in taken]
-    later = (desk.closures.get(c) for c in desk.closures.in_state("overwriting") if c not in taken)
+    waiting = [c for c in desk.closures.those("ready", "destroying") if c.id not in taken]
+    later = (c for c in desk.closures.those("overwriting") if c.id not in taken)
     waiting += [c for c in later if c.facts.get("batch") is None]
     held = [c for c in waiting if request_of(c).hold is Hold.ALL]
     done.waiting |= {c.id: holds.waits(c, desk.now) for c in held}
     due = [c for c in waiting if request_of(c).state is not State.READY]
     ready: list[Closure] = []
-    with desk.together():
+    with desk.together(waiting):
         for closure in waiting:
             if request_of(closure).state is State.READY and closure.id not in kept_back and closure not in held:
                 _guarded(done, closure.id, partial(_ready, desk, closure, ready))
@@ -345,9 +351,9 @@ def _carry_on(desk: Desk, done: Done) -> None:
         if closures:
             _guarded(done, batch_id, partial(_carry, desk, batch_id, done))
     states = ("overwriting", "validating", "certified", "restricted")
-    for closure in map(desk.closures.get, desk.closures.in_state(*states, remembered=True)):
-        if closure.facts.get("batch"):
-            _guarded(done, closure.id, partial(_finish, desk, closure.facts["batch"], done))
+    left = [c for c in desk.closures.many(desk.closures.in_state(*states, remembered=True)) if c.facts.get("batch")]
+    for batch_id in dict.fromkeys(c.facts["batch"] for c in left):
+        _guarded(done, batch_id, partial(_finish, desk, batch_id, done))
 
 
 def _carry(desk: Desk, batch_id: str, done: Done) -> None:
@@ -375,16 +381,18 @@ def _carry(desk: Desk, batch_id: str, done: Done) -> None:
 
 def _resumed(desk: Desk, batch: Batch) -> None:
     """Go on with closings that stalled in this batch: from the ledger, keys first."""
-    with desk.together():
-        for closure in _closures(desk, batch):
+    there = _closures(desk, batch)
+    with desk.together(there):
+        for closure in there:
             if request_of(closure).state is State.STALLED:
                 desk.take(closure, Event("resume"), desk.now, body={"batch": batch.id}, facts={"delayed": None})
 
 
 def _stalled(desk: Desk, batch: Batch, code: str) -> None:
     """Past the point of no return something failed: on record, shown to the person, and tried again by the next run."""
-    with desk.together():
-        for closure in _closures(desk, batch):
+    there = _closures(desk, batch)
+    with desk.together(there):
+        for closure in there:
             if request_of(closure).state in ERASING:
                 since = (closure.facts.get("delayed") or {}).get("since") or desk.now.isoformat()
                 stall(desk, closure, code, since)
@@ -422,7 +430,7 @@ def resume(desk: Desk, closure_id: str, officer: str) -> Closure:
 
 
 def _closures(desk: Desk, batch: Batch) -> list[Closure]:
-    return [desk.closures.get(one) for one in batch.options["closures"]]
+    return desk.closures.many(batch.options["closures"])
 
 
 def _may_begin(closure: Closure) -> bool:
@@ -438,13 +446,15 @@ def _binding(desk: Desk, batch: Batch) -> dict[str, Any]:  # Any: JSON
 
 def _begin(desk: Desk, batch: Batch) -> None:
     """The point of no return: each closing's version is swapped, then the batch is noted as begun."""
-    for closure in _closures(desk, batch):
-        if request_of(closure).state is State.READY:
-            desk.take(closure, Event("begin"), desk.now, body={"batch": batch.id}, facts={"batch": batch.id})
-        elif closure.facts.get("batch") is None:
-            again = renamed(request_of(closure))
-            told = {"batch": batch.id}
-            desk.write(closure, again, "begin_again", desk.now, by="system", body=told, facts=told)
+    there = _closures(desk, batch)
+    with desk.together(there):
+        for closure in there:
+            if request_of(closure).state is State.READY:
+                desk.take(closure, Event("begin"), desk.now, body={"batch": batch.id}, facts={"batch": batch.id})
+            elif closure.facts.get("batch") is None:
+                again = renamed(request_of(closure))
+                told = {"batch": batch.id}
+                desk.write(closure, again, "begin_again", desk.now, by="system", body=told, facts=told)
     desk.estate.requests.done(batch.id, BEGUN, at=desk.estate.minute, note={})
 
 
@@ -462,10 +472,11 @@ def _end_seals(desk: Desk, batch: Batch) -> None:
             (early if waived else regular)[case] = ref
     sealing.end(desk.estate, batch, {**regular, **early}, waived=bool(early), now=desk.now)
     sealing.settle(desk.estate, now=desk.now)
-    for closure in closures:
-        if request_of(closure).keys is Keys.SEALED:
-            closure = desk.take(closure, Event("first_share_gone"), desk.now)
-        desk.take(closure, Event("keys_gone"), desk.now)
+    with desk.together(closures):
+        for closure in closures:
+            if request_of(closure).keys is Keys.SEALED:
+                closure = desk.take(closure, Event("first_share_gone"), desk.now)
+            desk.take(closure, Event("keys_gone"), desk.now)
 
 
 def _finish(desk: Desk, batch_id: str, done: Done) -> None:
@@ -473,22 +484,26 @@ def _finish(desk: Desk, batch_id: str, done: Done) -> None:
     estate = desk.estate
     batch = estate.requests.batch(batch_id)
     requests = [r for r in estate.requests.requests(batch_id) if not r.canary]
-    both = list(zip(_closures(desk, batch), requests, strict=True))
+    there = _closures(desk, batch)
+    both = list(zip(there, requests, strict=True))
     staying = [c for c, r in both if r.outcome == _ERASED[1] and c.sealed is not None and not _noted(c)]
     stays = kept.remains(desk, staying)
-    for closure, request in both:
-        if request.outcome == PARTIAL:
-            _partial(desk, closure, request.certificate)
-            done.waiting[closure.id] = (
-                "its certificate is partial: the person stands where no collection looks; "
-                "an officer looks, then `fangxin request resume`"
-            )
-            continue
-        if request.outcome not in _ERASED:
-            done.waiting[closure.id] = "its erasure did not come to its end: `fangxin run-due` goes on"
-            continue
-        _ended(desk, closure, request.outcome == _ERASED[1], request.certificate, stays.get(closure.id))
-        done.erased.append(closure.id)
+    over: list[Closure] = []
+    with desk.together(there):
+        for closure, request in both:
+            if request.outcome == PARTIAL:
+                _partial(desk, closure, request.certificate)
+                done.waiting[closure.id] = (
+                    "its certificate is partial: the person stands where no collection looks; "
+                    "an officer looks, then `fangxin request resume`"
+                )
+            elif request.outcome not in _ERASED:
+                done.waiting[closure.id] = "its erasure did not come to its end: `fangxin run-due` goes on"
+            else:
+                keeps = request.outcome == _ERASED[1]
+                over.append(_ended(desk, closure, keeps, request.certificate, stays.get(closure.id)))
+    _forget(desk, [one for one in over if one.sealed is not None])
+    done.erased += [one.id for one in over]
     done.batches.append(batch_id)
 
 
@@ -503,7 +518,8 @@ def _noted(closure: Closure) -> bool:
     return bool((closure.facts.get("kept") or {}).get("round") == request_of(closure).round)
 
 
-def _ended(desk: Desk, closure: Closure, keeps: bool, certificate: str | None, stays: kept.Remains | None) -> None:
+def _ended(desk: Desk, closure: Closure, keeps: bool, certificate: str | None, stays: kept.Remains | None) -> Closure:
+    """A closing is certified, and it is noted what its watch looks for, while who they were can still be read."""
     if request_of(closure).state is State.OVERWRITING:
         closure = desk.take(closure, Event("overwritten"), desk.now)
     if request_of(closure).state is State.VALIDATING:
@@ -513,21 +529,29 @@ def _ended(desk: Desk, closure: Closure, keeps: bool, certificate: str | None, s
             "superseded": [*closure.facts.get("superseded", ()), *([before] * bool(before))],
         }
         closure = desk.take(closure, Event("clean", kept=keeps), desk.now, met=["done"], facts=issued)
-    if closure.sealed is None:
-        return
-    if closure.facts.get("watch") is None:  # while who they were can still be read
+    if closure.sealed is not None and closure.facts.get("watch") is None:
         begun = begin(desk, closure)
         again = renamed(request_of(closure))
         closure = desk.write(closure, again, "watching", desk.now, by="system", facts=begun.facts, watched=begun.tokens)
-    if stays is not None:
+    if closure.sealed is not None and stays is not None:
         closure = kept.noted(desk, closure, stays)
-    tree, ref = desk.estate.tree, closure.ref
-    dying, noted = kept.over(closure, kept=request_of(closure).state is State.RESTRICTED)
-    over = [one for one in Tickets(desk.closures.engine).of(closure.receipt) if one.state == CLOSED]
-    drops = {ref: frozenset({REQUEST_DOMAIN}), **{one.ref: frozenset({TICKET}) for one in over}}
-    drops |= {one: frozenset({REQUEST_DOMAIN}) for one in dying}
+    return closure
+
+
+def _forget(desk: Desk, closures: Sequence[Closure]) -> None:
+    """The keys of what was known of these people die under one new root, those of their closed tickets too."""
+    if not closures:
+        return
+    tree, asked = desk.estate.tree, Tickets(desk.closures.engine)
+    over = [one for c in closures for one in asked.of(c.receipt) if one.state == CLOSED]
+    left = {c.id: kept.over(c, kept=request_of(c).state is State.RESTRICTED) for c in closures}
+    drops = {c.ref: frozenset({REQUEST_DOMAIN}) for c in closures} | {one.ref: frozenset({TICKET}) for one in over}
+    drops |= {ref: frozenset({REQUEST_DOMAIN}) for dying, _noted in left.values() for ref in dying}
     grant = Grant.of(drops, vault=tree.vault_id, generation=tree.generation, catalog="", not_before=desk.estate.now)
     tree.destroy(drops, grant=grant, now=desk.estate.now)
     sealing.commit_root(desk.estate)
-    Tickets(desk.closures.engine).forget([one.id for one in over], desk.now)
-    desk.write(closure, renamed(request_of(closure)), "forgotten", desk.now, by="system", facts=noted, forget=True)
+    asked.forget([one.id for one in over], desk.now)
+    with desk.together(closures):
+        for closure in closures:
+            again, (_dying, noted) = renamed(request_of(closure)), left[closure.id]
+            desk.write(closure, again, "forgotten", desk.now, by="system", facts=noted, forget=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
@@ -22,7 +22,7 @@ import numpy as np
 
 from fangxin.data.errors import InputError
 from fangxin.flows.estate import Estate
-from fangxin.flows.frames import each
+from fangxin.flows.frames import each, tuples
 from fangxin.flows.settlement import Entitlement
 
 if TYPE_CHECKING:
@@ -83,28 +83,44 @@ def _source(raw: Mapping[str, Any]) -> Source:  # Any: TOML
 
 
 def held(estate: Estate, fates: pd.DataFrame, sources: Sources, *, secret: bytes, zone: str) -> tuple[Entitlement, ...]:
-    """Every item in the located rows that are the person's own, in the order of the rows; items of no worth are none.
+    """Every item in the located rows that are a person's own: `held_by` for one, whatever their number is."""
+    return held_by(estate, fates.assign(subject=0), sources, secrets=[secret], zone=zone)[0]
 
-    An item's id is a keyed digest of its row's primary key: the same whenever it is looked for, and nobody's without
-    `secret`. A date without a zone is read in `zone`. What has expired is held no more.
+
+def held_by(
+    estate: Estate, fates: pd.DataFrame, sources: Sources, *, secrets: Sequence[bytes], zone: str
+) -> list[tuple[Entitlement, ...]]:
+    """By subject every item in the located rows that are their own, in the order of the rows; no worth is no item.
+
+    Each source is read once for everybody. An item's id is a keyed digest of its row's primary key: the same whenever
+    it is looked for, and nobody's without that subject's secret. A date without a zone is read in `zone`. What has
+    expired is held no more.
     """
-    own = fates[fates["edge"].isin(["owns", "joint"])].drop_duplicates(["collection", "unit", "position"])
+    own = fates[fates["edge"].isin(["owns", "joint"])].drop_duplicates(["subject", "collection", "unit", "position"])
     known = {c.address for c in estate.catalog.collections}
-    found: list[Entitlement] = []
+    found: list[list[Entitlement]] = [[] for _one in secrets]
     for one in sources.sources:
         if one.collection not in known:
             raise InputError(f"source {one.collection}: the catalog has no such collection", hint="correct the mapping")
         rows = own[own["collection"] == one.collection]
         wanted = {unit: np.unique(part["position"].to_numpy(np.int64)) for unit, part in each(rows, "unit")}
-        if wanted:
-            for name, item in _items(estate, one, wanted, zone):
-                digest = hmac.digest(secret, f"{one.collection}|{one.amount}|{name}".encode(), "sha256").hex()[:16]
-                found.append(Entitlement(f"i-{digest}", place=f"{one.collection}|{name}", **item))
-    return tuple(found)
+        if not wanted:
+            continue
+        whose: dict[tuple[str, int], list[int]] = {}
+        for subject, unit, position in tuples(rows, "subject", "unit", "position"):
+            whose.setdefault((unit, position), []).append(subject)
+        for unit, position, name, item in _items(estate, one, wanted, zone):
+            for subject in whose[unit, position]:
+                text = f"{one.collection}|{one.amount}|{name}".encode()
+                digest = hmac.digest(secrets[subject], text, "sha256").hex()[:16]
+                found[subject].append(Entitlement(f"i-{digest}", place=f"{one.collection}|{name}", **item))
+    return [tuple(items) for items in found]
 
 
-def _items(estate: Estate, one: Source, wanted: Mapping[str, Any], zone: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The items of one source: what names the row, and the fields of an entitlement. Any: positions (numpy), JSON."""
+def _items(
+    estate: Estate, one: Source, wanted: Mapping[str, Any], zone: str
+) -> Iterator[tuple[str, int, str, dict[str, Any]]]:
+    """The items of one source: unit, position, what names the row, and an entitlement's fields. Any: numpy, JSON."""
     key = estate.catalog.collection(one.collection).primary_key
     names = [n for n in (one.amount, one.column, one.expires, one.instrument, key.name if key else "") if n]
     names = list(dict.fromkeys(names))
@@ -128,6 +144,8 @@ def _items(estate: Estate, one: Source, wanted: Mapping[str, Any], zone: str) ->
             if end is not None and end <= estate.now:
                 continue
             yield (
+                rows.unit,
+                int(at),
                 str(row[key.name]) if key else f"{rows.unit}|{at}",
                 {
                     "kind": kind,

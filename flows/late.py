@@ -17,7 +17,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from fangxin.data.catalog.calendar import Calendar
 from fangxin.data.catalog.clearance import Clearance, Latest
@@ -27,15 +27,11 @@ from fangxin.data.errors import FangxinError, NotAllowed
 from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows.closing import owed_for, payout, told_of
 from fangxin.flows.desk import SETTLED, Desk, renamed, request_of
-from fangxin.flows.holdings import held
 from fangxin.flows.lifecycle import Event, Settlement
 from fangxin.flows.locate import find
+from fangxin.flows.looks import holdings
 from fangxin.flows.plan import decide
 from fangxin.flows.settlement import Disposition, Entitlement, settle
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 MOVING: Final = timedelta(hours=72)  # how long an accepted transfer that nobody carried out yet holds an end back
 Seen = Mapping[str, Mapping[str, str]]  # an item's id -> its blocker as it was told first, and since when
@@ -93,24 +89,24 @@ def look(desk: Desk, closures: Sequence[Closure]) -> dict[str, str]:
     """Take in what these people hold beyond their plans; by closure, what the others wait for."""
     if not closures:
         return {}
-    estate = desk.estate
-    people = [tuple(Identity(k, v) for k, v in desk.opened(one).facts) for one in closures]
+    estate, secrets = desk.estate, [desk.opened(one) for one in closures]
+    people = [tuple(Identity(k, v) for k, v in one.facts) for one in secrets]
     found = find(estate, Cohort(tuple(Subject(str(n), one) for n, one in enumerate(people))))
     fates = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date()).fates
+    held = holdings(desk, fates, secrets)
     waiting = {}
-    for number, closure in enumerate(closures):
-        try:
-            why = _taken(desk, closure, fates[fates["subject"] == number])
-        except FangxinError as error:
-            why = error.message
-        if why:
-            waiting[closure.id] = why
+    with desk.together(closures):
+        for closure, items in zip(closures, held, strict=True):
+            try:
+                why = items.message if isinstance(items, FangxinError) else _taken(desk, closure, items)
+            except FangxinError as error:
+                why = error.message
+            if why:
+                waiting[closure.id] = why
     return waiting
 
 
-def _taken(desk: Desk, closure: Closure, fates: pd.DataFrame) -> str:
-    secret = desk.opened(closure).secret
-    items = held(desk.estate, fates, desk.sources, secret=secret, zone=desk.promise.zone)
+def _taken(desk: Desk, closure: Closure, items: Sequence[Entitlement]) -> str:
     moved = Transfers(desk.closures.engine).moved(closure.id)  # what was offered and not taken is as if it were not
     planned = [one for one in closure.facts["plan"]["items"] if one["fate"] != "transfer" or one["id"] in moved]
     more = list(beyond(planned, items))

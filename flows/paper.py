@@ -39,6 +39,18 @@ def pages(
     return {"html": render(certificate, accepted), "pdf": pdf}
 
 
+def printed(estate: Estate, number: str) -> bytes:
+    """A certificate of this home as a PDF that is signed now: where it was not printed at its issue, or once more.
+
+    It carries the certificate's JSON, whose digest the ledger holds since the issue; its own stands nowhere.
+    """
+    record = estate.settings.home / "certificates" / f"{number}.validation.json"
+    document = read_certificate(estate.settings.home, number)
+    officers = estate.tree.guard.officers
+    accepted = validation.check(record.read_bytes(), document, officers) if record.exists() else None
+    return pages(estate, document, by=signatory(estate), accepted=accepted)["pdf"]
+
+
 def certificate_files(home: Path, number: str) -> list[Path]:
     """A certificate's files in a home: JSON, pages, and an officer's validation where there is one."""
     names = [f"{number}.json", *(f"{number}.{kind}" for kind in PAGES), f"{number}.validation.json"]

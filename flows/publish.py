@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +82,24 @@ class Story:
     exported: Mapping[str, Mapping[str, Any]]  # request id -> manifest, rows, files
     times: Mapping[str, str | None]
 
+    @cached_property
+    def by_subject(self) -> Mapping[str, Mapping[int, pd.DataFrame]]:
+        """Each subject's part of the fates, facts, hits, shared rows and of what stands outside."""
+        frames = {
+            "fates": self.plan.fates,
+            "facts": self.plan.facts,
+            "hits": self.after.hits,
+            "shared": self.shared,
+            "outside": self.outside,
+        }
+        return {name: dict(each(frame, "subject")) for name, frame in frames.items()}
+
+    def of(self, name: str, subject: int) -> pd.DataFrame:
+        """One subject's part of one of these tables."""
+        frame = {"fates": self.plan.fates, "facts": self.plan.facts, "hits": self.after.hits}
+        whole = frame.get(name, self.shared if name == "shared" else self.outside)
+        return self.by_subject[name].get(subject, whole.iloc[:0])
+
 
 def publish(batch_id: str) -> None:
     """Issue the certificates and write the auditor's package."""
@@ -104,6 +122,7 @@ def issue(estate: Estate, story: Story) -> dict[str, dict[str, str]]:
     load_keys(estate)
     issued, entries = {}, []
     people = [r for r in story.requests if not r.canary]
+    _by_bytes, by_record = searchable(estate.catalog, story.plan.facts)
     for one in people:
         number = f"FX-{story.batch.id.split('-')[1][:6].upper()}-{one.number + 1:04d}"
         path = folder / f"{number}.json"
@@ -111,7 +130,7 @@ def issue(estate: Estate, story: Story) -> dict[str, dict[str, str]]:
             body = path.read_bytes()
             document = _read(body)
         else:
-            document = certificate(_facts(estate, story, one, number, proof))
+            document = certificate(_facts(estate, story, one, number, proof, by_record))
             body = certificate_bytes(document)
             replace_file(path, body)
         made = _pages(estate, document, by)
@@ -128,7 +147,7 @@ def issue(estate: Estate, story: Story) -> dict[str, dict[str, str]]:
     found = record(estate, entries)
     for one, entry in zip(people, entries, strict=True):
         issued[one.id]["index"] = str(found[str(entry["tag"])])
-        estate.requests.certified(one.id, outcome=issued[one.id]["outcome"], certificate=issued[one.id]["certificate"])
+    estate.requests.certified([(one, told["outcome"], told["certificate"]) for one, told in issued.items()])
     return issued
 
 
@@ -137,7 +156,10 @@ def _pages(estate: Estate, document: Mapping[str, Any], by: Signatory) -> dict[s
     folder, number = estate.settings.home / "certificates", document["number"]
     before = folder / f"{number}.pdf"
     there = before.exists()
-    made = {"html": render(document), "pdf": before.read_bytes()} if there else pages(estate, document, by=by)
+    if there or estate.settings.paper == "request":
+        made = {"html": render(document), **({"pdf": before.read_bytes()} if there else {})}
+    else:
+        made = pages(estate, document, by=by)
     for kind, content in made.items():
         replace_file(folder / f"{number}.{kind}", content)
     return made
@@ -231,9 +253,10 @@ def _story(estate: Estate, batch: Batch) -> Story:
     )
 
 
-def _facts(estate: Estate, story: Story, one: Request, number: str, proof: LedgerProof) -> CertificateFacts:
-    _by_bytes, by_record = searchable(estate.catalog, story.plan.facts)
-    fates = story.plan.fates[story.plan.fates["subject"] == one.number]
+def _facts(
+    estate: Estate, story: Story, one: Request, number: str, proof: LedgerProof, by_record: tuple[str, ...]
+) -> CertificateFacts:
+    fates = story.of("fates", one.number)
     told = story.exported.get(one.id)
     approvals = (signed(estate, story.batch) or (None, ()))[1]
     return CertificateFacts(
@@ -245,12 +268,12 @@ def _facts(estate: Estate, story: Story, one: Request, number: str, proof: Ledge
         times=Times(**{k: _time(story.times.get(k)) for k in Times.__dataclass_fields__}),  # type: ignore[arg-type]  # received is always there
         keys=_keys(estate, story, one, fates),
         retained=_retained(estate, fates),
-        shared=_shared(story.shared[story.shared["subject"] == one.number]),
+        shared=_shared(story.of("shared", one.number)),
         mentions=_mentions(fates),
         copies=(*_copies(estate), *_handed_over(estate, told)),
         export=ExportFacts(told["manifest"], told["rows"], told["files"]) if told else None,
         scan=_scan(story, one, by_record),
-        outside=_outside(story.outside[story.outside["subject"] == one.number]),
+        outside=_outside(story.of("outside", one.number)),
         canaries=tuple(_sealed(commitment, note) for commitment, note in story.canaries.items()),
         inventory=tuple(_inodes(store, closure) for store, closure in story.closures.items()),
         evidence=proof,
@@ -284,7 +307,7 @@ def _proof_name(story: Story) -> str:
 def _scan(story: Story, one: Request, by_record: tuple[str, ...]) -> Scan:
     """How it was searched, and how many places ended in each class for this person."""
     after = story.after
-    found = set(after.hits.loc[after.hits["subject"] == one.number, "place"])
+    found = set(story.of("hits", one.number)["place"])
     closed = {place for place, _reason in after.not_examinable}
     here = {(printed(place), reason) for place, reason in after.not_examinable_here()}
     told = tuple(sorted({*closed_outside(after), *here}))
@@ -317,9 +340,8 @@ def _keys(estate: Estate, story: Story, one: Request, fates: pd.DataFrame) -> Ke
                 kept[declared.key_domain] = KeptKey(declared.key_domain, rule, until)
     names = estate.tree.domain_names()
     destroyed = tuple(sorted(n for c in event["domains"] if (n := names.get(c, str(c))) not in kept))
-    refs = story.plan.facts[
-        (story.plan.facts["subject"] == one.number) & (story.plan.facts["kind"] == (estate.catalog.person_kind or ""))
-    ]
+    facts = story.of("facts", one.number)
+    refs = facts[facts["kind"] == (estate.catalog.person_kind or "")]
     return Keys(
         destroyed=len(refs) * len(destroyed),
         domains=destroyed,

@@ -65,6 +65,10 @@ export_days = 30
 # Files and folders outside the catalog's root that every look walks as well: people who stand there are reported.
 watch = []
 
+# When a certificate's PDF is printed and signed: at the "issue", its digest in the ledger beside those of JSON and
+# HTML; or on "request" (`fangxin certificate print`), where thousands are issued and few are ever printed.
+paper = "issue"
+
 # Who signs certificates as the tool's operator (a role, never a person's name).
 signer = "operator"
 """
@@ -91,6 +95,7 @@ class Settings:
     watch: tuple[Path, ...] = ()
     export_days: int = 30
     laws: tuple[str, ...] = ("pipl",)
+    paper: str = "issue"
     closures: str = field(default="", repr=False)  # an address may hold a password
 
     @property
@@ -115,12 +120,14 @@ def load(home: Path) -> Settings:
         raise InputError(f"{path}: not valid TOML: {error}", hint="compare with what `fangxin init` writes") from None
     expected = {"rehearsal": bool, "origin": str, "facts": list, "ledger_head": str, "capacity": int, "signer": str}
     expected |= {"roots": list, "stated": list, "backup_sets": list, "lanes": bool, "watch": list, "export_days": int}
-    expected |= {"witnesses": list, "quorum": int, "tsa": str, "laws": list, "closures": str}
+    expected |= {"witnesses": list, "quorum": int, "tsa": str, "laws": list, "closures": str, "paper": str}
     for key, value in raw.items():
         if key not in expected:
             raise InputError(f"{path}: unknown key {key!r}", hint=f"known keys: {', '.join(expected)}")
         if type(value) is not expected[key]:
             raise InputError(f"{path}: {key}: expected {expected[key].__name__}, found {type(value).__name__}")
+    if raw.get("paper", "issue") not in ("issue", "request"):
+        raise InputError(f'{path}: paper: expected "issue" or "request"')
     return Settings(
         home=home,
         rehearsal=raw.get("rehearsal", False),
@@ -139,6 +146,7 @@ def load(home: Path) -> Settings:
         export_days=_days(path, raw.get("export_days", 30)),
         laws=_texts(path, "laws", raw) if "laws" in raw else ("pipl",),
         closures=os.environ.get("FANGXIN_CLOSURES") or raw.get("closures", ""),
+        paper=raw.get("paper", "issue"),
         watch=tuple((home / one).resolve() for one in _texts(path, "watch", raw)),
     )
 

@@ -18,12 +18,13 @@ from fangxin.data.closures.store import Closure
 from fangxin.data.errors import NotAllowed
 from fangxin.data.requests import Request
 from fangxin.data.vocabulary import Identity
-from fangxin.flows.closing import current, inventory
+from fangxin.flows.closing import current
 from fangxin.flows.desk import WAIVED, Desk, renamed, request_of
 from fangxin.flows.evidence import EXPORTED
 from fangxin.flows.export import by_person, check_folder, hand_over, seal_folders
 from fangxin.flows.exports import destroy_folder
 from fangxin.flows.lifecycle import Actor, Event, Export, Keys, State
+from fangxin.flows.looks import plan_of
 from fangxin.flows.places import roots
 
 _OVER = (State.READY, State.DESTROYING, State.OVERWRITING, State.VALIDATING, State.CERTIFIED, State.RESTRICTED)
@@ -44,7 +45,7 @@ def take(desk: Desk, closure_id: str, to: Path) -> Closure:
     identities = tuple(Identity(kind, value) for kind, value in secret.identities)
     person = Request(closure.id, "", 0, False, closure.ref, secret.secret, identities, secret.receipt)
     try:
-        plan, _items = inventory(desk, secret)
+        plan = plan_of(desk, secret)
         table = hand_over(estate, plan.fates, [person], to)
         judge_export(
             by_person(estate, table, [person]), collections=len(estate.catalog.collections), tmp=estate.settings.tmp

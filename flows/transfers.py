@@ -19,14 +19,14 @@ from typing import Final, Protocol
 from fangxin.data.closures.outbox import Connector, Refused, Row
 from fangxin.data.closures.store import Closure
 from fangxin.data.closures.transfers import Transfers
-from fangxin.data.errors import InputError, NotAllowed
+from fangxin.data.errors import FangxinError, InputError, NotAllowed
 from fangxin.data.keys.envelope import open_blob, seal_blob
 from fangxin.data.requests import REQUEST_DOMAIN, receipt_code
-from fangxin.data.vocabulary import Cohort, Identity, Subject
-from fangxin.flows.closing import account_token, accounts_of
+from fangxin.data.vocabulary import Identity
+from fangxin.flows.closing import account_token
 from fangxin.flows.desk import Desk, renamed, request_of
 from fangxin.flows.lifecycle import State
-from fangxin.flows.locate import find
+from fangxin.flows.looks import accounts
 
 LASTS: Final = timedelta(hours=72)
 _OFFERING: Final = (State.REVIEW, State.SEALING, State.COOLING)
@@ -69,22 +69,22 @@ def offer(desk: Desk, closure_id: str, item: str, until: datetime | None = None)
 def accept(desk: Desk, code: str, identities: Sequence[Identity]) -> str:
     """Take an offered item over into the account of these identities, which were verified; the item's id."""
     transfers = Transfers(desk.closures.engine)
-    found = find(desk.estate, Cohort((Subject("0", tuple(identities)),)))
-    accounts = accounts_of(desk, found)
-    if len(accounts) != 1 or found.halts:
-        raise InputError(f"expected identities of one account, found {len(accounts)}", hint="name the account itself")
+    (there,) = accounts(desk, [identities])
+    if isinstance(there, FangxinError) or len(there) != 1:
+        many = "several" if isinstance(there, FangxinError) else str(len(there))
+        raise InputError(f"expected identities of one account, found {many}", hint="name the account itself")
     closure = transfers.closure(_hash(code))
     if closure is None:
         raise NotAllowed("nothing is offered under this code")
     giver = desk.closures.get(closure)
-    token = account_token(desk, accounts[0])
+    token = account_token(desk, there[0])
     key = desk.estate.tree.get(giver.ref, REQUEST_DOMAIN)
     return transfers.accept(
         _hash(code),
         receiver=token,
         closing=transfers.live(token),
         now=desk.now,
-        sealed=seal_blob(key, accounts[0].encode(), _LABEL + giver.ref),
+        sealed=seal_blob(key, there[0].encode(), _LABEL + giver.ref),
     )
 
 

@@ -67,7 +67,7 @@ def watch(desk: Desk, due: Sequence[Closure]) -> list[str]:
     A watch that is over is closed, where no law keeps anything.
     """
     found = returned(desk, {one.id for one in due})
-    with desk.together():
+    with desk.together(due):
         for closure in due:
             if closure.id in found:
                 _again(desk, closure, found[closure.id])

@@ -7,15 +7,17 @@ log is emptied by a truncating checkpoint whose answer is read: a reader that is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-from fangxin.data.errors import Incomplete, InputError, StoreUnavailable
+from fangxin.data.errors import FangxinError, Incomplete, InputError, StoreUnavailable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -50,10 +52,19 @@ def _sqlite(connection: Any, _record: object) -> None:  # Any: a DBAPI connectio
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """One transaction; Taken where a unique key stands already, StoreUnavailable for what the database refuses."""
+    """One transaction; Taken where a unique key stands already, StoreUnavailable for what the database refuses.
+
+    Inside `together` a savepoint of its transaction: what is refused leaves nothing, the others stay.
+    """
+    shared = shared_of(engine)
     try:
-        with engine.begin() as connection:
-            yield connection
+        if shared is not None:
+            shared.flush()
+            with shared.connection.begin_nested():
+                yield shared.connection
+        else:
+            with engine.begin() as connection:
+                yield connection
     except IntegrityError:
         raise Taken from None
     except SQLAlchemyError as error:
@@ -63,11 +74,71 @@ def writing(engine: Engine) -> Iterator[Connection]:
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """One consistent look; on SQLite it holds no lock on writers longer than it lasts."""
+    shared = shared_of(engine)
+    if shared is not None:
+        shared.flush()
+        yield shared.connection
+        return
     try:
         with engine.connect() as connection:
             yield connection
     except SQLAlchemyError as error:
         raise _told(error) from None
+
+
+@dataclass
+class Shared:
+    """A transaction that a cohort's moves share; `flush` writes what somebody keeps back for it (round.py)."""
+
+    connection: Connection
+    kept_back: Any = None
+    settles: bool = False
+
+    def flush(self) -> None:
+        """Write what is kept back: before anybody reads, and at the end."""
+        if self.kept_back is not None:
+            self.kept_back.flush()
+
+
+_SHARED: ContextVar[Mapping[Engine, Shared]] = ContextVar("shared", default={})  # noqa: B039  never written to
+
+
+def shared_of(engine: Engine) -> Shared | None:
+    """The transaction that this thread's cohort shares; None outside of one."""
+    return _SHARED.get().get(engine)
+
+
+@contextmanager
+def together(engine: Engine) -> Iterator[None]:
+    """One transaction for everything of this thread inside: one durable write for a cohort's moves.
+
+    An error of ours that leaves it keeps what was written before it; anything else, a kill too, keeps nothing. Others
+    wait for this lock: no store is read and nobody is called in here.
+    """
+    if engine in _SHARED.get():
+        yield
+        return
+    refused: FangxinError | None = None
+    try:
+        with engine.begin() as connection:
+            shared = Shared(connection)
+            before = _SHARED.set({**_SHARED.get(), engine: shared})
+            try:
+                yield
+                shared.flush()
+            except FangxinError as error:
+                refused = error
+                shared.flush()
+            finally:
+                _SHARED.reset(before)
+    except IntegrityError:
+        raise Taken from None
+    except SQLAlchemyError as error:
+        raise _told(error) from None
+    if shared.settles:
+        settle(engine)
+    if refused is not None:
+        raise refused
 
 
 def migrate(engine: Engine) -> None:
@@ -88,6 +159,9 @@ def migrate(engine: Engine) -> None:
 def settle(engine: Engine, *, tries: int = 5) -> None:
     """Empty SQLite's write-ahead log, so that no old page is left in it; Incomplete where a reader keeps it busy."""
     if engine.dialect.name != "sqlite":
+        return
+    if (shared := shared_of(engine)) is not None:
+        shared.settles = True  # as soon as all of it is written
         return
     import time
 

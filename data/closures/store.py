@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +18,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, and_, delete, func, insert, or_, select, update
 
 from fangxin.data.closures import undone
-from fangxin.data.closures.engine import Taken, connect, migrate, reading, settle, writing
+from fangxin.data.closures.engine import Taken, connect, migrate, reading, settle, shared_of, together, writing
+from fangxin.data.closures.round import MOST, Round
 from fangxin.data.closures.schema import CLOCK, CLOSURE, EVENT, OUTBOX, POSTING, REPLAY, TIMER, WATCH
 from fangxin.data.errors import DoesNotHold, InputError, NotAllowed
 
@@ -204,6 +206,11 @@ class Closures:
             values["sealed"] = change.sealed
         if change.forget:
             values |= {"sealed": None, "account": None}
+        if (round_ := self._round()) is not None:
+            if not change.give_back:
+                return self._in(round_, closure, version, change, values, now)
+            round_.flush()
+            round_.drop(closure)
         try:
             with writing(self.engine) as db:
                 swap = update(CLOSURE).where(CLOSURE.c.id == closure, CLOSURE.c.version == version).values(**values)
@@ -221,6 +228,37 @@ class Closures:
             settle(self.engine)
         return self.get(closure)
 
+    @contextmanager
+    def together(self, ids: Sequence[str] = ()) -> Iterator[None]:
+        """One transaction for all moves of this thread inside (engine.py); `ids` are read for it at once."""
+        with together(self.engine):
+            if ids and (round_ := self._round()) is not None:
+                round_.load(ids, _closure)
+            yield
+
+    def _round(self) -> Round | None:
+        shared = shared_of(self.engine)
+        if shared is None:
+            return None
+        if shared.kept_back is None:
+            shared.kept_back = Round(shared.connection)
+        found: Round = shared.kept_back
+        return found
+
+    def _in(self, round_: Round, closure: str, version: int, change: Change, values: Facts, now: datetime) -> Closure:
+        """A move inside a round: checked here as the database would check it, written with the others."""
+        round_.load([closure], _closure)
+        known = round_.closures.get(closure)
+        if known is None or known.version != version:
+            raise Overtaken(f"closure {closure} was moved by somebody else", hint="read it again")
+        rows = rows_of(closure, change, now, round_.heads.get(closure, (-1, "", 0))[:2])
+        if round_.taken(rows["messages"], rows["postings"]):
+            raise Overtaken(f"closure {closure}: this was written before", hint="read it again")
+        if change.forget:
+            settle(self.engine)  # once all of it is written
+        moved: Closure = round_.take(closure, values, rows, forget=change.forget)
+        return moved
+
     # ------------------------------------------------------------ reading
 
     def get(self, closure: str) -> Closure:
@@ -230,6 +268,28 @@ class Closures:
     def by_receipt(self, receipt: str) -> Closure:
         """The closure whose receipt code has this SHA-256; InputError, in the same words, for any stranger's."""
         return self._one(CLOSURE.c.receipt == receipt, "nothing is found under this code")
+
+    def many(self, ids: Sequence[str]) -> list[Closure]:
+        """The closures of these ids, in their order; InputError if there is none of one."""
+        found: dict[str, Closure] = {}
+        with reading(self.engine) as db:
+            for first in range(0, len(ids), MOST):
+                some = select(CLOSURE).where(CLOSURE.c.id.in_(ids[first : first + MOST]))
+                found |= {row.id: _closure(row) for row in db.execute(some)}
+        for one in ids:
+            if one not in found:
+                raise InputError(f"no closure {one}")
+        return [found[one] for one in ids]
+
+    def those(self, *states: str, due: tuple[str, datetime] | None = None) -> list[Closure]:
+        """The closures in these states, oldest first; `due`: those with such a timer that is due at an instant."""
+        wanted = select(CLOSURE).where(CLOSURE.c.state.in_(states)).order_by(CLOSURE.c.opened, CLOSURE.c.id)
+        if due is not None:
+            kind, now = due
+            timers = select(TIMER.c.closure).where(TIMER.c.kind == kind, TIMER.c.due <= stamp(now))
+            wanted = wanted.where(CLOSURE.c.id.in_(timers))
+        with reading(self.engine) as db:
+            return [_closure(row) for row in db.execute(wanted)]
 
     def in_state(self, *states: str, remembered: bool = False) -> tuple[str, ...]:
         """Ids of the closures in these states, oldest first; `remembered`: those of which something is still sealed."""
@@ -253,6 +313,8 @@ class Closures:
 
     def clocks(self, closure: str) -> dict[str, dict[str, Any]]:
         """The clocks of a closure by name, as they were written."""
+        if (round_ := self._round()) is not None and closure in round_.clocks:
+            return dict(round_.clocks[closure])
         wanted = select(CLOCK).where(CLOCK.c.closure == closure).order_by(CLOCK.c.started, CLOCK.c.name)
         with reading(self.engine) as db:
             return {r.name: {**r._mapping, "told": json.loads(r.told)} for r in db.execute(wanted)}
@@ -271,19 +333,25 @@ class Closures:
 
     def last(self, closure: str) -> datetime:
         """When the last event of a closure was written."""
+        if (round_ := self._round()) is not None and closure in round_.heads:
+            return instant(round_.heads[closure][2])
         with reading(self.engine) as db:
             return instant(db.execute(select(func.max(EVENT.c.time)).where(EVENT.c.closure == closure)).scalar_one())
 
     def alarmed(self, closure: str) -> dict[str, int]:
         """The highest alarm of each clock of a closure that was raised, in per cent."""
+        if (round_ := self._round()) is not None and closure in round_.clocks:
+            return {name: one["alarmed"] for name, one in round_.clocks[closure].items()}
         wanted = select(CLOCK.c.name, CLOCK.c.alarmed).where(CLOCK.c.closure == closure)
         with reading(self.engine) as db:
             return {name: alarmed for name, alarmed in db.execute(wanted)}
 
-    def pressing(self, now: datetime) -> tuple[str, ...]:
-        """Ids of the closures with a running clock that is half over and not yet broken, or whose date may move."""
-        half = 2 * (stamp(now) - CLOCK.c.started) >= CLOCK.c.deadline - CLOCK.c.started
-        asked = or_(and_(CLOCK.c.alarmed < 100, half), CLOCK.c.told.contains('"provisional":true'))
+    def pressing(self, now: datetime, alarms: Sequence[int]) -> tuple[str, ...]:
+        """Ids of the closures with a running clock that has one of these alarms to raise (in per cent), or may move."""
+        used = 100 * (stamp(now) - CLOCK.c.started)  # an upper bound: spans in which it stood still are told apart
+        span = CLOCK.c.deadline - CLOCK.c.started
+        due = or_(*(and_(CLOCK.c.alarmed < level, used >= level * span) for level in alarms))
+        asked = or_(due, CLOCK.c.told.contains('"provisional":true'))
         wanted = select(CLOCK.c.closure).where(CLOCK.c.met.is_(None), asked).distinct().order_by(CLOCK.c.closure)
         with reading(self.engine) as db:
             return tuple(db.execute(wanted).scalars())
@@ -355,18 +423,22 @@ class Closures:
             row = db.execute(select(CLOSURE).where(condition)).one_or_none()
         if row is None:
             raise InputError(otherwise)
-        return Closure(
-            row.id,
-            row.receipt,
-            bool(row.live),
-            row.state,
-            row.version,
-            json.loads(row.facts),
-            json.loads(row.digests),
-            bytes(row.ref),
-            None if row.sealed is None else bytes(row.sealed),
-            instant(row.opened),
-        )
+        return _closure(row)
+
+
+def _closure(row: Any) -> Closure:  # Any: a row of SQLAlchemy's
+    return Closure(
+        row.id,
+        row.receipt,
+        bool(row.live),
+        row.state,
+        row.version,
+        json.loads(row.facts),
+        json.loads(row.digests),
+        bytes(row.ref),
+        None if row.sealed is None else bytes(row.sealed),
+        instant(row.opened),
+    )
 
 
 def _write(db: Connection, closure: str, change: Change, now: datetime) -> None:
@@ -374,53 +446,59 @@ def _write(db: Connection, closure: str, change: Change, now: datetime) -> None:
     last = db.execute(
         select(EVENT.c.seq, EVENT.c.hash).where(EVENT.c.closure == closure).order_by(EVENT.c.seq.desc()).limit(1)
     ).one_or_none()
-    seq, previous = (0, "") if last is None else (last.seq + 1, last.hash)
-    body, at = _json(change.told.body), stamp(now)
-    row = {"closure": closure, "seq": seq, "time": at, "actor": change.told.actor, "type": change.told.type}
-    row |= {"body": body, "previous": previous}
-    row["hash"] = _hash(closure, seq, at, change.told.actor, change.told.type, body, previous)
-    db.execute(insert(EVENT), row)
-    for name, clock in change.clocks.items():
-        known = {k: clock[k] for k in ("started", "deadline", "met", "alarmed")}
-        values = {**known, "told": _json(clock["told"])}
-        if not db.execute(
-            update(CLOCK).where(CLOCK.c.closure == closure, CLOCK.c.name == name).values(**values)
-        ).rowcount:
-            db.execute(insert(CLOCK), {"closure": closure, "name": name, **values})
+    rows = rows_of(closure, change, now, (-1, "") if last is None else (last.seq, last.hash))
+    db.execute(insert(EVENT), rows["event"])
+    for row in rows["clocks"]:
+        values = {k: v for k, v in row.items() if k not in ("closure", "name")}
+        mine = (CLOCK.c.closure == closure, CLOCK.c.name == row["name"])
+        if not db.execute(update(CLOCK).where(*mine).values(**values)).rowcount:
+            db.execute(insert(CLOCK), row)
     db.execute(delete(TIMER).where(TIMER.c.closure == closure))
-    for one in change.timers:
-        db.execute(
-            insert(TIMER),
-            {
-                "closure": closure,
-                "kind": one.kind,
-                "due": stamp(one.due),
-                "reason": one.reason,
-                "latest": stamp(one.latest),
-            },
-        )
-    if change.watched is not None:
+    if rows["watched"] is not None:
         db.execute(delete(WATCH).where(WATCH.c.closure == closure))
+    for table, name in ((TIMER, "timers"), (WATCH, "watched"), (OUTBOX, "messages"), (POSTING, "postings")):
+        if rows[name]:
+            db.execute(insert(table), rows[name])
+
+
+def rows_of(closure: str, change: Change, now: datetime, head: tuple[int, str]) -> dict[str, Any]:
+    """The rows of a move by what they are; `head`: number and hash of the event before it. Any: rows."""
+    body, at, (last, previous) = _json(change.told.body), stamp(now), head
+    event = {"closure": closure, "seq": last + 1, "time": at, "actor": change.told.actor, "type": change.told.type}
+    event |= {"body": body, "previous": previous}
+    event["hash"] = _hash(closure, last + 1, at, change.told.actor, change.told.type, body, previous)
+    clocks = [
+        {"closure": closure, "name": name, "told": _json(one["told"])}
+        | {k: one[k] for k in ("started", "deadline", "met", "alarmed")}
+        for name, one in change.clocks.items()
+    ]
+    timers = [
+        {"closure": closure, "kind": t.kind, "due": stamp(t.due), "reason": t.reason, "latest": stamp(t.latest)}
+        for t in change.timers
+    ]
+    watched = None
+    if change.watched is not None:
         epoch, tokens = change.watched
-        for token in tokens:
-            db.execute(insert(WATCH), {"closure": closure, "token": token, "epoch": epoch})
-    for message in change.messages:
-        db.execute(
-            insert(OUTBOX),
-            {
-                "key": message.key,
-                "closure": closure,
-                "kind": message.kind,
-                "body": _json(message.body),
-                "sealed": message.sealed,
-                "due": stamp(message.due),
-            },
-        )
-    for entry, account, currency, minor in change.postings:
-        db.execute(
-            insert(POSTING),
-            {"closure": closure, "entry": entry, "account": account, "currency": currency, "minor": minor},
-        )
+        watched = [{"closure": closure, "token": token, "epoch": epoch} for token in tokens]
+    messages = [
+        {
+            "key": message.key,
+            "closure": closure,
+            "kind": message.kind,
+            "body": _json(message.body),
+            "sealed": message.sealed,
+            "due": stamp(message.due),
+        }
+        for message in change.messages
+    ]
+    postings = [
+        {"closure": closure, "entry": entry, "account": account, "currency": currency, "minor": minor}
+        for entry, account, currency, minor in change.postings
+    ]
+    return {
+        "event": event, "clocks": clocks, "timers": timers, "watched": watched, "messages": messages,
+        "postings": postings,
+    }  # fmt: skip
 
 
 def _json(value: Facts) -> str:

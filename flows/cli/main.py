@@ -276,6 +276,14 @@ def validate(
     )
 
 
+@certificate_app.command(name="print")
+def print_certificate(number: str, /, *, out: Path, home: Home = None, now: Now = None, json: Json = False) -> int:
+    """Print a certificate as a PDF, signed now by the operator; it carries the JSON that the ledger knows."""
+    from fangxin.flows.cli.report import print_certificate as work
+
+    return work(_home(home), number, out=out, now=now, as_json=json)
+
+
 @canary_app.command
 def draft(
     file: Path,

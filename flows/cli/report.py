@@ -96,6 +96,24 @@ def incident(
     return 0
 
 
+def print_certificate(home: Path, number: str, *, out: Path, now: str | None, as_json: bool) -> int:
+    """Write a certificate's PDF into a new file."""
+    from fangxin.flows.estate import open_estate
+    from fangxin.flows.paper import printed
+    from fangxin.flows.settings import clock, load
+
+    if out.exists():
+        raise InputError(f"{out}: exists already", hint="name a new file")
+    body = printed(open_estate(home, now=clock(load(home), now)), number)
+    try:
+        out.write_bytes(body)
+    except OSError as error:
+        raise InputError(f"{out}: {unread(error)}", hint="--out FILE in a folder that exists") from None
+    document = {"certificate": number, "pdf": str(out), "bytes": len(body)}
+    answer(document, as_json=as_json, words=lambda: say(f"{out}: {number}, signed; its JSON is attached"))
+    return 0
+
+
 def validate(
     home: Path,
     numbers: Sequence[str],

@@ -12,7 +12,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,9 +23,14 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from process.shop import Shop, make
 
 from fangxin.data.closures.outbox import Refused, Row
+from fangxin.data.closures.store import Closure
+from fangxin.data.closures.tickets import OPEN, Tickets
+from fangxin.data.errors import FangxinError
 from fangxin.data.keys.approval import Approval
+from fangxin.data.requests import receipt_digest
 from fangxin.data.vocabulary import Identity
-from fangxin.flows import closing
+from fangxin.flows import closing, holds, tickets
+from fangxin.flows.closing import Opened
 from fangxin.flows.desk import Desk, at_desk, clock_of
 from fangxin.flows.ending import run_due
 from fangxin.flows.estate import alone, open_estate
@@ -69,6 +74,8 @@ class Months:
     days: int
     store_bytes: int
     ledger_entries: int
+    tickets: int
+    late_answers: int
 
     @property
     def requests(self) -> int:
@@ -87,6 +94,7 @@ class Months:
             paid = sum(self.bank.paid.values())
             if accounts.get("paid", 0) != paid:
                 found.append(f"the bank paid {paid}, the books say {accounts.get('paid', 0)}")
+        found += [f"{self.late_answers} tickets were answered late or never"] if self.late_answers else []
         found += [f"{c['name']} was broken {c['breached']} times" for c in self.sla["clocks"] if c["breached"]]
         found += [f"{c['name']} still runs {c['running']} times" for c in self.sla["clocks"] if c["running"]]
         return found
@@ -94,18 +102,33 @@ class Months:
 
 @dataclass
 class _Way:
-    """What becomes of a request."""
+    """What becomes of a request; `held` days ago a legal hold was put on it."""
 
     id: str
     restore: str
     what: str
+    held: int = 0
 
 
-def simulate(root: Path, *, requests: int, a_day: int, seed: int = 1) -> Months:
+def _cpu(seconds: dict[str, float]) -> str:
+    return ", ".join(f"{name} {spent:.0f} s" for name, spent in sorted(seconds.items()))
+
+
+def simulate(
+    root: Path,
+    *,
+    requests: int,
+    a_day: int,
+    seed: int = 1,
+    paper: str = "request",
+    progress: Callable[[str], object] = lambda _line: None,
+) -> Months:
     """Open so many requests, so many each day, and go on until nothing is under way; FANGXIN_HOME has to be set."""
     chance = random.Random(seed)
     shop = make(root, number=requests + 20, now=START)
     os.environ["FANGXIN_HOME"] = str(shop.home)
+    settings = shop.home / "fangxin.toml"
+    settings.write_text(settings.read_text("utf-8").replace('paper = "issue"', f'paper = "{paper}"'), "utf-8")
     officers = {
         n: load_pem_private_key((shop.root / "keys" / f"{n}.key").read_bytes(), None) for n in ("dpo_1", "dpo_2")
     }
@@ -118,14 +141,14 @@ def simulate(root: Path, *, requests: int, a_day: int, seed: int = 1) -> Months:
             errors += _night(shop, bank, day.replace(hour=16, minute=10) - DAY)
         if left:
             with _desk(shop, day + HOUR) as desk:
-                for _n in range(min(a_day, left)):
-                    ways.append(_opened(desk, next(people), chance, seconds, officers))
+                ways += _opened(desk, [next(people) for _n in range(min(a_day, left))], chance, seconds)
                 left = max(0, left - a_day)
         with _timed(seconds, "officers"):
             _officers(shop, day + 3 * HOUR, ways, officers)
         with _timed(seconds, "run_due"):
             errors += _night(shop, bank, day + 4 * HOUR + timedelta(minutes=10))
         day += DAY
+        progress(f"{day:%Y-%m-%d}: {requests - left} of {requests} taken in; {_cpu(seconds)}")
         if not left and not _under_way(shop, day):
             break
         if day > START + timedelta(days=requests / a_day + 60):
@@ -133,29 +156,48 @@ def simulate(root: Path, *, requests: int, a_day: int, seed: int = 1) -> Months:
     return _sums(shop, bank, day, errors, seconds)
 
 
-def _opened(desk: Desk, person: int, chance: random.Random, seconds: dict[str, float], officers: Any) -> _Way:
-    luck = chance.random()
-    what = next(w for w, upto in _LUCK if luck < upto)
-    risk = ["new_device"] if what == "risky" else []
-    with _timed(seconds, "open"):
-        made = closing.open_closure(
-            desk, [Identity("phone_number", f"139{person:08d}")], level="session", risk=risk, laws=("pipl", "gdpr")
+def _opened(desk: Desk, people: list[int], chance: random.Random, seconds: dict[str, float]) -> list[_Way]:
+    """A day's arrivals: taken in together, planned together; who will cancel is never planned."""
+    whats = [next(w for w, upto in _LUCK if luck < upto) for luck in (chance.random() for _one in people)]
+    asked = [
+        closing.Asked(
+            (Identity("phone_number", f"139{person:08d}"),),
+            "session",
+            ("new_device",) if what == "risky" else (),
+            laws=("pipl", "gdpr"),
         )
-    if what != "cancelled":
-        with _timed(seconds, "plan"):
-            closing.make_plan(desk, made.id)
-    return _Way(made.id, made.restore, what)
+        for person, what in zip(people, whats, strict=True)
+    ]
+    with _timed(seconds, "open"):
+        made = closing.open_closures(desk, asked)
+    for one in made:
+        if isinstance(one, Opened) and chance.random() < _ASKING:
+            digest = receipt_digest(one.receipt)
+            tickets.open_ticket(desk, digest, "question", "When?", role=tickets.Role.WEB, locale="en", mask=False)
+    ways = [_Way(one.id, one.restore, what) for one, what in zip(made, whats, strict=True) if isinstance(one, Opened)]
+    assert len(ways) == len(people), [one for one in made if not isinstance(one, Opened)]
+    planned = desk.closures.many([one.id for one in ways if one.what != "cancelled"])
+    with _timed(seconds, "plan"):
+        refused = {c: e for c, e in closing.make_plans(desk, planned).items() if isinstance(e, FangxinError)}
+    assert not refused, refused
+    return ways
 
 
-_LUCK = (("alone", 0.70), ("signed", 0.84), ("risky", 0.90), ("cancelled", 0.94), ("restored", 1.0))
+_LUCK = (("alone", 0.68), ("signed", 0.82), ("risky", 0.88), ("held", 0.90), ("cancelled", 0.94), ("restored", 1.0))
+_ASKING = 0.03  # so many open a ticket on their first day
 
 
 def _officers(shop: Shop, now: datetime, ways: list[_Way], officers: Any) -> None:  # Any: private keys
     """Officers sign what waits for them; people cancel, or come back on the third day."""
     with _desk(shop, now) as desk:
-        for way in list(ways):
-            closure = desk.closures.get(way.id)
-            if way.what == "cancelled":
+        for ticket in Tickets(desk.closures.engine).standing(OPEN):
+            if ticket.opened < now - 12 * HOUR:
+                tickets.answer_ticket(desk, ticket.id, "By the date on your receipt page.", mask=False)
+        for way, closure in zip(list(ways), desk.closures.many([one.id for one in ways]), strict=True):
+            if way.what == "held":
+                if not _held(desk, way, closure, officers):
+                    continue
+            elif way.what == "cancelled":
                 closing.cancel(desk, way.id)
             elif way.what in ("signed", "risky") and closure.state == "review":
                 grant = closing.paper(desk, way.id)
@@ -169,6 +211,19 @@ def _officers(shop: Shop, now: datetime, ways: list[_Way], officers: Any) -> Non
             elif way.what != "alone":
                 continue
             ways.remove(way)
+
+
+def _held(desk: Desk, way: _Way, closure: Closure, officers: Any) -> bool:  # Any: private keys
+    """Two officers hold a sealed account for a matter, and lift that two days later; whether it is over."""
+    if closure.state != "cooling" and not way.held:
+        return False
+    way.held += 1
+    if way.held in (1, 3):
+        given = holds.Asked("court", lift=way.held == 3)
+        grant = holds.paper(desk, way.id, given)
+        signed = [Approval.sign(grant, officer=n, key=officers[n], now=desk.now - 2 * HOUR) for n in officers]
+        holds.hold(desk, way.id, given, signed)
+    return way.held == 3
 
 
 def _night(shop: Shop, bank: Bank, now: datetime) -> list[str]:
@@ -211,6 +266,21 @@ def _sums(shop: Shop, bank: Bank, now: datetime, errors: list[str], seconds: dic
         sla = figures(rows, desk.now)
         books = desk.closures.books()
         entries = desk.estate.ledger.size
+        asked = Tickets(desk.closures.engine).all()
+    late = sum(one.answered is None or one.answered >= one.due for one in asked)
     files = [p for p in shop.home.glob("closures.db*") if p.is_file()]
     days = (now - START).days
-    return Months(shop, bank, states, sla, books, errors, seconds, days, sum(p.stat().st_size for p in files), entries)
+    return Months(
+        shop,
+        bank,
+        states,
+        sla,
+        books,
+        errors,
+        seconds,
+        days,
+        sum(p.stat().st_size for p in files),
+        entries,
+        len(asked),
+        late,
+    )
