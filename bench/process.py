@@ -1,10 +1,11 @@
 """The process: requests through all of it in simulated months, on the real desk, vault, ledger, store and batches.
 
-`python bench/process.py [REQUESTS] [A_DAY]`: default 10,000 requests, 100 a day, run-due twice a day, until nothing is
-under way. Only the people, the clock and the bank are made up (tests/process/months.py). It prints requests a second of
-CPU time, what each part of the work took, the size of the closures store and of the ledger, the peak of this process,
-and every promise's percentiles; it exits 1 where a request is stuck, a cent is lost, or a promise was broken. Every
-certificate is rendered and signed, every batch is located, overwritten and validated: most of the time goes there.
+`python bench/process.py [REQUESTS] [A_DAY]`: default 10,000 requests, 400 a day, run-due twice a day, until nothing is
+under way. Only the people, the clock and the bank are made up (tests/process/months.py). It prints each simulated day
+as it passes, then requests a second of CPU time, what each part of the work took, the size of the closures store and of
+the ledger, the peak of this process, and every promise's percentiles; it exits 1 where a request is stuck, a cent is
+lost, a ticket was answered late, or a promise was broken. Every batch is located, overwritten, searched twice, judged
+and packed; certificates are issued as JSON and HTML, and their PDFs left to whoever asks (`paper = "request"`).
 """
 
 from __future__ import annotations

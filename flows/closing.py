@@ -160,6 +160,7 @@ def open_closures(desk: Desk, asked: Sequence[Asked]) -> list[Opened | FangxinEr
     reached = [ref for n, ref in refs.items() if asked[n].contact.channels]
     if reached:
         estate.tree.ensure(reached, CONTACT)
+    made: list[Closure] = []
     with desk.together():
         for n, account in found.items():
             try:
@@ -168,11 +169,16 @@ def open_closures(desk: Desk, asked: Sequence[Asked]) -> list[Opened | FangxinEr
                 if not account:
                     hint = "check them; who was erased before is not found again"
                     raise InputError("nobody has these identities", hint=hint)
-                told[n] = _taken_in(desk, asked[n], account[0], refs[n])
+                opened, closure = _taken_in(desk, asked[n], account[0], refs[n])
+                told[n] = opened
+                made += [closure] if closure is not None else []
             except Replayed as before:
                 told[n] = _again(desk, before)
             except FangxinError as error:
                 told[n] = error
+    with desk.together(made):
+        for closure in made:
+            verified(desk, closure)
     return [one for one in told if one is not None]
 
 
@@ -201,7 +207,8 @@ def _again(desk: Desk, before: Replayed) -> Opened:
     return Opened(there.id, desk.opened(there).receipt if kept else "", replayed=True)
 
 
-def _taken_in(desk: Desk, one: Asked, account: str, ref: bytes) -> Opened:
+def _taken_in(desk: Desk, one: Asked, account: str, ref: bytes) -> tuple[Opened, Closure | None]:
+    """What is answered, and the new closing; None where a live one of the account was there."""
     estate, now, behalf, contact = desk.estate, desk.now, one.behalf, one.contact
     closure_id, receipt = opaque("c"), receipt_code()
     code, public = new_code()
@@ -236,10 +243,9 @@ def _taken_in(desk: Desk, one: Asked, account: str, ref: bytes) -> Opened:
             replay=one.replay(desk),
         )
     except AlreadyLive as live:
-        return Opened(live.closure)
+        return Opened(live.closure), None
     desk.told(closure)
-    verified(desk, closure)
-    return Opened(closure_id, receipt, code)
+    return Opened(closure_id, receipt, code), closure
 
 
 def verified(desk: Desk, closure: Closure) -> Closure:

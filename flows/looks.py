@@ -45,11 +45,18 @@ def accounts(desk: Desk, people: Sequence[Sequence[Identity]]) -> list[list[str]
     if found is None:
         return [accounts(desk, [one])[0] for one in people] if len(people) > 1 else [_refused(desk, people[0])]
     halted = {one.subject: one for one in found.halts}
+    apart = _apart(found) if len(people) > 1 else set()
     told: list[list[str]] = [[] for _one in people]
     facts = found.facts.to_pandas()
     for subject, value in tuples(facts[facts["kind"] == (desk.estate.catalog.person_kind or "")], "subject", "value"):
         told[subject].append(value)
-    return [walked(halted[n]) if n in halted else sorted(one) for n, one in enumerate(told)]
+    answers: list[list[str] | FangxinError] = []
+    for n, one in enumerate(told):
+        if n in apart:
+            answers += accounts(desk, [people[n]])
+        else:
+            answers.append(walked(halted[n]) if n in halted else sorted(one))
+    return answers
 
 
 def look(desk: Desk, secrets: Sequence[Secret]) -> list[Look | FangxinError]:
@@ -151,10 +158,10 @@ def _cohort(people: Sequence[Sequence[Identity]]) -> Cohort:
 
 
 def _apart(found: Found) -> set[int]:
-    """The subjects with a row that another of the cohort has, too."""
+    """The subjects with a row that another of the cohort has, too, and those at whom the walk halted."""
     rows = found.traces.to_pandas()[["subject", "collection", "unit", "position"]].drop_duplicates()
     shared = rows[rows.duplicated(["collection", "unit", "position"], keep=False)]
-    return set(shared["subject"].tolist())
+    return {*shared["subject"].tolist(), *(one.subject for one in found.halts)}
 
 
 def _facts(desk: Desk, facts: pd.DataFrame, people: int) -> tuple[list[set[bytes]], list[set[tuple[str, str]]]]:

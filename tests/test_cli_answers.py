@@ -20,6 +20,7 @@ from evidence.small_home import make_home
 from jsonschema import Draft202012Validator
 
 import fangxin.reports
+from fangxin.checks.verify import attachments
 from fangxin.flows.batch import Step
 from fangxin.flows.cli.main import main
 from fangxin.flows.erase import STEPS, locate, overwrite, run_step, validate
@@ -406,6 +407,12 @@ def test_an_officer_accepts_a_certificate_and_a_stranger_can_check_it(closed: Sh
     second = issued.with_suffix(".pdf").read_bytes()
     assert asked("certificate", "validate", "--signed", only["signed"][0], *closed.home)[0] == 0
     assert issued.with_suffix(".pdf").read_bytes() == second  # admitted already
+    printed = tmp_path / "printed.pdf"
+    code, document, _ = asked("certificate", "print", issued.stem, "--out", str(printed), *closed.home)
+    conforms("certificate-print", document)
+    assert attachments(printed.read_bytes(), printed.name, 1 << 20) == [issued.read_bytes()]
+    code, said = refused("certificate", "print", issued.stem, "--out", str(printed), *closed.home)
+    assert (code, "exists already" in said) == (3, True)
 
     package = tmp_path / "p.zip"
     assert asked("package", issued.stem, "--out", str(package), *closed.home)[0] == 0

@@ -42,7 +42,7 @@ class Round:
         self._clear()
 
     def _clear(self) -> None:
-        self._events: list[Row] = []
+        self.events: list[Row] = []  # not written yet
         self._moved: dict[str, Row] = {}
         self._timers: dict[str, list[Row]] = {}
         self._new_clocks: dict[tuple[str, str], Row] = {}
@@ -109,7 +109,7 @@ class Round:
             "of": closure, "to_sealed": sealed, **{f"to_{k}": values[k] for k in ("state", "version", "facts", "live")}
         }  # fmt: skip
         event = rows["event"]
-        self._events.append(event)
+        self.events.append(event)
         time = max(event["time"], self.heads[closure][2]) if closure in self.heads else event["time"]
         self.heads[closure] = (event["seq"], event["hash"], time)
         for row in rows["clocks"]:
@@ -132,7 +132,7 @@ class Round:
             return
         db = self.db
         db.execute(_SWAP, list(self._moved.values()))
-        db.execute(insert(EVENT), self._events)
+        db.execute(insert(EVENT), self.events)
         if self._clocks:
             rows = [{"of": c, "of_name": n, **_to(row)} for (c, n), row in self._clocks.items()]
             db.execute(_CLOCK, rows)

@@ -8,6 +8,7 @@ import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -20,8 +21,13 @@ from test_cli_answers import conforms
 
 from fangxin.checks import verify
 from fangxin.data.closures.store import Closures
+from fangxin.data.errors import InputError
 from fangxin.data.keys.envelope import ref_of
+from fangxin.data.vocabulary import Identity
+from fangxin.flows.closing import Asked, Opened, make_plans, open_closures
+from fangxin.flows.desk import at_desk
 from fangxin.flows.estate import open_estate
+from fangxin.flows.looks import Look, look
 
 TONIGHT = datetime(2026, 11, 24, 16, 5, tzinfo=UTC)  # 00:05 in Shanghai
 OVER = TONIGHT + timedelta(days=7)
@@ -307,3 +313,45 @@ def test_what_is_taken_along_is_what_was_located_and_goes_when_its_hours_are_ove
     store.engine.dispose()
     ledger = open_estate(shop.home, shop.root / "catalog", shop.now).ledger
     assert ledger.find([said["tag"]])[said["tag"]][1]["code"] == "export_waived"  # not skipped unseen
+
+
+def test_a_day_of_arrivals_is_answered_as_each_would_be_alone(shop: Shop) -> None:
+    def asked(number: int, **more: Any) -> Asked:
+        return Asked((Identity("phone_number", f"139{number:08d}"),), "session", **more)
+
+    with at_desk(open_estate(shop.home, shop.root / "catalog", shop.now)) as desk:
+        replayed = asked(3, key="once")
+        day = [asked(1), asked(2), asked(1), asked(99), asked(4, laws=("none",)), replayed, Asked((), "session")]
+        first, second, again, nobody, unlawful, third, empty = open_closures(desk, day)
+        assert isinstance(first, Opened)
+        assert isinstance(second, Opened)
+        assert isinstance(third, Opened)
+        assert again == Opened(first.id)  # a live one is there: no codes a second time
+        assert all(isinstance(one, InputError) for one in (nobody, unlawful, empty))
+        (same,) = open_closures(desk, [replayed])
+        assert same == Opened(third.id, third.receipt, replayed=True)
+        there = desk.closures.many([first.id, second.id, third.id])
+        assert {one.state for one in there} == {"preflight"}
+
+        secrets = [desk.opened(one) for one in there]
+        both = look(desk, [*secrets, secrets[0]])  # one of them twice: these two share every row, and are seen alone
+        for secret, seen in zip([*secrets, secrets[0]], both, strict=True):
+            (alone,) = look(desk, [secret])
+            assert isinstance(alone, Look)
+            assert isinstance(seen, Look)
+            assert (seen.rows, seen.facts, seen.items) == (alone.rows, alone.facts, alone.items)
+            assert [case[1:] for case in seen.cases] == [case[1:] for case in alone.cases]
+        assert len({one.items[0].id for one in both if isinstance(one, Look)}) == 3
+
+        with closing(sqlite3.connect(shop.wallet)) as db, db:
+            db.execute("UPDATE coupons SET kind = 'odd' WHERE account = 2")  # nobody's rules know it
+        planned = make_plans(desk, there)
+        assert isinstance(planned[second.id], InputError)
+        assert desk.closures.get(second.id).state == "preflight"
+        for one in (first, third):
+            assert desk.closures.get(one.id).facts["plan"]["rows"] == both[0].rows  # type: ignore[union-attr]
+        assert sum(desk.closures.books()["CNY"].values()) == 0
+        desk.all_told()
+        before = desk.estate.ledger.size
+        desk.all_told()
+        assert desk.estate.ledger.size == before

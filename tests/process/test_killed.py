@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +24,7 @@ from process.shop import Shop, make
 
 from fangxin.checks import verify
 from fangxin.data.closures import store as module
+from fangxin.data.closures.round import Round
 from fangxin.data.closures.store import Change, Closure, Closures
 from fangxin.data.keys.tree import KeyTree
 from fangxin.flows import sealing
@@ -88,7 +91,8 @@ def killed_on_the_way(shop: Shop, wanted: set[str], *, acts: bool) -> int:
         return True
 
     def work() -> None:
-        write, move = module._write, Closures.move
+        write, move, flush, together = module._write, Closures.move, Round.flush, Closures.together
+        cohort: list[str] = []
 
         def deadly(owner: Any, name: str) -> None:
             act = getattr(owner, name)
@@ -111,13 +115,32 @@ def killed_on_the_way(shop: Shop, wanted: set[str], *, acts: bool) -> int:
             if dies("before the commit", change.told.type):
                 os.kill(os.getpid(), 9)
 
+        def flushing(self: Round) -> None:
+            moved = [row["type"] for row in self.events]
+            flush(self)
+            for name in moved:
+                if dies("before the commit", name):
+                    os.kill(os.getpid(), 9)
+
         def moving(self: Closures, closure: str, version: int, change: Change, now: datetime) -> Closure:
             found = move(self, closure, version, change, now)
-            if dies("after it", change.told.type):
+            if self._round() is not None:
+                cohort.append(change.told.type)
+            elif dies("after it", change.told.type):
                 os.kill(os.getpid(), 9)
             return found
 
+        @contextmanager
+        def committing(self: Closures, ids: Sequence[str] = ()) -> Iterator[None]:
+            with together(self, ids):
+                yield
+            for name in cohort:  # written, and the ledger does not know yet
+                if dies("after it", name):
+                    os.kill(os.getpid(), 9)
+            cohort.clear()
+
         module._write, Closures.move = writing, moving  # type: ignore[method-assign]
+        Round.flush, Closures.together = flushing, committing  # type: ignore[method-assign]
         code, done = shop.run("run-due")
         (shop.root / "last.json").write_text(json.dumps([code, done, shop.said]))
         os._exit(code)

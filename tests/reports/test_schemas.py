@@ -289,6 +289,7 @@ ANSWERS: dict[str, Any] = {
         "breaches": [],
     },
     "ledger-rotate": {"entry": 48, "log": "ledger.example.com/erasure+01234567+" + "A" * 44},
+    "certificate-print": {"certificate": "FX-7Q2M5K-0001", "pdf": "certificate.pdf", "bytes": 80_000},
     "certificate-validate": {
         "validated": [{"number": "FX-1", "certificate": HASH, "officer": "ada", "signed": "2026-11-27T09:00Z",
                        "key": HASH, "digest": HASH}],
