@@ -419,15 +419,16 @@ def approve(desk: Desk, closure_id: str, approvals: Sequence[Approval]) -> Closu
     again = {one.officer for one in known} & {one.officer for one in approvals}
     if again or len({one.officer for one in approvals}) != len(approvals):
         raise NotAllowed("an officer signs a plan once", hint="another officer signs")
-    for one in approvals:
-        texts = [*closure.facts.get("approvals", ()), one.text()]
-        closure = _signs(desk, closure, one, grant.catalog, texts)
-    request = request_of(closure)
-    if request.approved and request.state is State.REVIEW:
-        return approved(desk, closure, by_officers(desk.estate, grant.catalog, [*known, *approvals]))
-    if request.approved and request.state is State.READY:
-        return regrown(desk, closure, [*known, *approvals])
-    return closure
+    with desk.together([closure]):
+        for one in approvals:
+            texts = [*closure.facts.get("approvals", ()), one.text()]
+            closure = _signs(desk, closure, one, grant.catalog, texts)
+        request = request_of(closure)
+        if request.approved and request.state is State.REVIEW:
+            return approved(desk, closure, by_officers(desk.estate, grant.catalog, [*known, *approvals]))
+        if request.approved and request.state is State.READY:
+            return regrown(desk, closure, [*known, *approvals])
+        return closure
 
 
 def _ahead(desk: Desk, closure: Closure, approvals: Sequence[Approval]) -> Closure:
