@@ -6,6 +6,11 @@ as it passes, then requests a second of CPU time, what each part of the work too
 the ledger, the peak of this process, and every promise's percentiles; it exits 1 where a request is stuck, a cent is
 lost, a ticket was answered late, or a promise was broken. Every batch is located, overwritten, searched twice, judged
 and packed; certificates are issued as JSON and HTML, and their PDFs left to whoever asks (`paper = "request"`).
+
+How long: 1,200 at 400 a day took 483 s of CPU on two busy cores, 1.0 GiB at the peak; opening took 20 ms a request,
+planning 9, all of it in the first nights about 200. What grows is the nights: each looks through every file of our own
+home twice, some 25 ms for each certificate that was ever issued (two small pages, and both again in its package), so
+ten thousand at 400 a day are hours, most of it that; fewer, larger days are quicker.
 """
 
 from __future__ import annotations
