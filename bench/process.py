@@ -8,9 +8,9 @@ lost, a ticket was answered late, or a promise was broken. Every batch is locate
 and packed; certificates are issued as JSON and HTML, and their PDFs left to whoever asks (`paper = "request"`).
 
 How long: 1,200 at 400 a day took 483 s of CPU on two busy cores, 1.0 GiB at the peak; opening took 20 ms a request,
-planning 9, all of it in the first nights about 200. What grows is the nights: each looks through every file of our own
-home twice, some 25 ms for each certificate that was ever issued (two small pages, and both again in its package), so
-ten thousand at 400 a day are hours, most of it that; fewer, larger days are quicker.
+planning 9. What grows is the nights: each looks through every file of our own home twice, some 25 ms of CPU a look for
+each certificate that was ever issued (two small pages, and both again in its package). By that figure ten thousand at
+400 a day are hours, most of it that, and they were not run yet; fewer, larger days are quicker.
 """
 
 from __future__ import annotations
