@@ -18,6 +18,8 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from fangxin.flows.empty_database import keep
+
 STARTER = "FANGXIN_STARTER"
 _PATIENCE = 5.0  # seconds for a server to end by itself; Prefect gives it as long
 
@@ -38,6 +40,7 @@ def _wake() -> None:
 
         with get_client(sync_client=True) as client:
             client.hello()
+        keep(Path(os.environ["PREFECT_HOME"]) / "prefect.db")
 
 
 def end_orphans(home: Path) -> int:

@@ -35,6 +35,7 @@ from fangxin.checks.residue.patterns import Needles
 from fangxin.checks.residue.scan import scan, walk
 from fangxin.data.errors import InputError, NotAllowed
 from fangxin.data.vocabulary import Cohort, Identity, Subject
+from fangxin.flows.empty_database import keep, lay
 from fangxin.flows.estate import SCHEMAS
 from fangxin.flows.locate import find
 from fangxin.flows.plan import decide
@@ -85,11 +86,16 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
         for name in ("PREFECT_HOME", *PREFECT):
             os.environ.pop(name)
         prepare_prefect(folder)
-        patch.setattr(tempfile, "tempdir", str(folder))  # the harness keeps its database there
+        patch.setattr(tempfile, "tempdir", str(folder))
         from prefect.settings import PREFECT_API_URL
         from prefect.testing.utilities import prefect_test_harness
 
+        database = folder / "harness" / "prefect-test.db"
+        database.parent.mkdir()
+        lay(database)
+        patch.setattr("prefect.testing.utilities.mkdtemp", lambda: str(database.parent))
         with prefect_test_harness(server_startup_timeout=300):
+            keep(database)
             yield Prefect(str(PREFECT_API_URL.value()), folder)
 
 
