@@ -291,6 +291,7 @@ def test_an_erasure_that_a_busy_store_stops_answers_failed_with_what_resume_need
     }
 
 
+@pytest.mark.drill
 def test_an_erasure_that_leaves_something_behind_answers_failed_with_its_findings(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

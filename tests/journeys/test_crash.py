@@ -152,6 +152,7 @@ def _is_forgotten(arena: Arena) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.drill
 def test_what_neighbours_write_after_the_plan_is_kept_and_new_rows_of_the_people_need_an_approval_of_their_own(
     arena: Arena, undisturbed: dict[str, Any]
 ) -> None:

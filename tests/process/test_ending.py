@@ -65,6 +65,7 @@ def signed(shop: Shop, closure: str, officer: str) -> dict[str, Any]:  # Any: JS
 COUPON = "INSERT INTO coupons(coupon, account, kind, face, expires) VALUES(?, 5, 'coffee', 900, '2027-01-01T00:00:00Z')"
 
 
+@pytest.mark.drill
 def test_what_grew_a_day_before_is_signed_ahead_and_what_grows_at_the_last_minute_waits(
     sealed: tuple[Shop, str],
 ) -> None:

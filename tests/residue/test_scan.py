@@ -319,7 +319,7 @@ def test_random_bytes_give_no_hits(needles: Needles) -> None:
 
 def test_other_peoples_data_gives_no_hits(tmp_path: Path) -> None:
     random = np.random.default_rng(11)
-    count = 50_000
+    count = 20_000
     phones = random.choice(9 * 10**8, count + 50, replace=False) + 13_000_000_000
     table = pa.table(
         {
