@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from journeys.crash_support import Doom, Ended, build, differing, in_child, journey, moments, outcome, resumed, told
+from journeys.preload import before_forks
 
 from fangxin.flows import erase
 
@@ -27,6 +28,7 @@ def main() -> int:
     parser.add_argument("--boundaries", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--only", nargs=3, metavar=("STEP", "N", "AFTER"), help="one point: overwrite 17 1")
     given = parser.parse_args()
+    before_forks()
     with tempfile.TemporaryDirectory() as folder:
         arena = build(Path(folder))
         counts = told(in_child(journey(arena)))
