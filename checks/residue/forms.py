@@ -51,7 +51,7 @@ LEFT_OUT = (
     "reversed",
     "UTF-16, UTF-32 and Big5, but for addresses",
     "numbers but int64",
-    "hashes but in hexadecimal",
+    "hashes but in hexadecimal, or as platforms exchange them",
     "fragments",
     "parts of longer tokens",
 )
@@ -146,6 +146,8 @@ def _core_forms(identity: Identity, spelled: Mapping[str, str], seen: Sequence[s
         for algorithm, function in _HASHES.items():
             digest = function(spelled[name].encode()).hex().encode()
             yield Form(_named(name, f"{algorithm} hex"), digest, random=True)
+    for form in _exchanged(identity):
+        yield replace(form, random=False)  # a token, compared whole, and in its case
 
 
 def _forms(identity: Identity, spelled: Mapping[str, str], seen: Sequence[str]) -> Iterator[Form]:
@@ -179,8 +181,12 @@ def _forms(identity: Identity, spelled: Mapping[str, str], seen: Sequence[str]) 
         if name in ("", first) or _compact(name, text):
             for form in _hashes(text):
                 yield Form(_named(name, form.name), form.data, random=True)
-    # Brokers and ad platforms exchange hashes of their own reading of a value (a phone's last ten digits).
-    for text in stored_forms(identity.kind, spelled[""], IdentityFormat.DROP):
+    yield from _exchanged(identity)
+
+
+def _exchanged(identity: Identity) -> Iterator[Form]:
+    """What brokers and ad platforms exchange: hashes of their own reading of a value (a phone's last ten digits)."""
+    for text in stored_forms(identity.kind, identity.value, IdentityFormat.DROP):
         yield Form("drop sha256 base64", text.rstrip("=").encode(), random=True)
 
 

@@ -6,6 +6,7 @@ somebody's value has are looked up in a table of 64-bit hashes, and what agrees 
 
 * Digits: whole runs, 17 digits with an X, and the usual groups (3-4-4, fours, 6-8-4) with one blank or hyphen.
 * Words of letters, digits, `_` and `-`: ids, device numbers, hexadecimal digests.
+* Base64 of digests, its padding left out.
 * Addresses in any case: the run of characters that an address may have.
 * Numbers of 8 bytes in either order.
 
@@ -30,6 +31,7 @@ _SHAPES = {
     "groups": re.compile(rb"\d{3}([ -])\d{4}\1\d{4}|\d{4}([ -])(?:\d{4}\2)+\d{1,4}|\d{6}([ -])\d{8}\3\d{3}[\dXx]"),
     "address": re.compile(rb"[0-9A-Za-z._%+-]+@[0-9A-Za-z._-]*[0-9A-Za-z]"),
     "word": re.compile(rb"[0-9A-Za-z_-]{8,128}"),
+    "base64": re.compile(rb"[0-9A-Za-z+/]{27,128}"),  # of SHA-1 or longer: a number behind a + is none
 }
 _GROUPS = ((3, 4, 4), (4, 4, 4, 1), (4, 4, 4, 2), (4, 4, 4, 3), (4, 4, 4, 4), (4, 4, 4, 4, 1), (4, 4, 4, 4, 2),
            (4, 4, 4, 4, 3), (6, 8, 4), (6, 8, 3))  # fmt: skip
@@ -76,6 +78,8 @@ class Tokens:
             yield self._looked_up(name, body, begin, end)
         if "word" in self._joins:
             yield self._looked_up("word", body, *_runs(np.frombuffer(body.translate(_WORD), bool)))
+        if "base64" in self._joins:
+            yield self._looked_up("base64", body, *_runs(np.frombuffer(body.translate(_BASE64), bool)))
         if "address" in self._joins and b"@" in body:
             begin, end = _runs(np.frombuffer(body.translate(_ADDRESS), bool))
             signs = np.flatnonzero(codes == ord("@"))
@@ -98,6 +102,7 @@ class Tokens:
 
 _LETTERS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _WORD = bytes(code in _LETTERS + b"_-" for code in range(256))
+_BASE64 = bytes(code in _LETTERS + b"+/" for code in range(256))
 _ADDRESS = bytes(code in _LETTERS + b"._%+-@" for code in range(256))
 
 

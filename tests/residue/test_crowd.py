@@ -18,7 +18,8 @@ from residue.references import digests, mixed
 from fangxin.checks.residue.patterns import CROWD, Breadth, Needles, needles_for
 from fangxin.checks.residue.scan import scan
 from fangxin.checks.residue.tokens import Numbers, Tokens
-from fangxin.data.vocabulary import Identity
+from fangxin.data.catalog.kinds import stored_forms
+from fangxin.data.vocabulary import Identity, IdentityFormat
 
 
 def person(n: int) -> list[Identity]:
@@ -32,6 +33,7 @@ def person(n: int) -> list[Identity]:
     ]
 
 
+UNKEYED = [f for f in IdentityFormat if f is not IdentityFormat.HMAC]  # what a catalog may declare, and a scan can see
 PEOPLE = [(n, one) for n in range(400) for one in person(n)]
 
 
@@ -54,6 +56,8 @@ def writings(n: int) -> dict[str, bytes]:
         "phone int64": struct.pack("<q", int(digits)),
         "phone int64 be": struct.pack(">q", int(digits)),
         "phone sha256": dict(digests(digits))["sha256 hex"],
+        **{f"phone in a column of {f}": stored_forms("phone_number", phone, f)[0].encode() for f in UNKEYED},
+        "mail in a column of drop": stored_forms("email", mail, IdentityFormat.DROP)[-1].encode(),
         "phone SM3": dict(digests(digits))["sm3 HEX"],
         "mail": mail.encode(),
         "mail in mixed case": mixed(mail).encode(),
