@@ -55,11 +55,21 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any  # Any: parsed JSON, before it is checked
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+try:
+    import cryptography
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    if int(cryptography.__version__.partition(".")[0]) < 42:
+        raise ImportError
+except ImportError:  # wrong use, and no verdict
+    print(
+        "verify.py needs Python 3.11 or later and cryptography 42 or later: pip install cryptography", file=sys.stderr
+    )
+    raise SystemExit(3) from None
 
 HOLDS, FALSE, MISSING, NOT_APPLICABLE = "HOLDS", "FALSE", "MISSING", "NOT APPLICABLE"
 NOT_COMPARED = "NOT COMPARED"  # what this program never looks at: it changes no answer, and is said each time

@@ -349,7 +349,7 @@ def _kept(d: Mapping[str, Any]) -> Block:
             _text(
                 (
                     "截至期末，仍因法律规定而保留的记录；到期另行擦除。",
-                    "What laws still keep at the end of the period; it is erased when its day comes.",
+                    "What laws still keep at the end of the period; it is due to be erased when its day has come.",
                 )
             ),
             _table(head, "llrl", rows),

@@ -111,8 +111,15 @@ class Walk:
     ) -> Iterator[Piece]:
         """A decoded layer that lies in memory, and the containers in it."""
         yield Piece(container, column, data, offset, sqlite=sqlite)
-        if depth < self.limits.depth:
-            body = data if isinstance(data, bytes) else bytes(memoryview(data).cast("B"))
+        yield from self.within(data, container, depth)
+
+    def within(self, data: bytes | memoryview, container: str, depth: int) -> Iterator[Piece]:
+        """The containers in a layer that is searched already."""
+        body = data if isinstance(data, bytes) else bytes(memoryview(data).cast("B"))
+        if depth >= self.limits.depth:
+            if next(registry.marks(body), None):
+                self.note(container, f"containers are nested deeper than {self.limits.depth}")
+        else:
             yield from self._carved(InMemory(body), body, 0, container, depth + 1, _Covered())
 
     def unpacked(

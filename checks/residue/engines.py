@@ -140,8 +140,10 @@ class Quickest:
     def __call__(self, body: bytes) -> Table:
         """Every occurrence, in order of where it ends."""
         if self._left > 0 and self._pays(len(body)):
-            with suppress(InputError):
-                self._find = Hyperscan(self._needles)
+            with suppress(Exception):  # whatever it cannot do here, the first one can
+                other = Hyperscan(self._needles)
+                other(b"\0")
+                self._find = other
         return self._find(body)
 
     def _pays(self, searched: int) -> bool:

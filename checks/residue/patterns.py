@@ -46,7 +46,7 @@ ENOUGH = 12  # bytes of a digest that go into the automaton: a fifth of the stat
 NEAR = 256  # bytes between a form that needs company and the form that keeps it
 WINDOW = 1 << 20  # bytes in which escapes are resolved at a time, so that the places of escapes and signs stay small
 DENSE = 32  # bytes an escape from which on the windows are small
-STRETCH = 8  # bytes that an escaped byte of a text takes at most
+STRETCH = 18  # bytes that an escaped byte of a text takes at most: \\uXXXX in a URL, each of its six characters as %XX
 
 _Ints = npt.NDArray[np.int64]
 _Flags = npt.NDArray[np.bool_]

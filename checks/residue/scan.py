@@ -94,7 +94,10 @@ class Scan:
 
 
 def walk(roots: Sequence[Path]) -> list[tuple[str, Path]]:
-    """Everything below the roots that has bytes or a name: files, links (not followed), empty folders; sorted."""
+    """Everything below the roots that has bytes or a name: files, links (not followed), folders; sorted.
+
+    A folder is named by what is in it: by itself only where it is empty or has attributes.
+    """
     found: list[tuple[str, Path]] = []
     for root in roots:
         if root.is_symlink() or not root.is_dir():
@@ -108,7 +111,7 @@ def walk(roots: Sequence[Path]) -> list[tuple[str, Path]]:
             except OSError:
                 found.append((str(folder), folder))  # the scan says why it cannot be read
                 continue
-            if not entries:
+            if not entries or _has_attributes(folder):
                 found.append((str(folder), folder))
             for entry in entries:
                 path = Path(entry.path)
@@ -117,6 +120,13 @@ def walk(roots: Sequence[Path]) -> list[tuple[str, Path]]:
                 else:
                     found.append((str(path), path))
     return sorted(set(found), key=lambda pair: pair[0])
+
+
+def _has_attributes(folder: Path) -> bool:
+    try:
+        return bool(os.listxattr(folder))
+    except OSError:
+        return False
 
 
 def stored(files: Sequence[tuple[str, Path]]) -> int:

@@ -44,7 +44,8 @@ def scan(paths: Sequence[Path], identities: Sequence[str], *, engine: str, home:
                 found.append((0, Identity(kind, check(kind, value))))
     if not found:
         raise IdentityError("expected at least one identity, found none", hint="--identity KIND=@FILE")
-    files = walk(paths)
+    # A link that is named is meant: its own name is searched, and what it leads to.
+    files = walk([*paths, *(path.resolve() for path in paths if path.is_symlink())])
     needles = needles_for(found, engine=Engine(engine))
     with bar(stored(files), quiet=as_json) as progress:
         result = search(files, needles, progress=progress)

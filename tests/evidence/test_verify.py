@@ -647,3 +647,13 @@ def test_what_was_never_a_package_is_a_slip_and_no_false_evidence(shared: Home, 
         checks = verify.verify(tmp_path / "x.zip", trust=shared.trust)
         assert verify.exit_code(checks) == 1
         assert len(verify.table(checks).splitlines()) == 4  # what is wrong, how much that leaves open, the answer
+
+
+def test_without_the_library_the_program_says_what_it_needs_and_gives_no_verdict() -> None:
+    """-S: no installed packages; 1 would say that something is false."""
+    done = subprocess.run(
+        [sys.executable, "-S", verify.__file__, "--help"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3
+    assert "cryptography 42 or later" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -135,12 +135,14 @@ def _bytes(walk: Walk, value: bytes, label: str, depth: int) -> Iterator[Piece]:
 
 # ---------------------------------------------------------------- base64
 
+_ZLIB = ((b"eJ", b"wxyz"), (b"eN", b"opqr"), (b"eA", b"EFGH"), (b"eF", b"4567"))
 # What containers begin with, in base64: as many characters as the first bytes settle.
 BASE64 = (
     *(b"gASV", b"gAWV", b"gANj", b"gAN9", b"gANd", b"gANY", b"gAJj", b"gAJ9", b"gAJd", b"gAJY"),  # pickle
-    *(b"H4sI", b"KLUv/", b"UEsDB", b"/Td6WFo", b"QlpoO", b"QlpoN", b"BCJNGE"),  # gzip zstd zip xz bz2 lz4
+    *(b"H4sI", b"KLUv/", b"KLUv_", b"UEsDB", b"/Td6WFo", b"_Td6WFo", b"XQAA"),  # gzip zstd zip xz lzma
+    *(b"QlpoM", b"QlpoN", b"QlpoO", b"BCJNGE", b"BCJNGF", b"BCJNGG", b"BCJNGH", b"iVBORw0KGgo"),  # bz2 lz4 PNG
     *(b"UEFSMR", b"QVJST1cx", b"T2JqA", b"U1FMaXRlIGZvcm1hdCAz"),  # Parquet, Arrow, Avro, SQLite
-    *(b"eJw", b"eNo", b"eAE"),  # zlib
+    *(start + bytes([sign]) for start, signs in _ZLIB for sign in signs),  # the third character depends on the data
 )
 _RUN = re.compile(rb"(?:[A-Za-z0-9+/_-]|\r?\n|\\r|\\n|\\/)+=*")
 _BREAKS = re.compile(rb"\s|\\[rn]|\\(?=/)")

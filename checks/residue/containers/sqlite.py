@@ -35,7 +35,7 @@ def opened(walk: Walk, place: Place) -> Generator[Piece, None, Spans]:
     file = place.file if place.at == 0 else _alone(place)
     if file is None:
         return ()
-    yield from walk.guarded(_pages(walk, file, label), inside(label, "sqlite:page"))
+    yield from walk.guarded(_pages(walk, file, label, depth), inside(label, "sqlite:page"))
     known = len(walk.problems)
     yield from walk.guarded(_rows(walk, file, label, depth), inside(label, "sqlite"))
     damaged = len(walk.problems) > known
@@ -59,8 +59,8 @@ def _alone(place: Place) -> Slice | None:
     return Slice(place.file, place.at, min(size * count, place.file.size - place.at))
 
 
-def _pages(walk: Walk, file: Readable, label: str) -> Iterator[Piece]:
-    """The file as it lies, and the same with everything blanked that some row may still own."""
+def _pages(walk: Walk, file: Readable, label: str, depth: int) -> Iterator[Piece]:
+    """The file as it lies, and the same with everything blanked that some row may still own; containers in that."""
     head = file.at(0, 100)
     size = int.from_bytes(head[16:18], "big")
     size = 65_536 if size == 1 else size
@@ -78,6 +78,7 @@ def _pages(walk: Walk, file: Readable, label: str) -> Iterator[Piece]:
         if known:
             seen = only_free.push(_only_free(new, first, size, free), last=last)
             yield Piece(inside(label, "sqlite:free"), "", *seen, decoded=False, sqlite=True)
+            yield from walk.within(seen[0], inside(label, "sqlite:free"), depth)
 
 
 def _records(walk: Walk, file: Readable, label: str, depth: int, *, damaged: bool) -> Iterator[Piece]:

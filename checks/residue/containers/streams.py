@@ -57,9 +57,7 @@ class _Decoder(Protocol):
 
 def gzip(walk: Walk, place: Place) -> Generator[Piece, None, Spans]:
     """Open gzip members that follow each other."""
-    # The ten bytes of a header that is meant: flags that exist, a compression mark and a system that do.
-    head = place.bytes(10)
-    meant = len(head) == 10 and not head[3] & 0xE0 and head[8] in (0, 2, 4) and head[9] in (*range(14), 255)
+    meant = _is_a_header(place.bytes(10))
     ends: list[int] = []
     stream = inflated(walk, place.file, place.at, _zlib.MAX_WBITS | 16, ends)
     label = inside(place.label, "gzip")
@@ -67,8 +65,15 @@ def gzip(walk: Walk, place: Place) -> Generator[Piece, None, Spans]:
     return [(place.at, ends[-1])] if ends else ()
 
 
+def _is_a_header(head: bytes) -> bool:
+    """Whether ten bytes are a header that is meant: flags that exist, a compression mark and a system that do."""
+    return len(head) == 10 and not head[3] & 0xE0 and head[8] in (0, 2, 4) and head[9] in (*range(14), 255)
+
+
 def is_gzip(data: bytes, at: int) -> bool:
     """Whether a member may begin here: known flags, and deflate that makes sense as far as it is seen."""
+    if not at and _is_a_header(data[:10]):
+        return True  # a file that begins so is one, whatever became of the rest
     flags = data[at + 3 : at + 4]
     if not flags or flags[0] & 0xE0:
         return len(data) < at + 4
@@ -93,6 +98,14 @@ def is_zlib(data: bytes, at: int) -> bool:
     if first & 6 == 6 or (first & 6 == 4 and (first >> 3 > 29 or data[at + 3] & 31 > 29)):
         return False
     return _inflates(data[at : at + 512], _zlib.MAX_WBITS)
+
+
+def is_narrow_zlib(file: Readable) -> bool:
+    """Whether all of it may be a stream that looks back less than 32 KiB; too short a mark to look for everywhere."""
+    head = file.at(0, 512)
+    if len(head) < 8 or head[0] & 15 != 8 or head[0] >> 4 > 6 or head[1] & 32 or (head[0] << 8 | head[1]) % 31:
+        return False
+    return is_zlib(head, 0)
 
 
 def _is_meant(packed: bytes) -> bool:
@@ -121,8 +134,8 @@ def _is_meant(packed: bytes) -> bool:
 def _inflates(data: bytes, window: int) -> bool:
     try:
         _zlib.decompressobj(window).decompress(data, 4096)
-    except _zlib.error:
-        return False
+    except _zlib.error as why:
+        return "check" in str(why)  # all of it made sense; only its checksum or length is another
     return True
 
 
@@ -134,7 +147,12 @@ def inflated(walk: Walk, file: Readable, at: int, window: int, ends: list[int]) 
             if not packed:
                 packed = file.at(at, READ)
                 at += len(packed)
-            plain = machine.decompress(packed, walk.limits.chunk)
+            before = machine.copy()
+            try:
+                plain = machine.decompress(packed, walk.limits.chunk)
+            except _zlib.error:
+                yield _before_the_damage(before, packed)
+                raise
             if not packed and not plain and not machine.eof:  # nothing left, neither outside nor inside
                 raise NotExaminable(CUT)
             packed = machine.unconsumed_tail
@@ -144,6 +162,17 @@ def inflated(walk: Walk, file: Readable, at: int, window: int, ends: list[int]) 
         ends.append(at)
         if window != _zlib.MAX_WBITS | 16 or file.at(at, 3) != b"\x1f\x8b\x08":
             return
+
+
+def _before_the_damage(machine: _zlib._Decompress, packed: bytes) -> bytes:
+    """What can be decoded of a piece up to where it is damaged."""
+    plain = bytearray()
+    for at in range(len(packed)):
+        try:
+            plain += machine.decompress(packed[at : at + 1], MIB)
+        except _zlib.error:
+            break
+    return bytes(plain)
 
 
 # ---------------------------------------------------------------- decoders that work alike
@@ -171,7 +200,11 @@ def lzma(walk: Walk, place: Place) -> Generator[Piece, None, Spans]:
 
 
 def is_lzma(data: bytes, at: int) -> bool:
-    """Whether the length is unknown or below a TiB, and the first byte of the coder is the zero it must be."""
+    """Whether the dictionary has a usual size, the length is unknown or below a TiB, and the coder begins with zero."""
+    size = int.from_bytes(data[at + 1 : at + 5], "little")
+    rest = size & (size - 1)  # without its lowest bit
+    if rest and rest != (size & -size) << 1:
+        return False  # neither a power of two nor three halves of one
     length = int.from_bytes(data[at + 5 : at + 13], "little")
     return data[at + 13 : at + 14] == b"\0" and (length == (1 << 64) - 1 or 0 < length < 1 << 40)
 
