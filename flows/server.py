@@ -18,7 +18,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from fangxin.flows.empty_database import keep
+from fangxin.flows.empty_database import keep, lay
 
 STARTER = "FANGXIN_STARTER"
 _PATIENCE = 5.0  # seconds for a server to end by itself; Prefect gives it as long
@@ -33,6 +33,8 @@ def wake() -> threading.Thread:
 
 def _wake() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # of this thread, and inherited by what it starts
+    database = Path(os.environ["PREFECT_HOME"]) / "prefect.db"
+    lay(database)
     with suppress(Exception):  # the flow meets the same obstacle, and tells it
         from prefect.client.orchestration import get_client
 
@@ -40,7 +42,7 @@ def _wake() -> None:
 
         with get_client(sync_client=True) as client:
             client.hello()
-        keep(Path(os.environ["PREFECT_HOME"]) / "prefect.db")
+        keep(database)
 
 
 def end_orphans(home: Path) -> int:

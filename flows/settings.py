@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from fangxin.data.errors import InputError, NotAllowed
-from fangxin.flows.empty_database import lay
 
 TEMPLATE = """# fangxin's settings for this home. Everything has a default; delete what you do not need.
 
@@ -201,4 +200,3 @@ def prepare_prefect(home: Path) -> None:
     Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, value in PREFECT.items():
         os.environ.setdefault(name, value)
-    lay(Path(os.environ["PREFECT_HOME"]) / "prefect.db")
