@@ -122,12 +122,12 @@ def needs_all(head: bytes) -> bool:
 
 def marks(data: bytes) -> Iterator[tuple[Kind, int, int]]:
     """Every mark in `data`: the kind, where the mark stands, and where the container would begin (may be negative)."""
-    long, short = _machines()
-    found = [(at, long[0][number]) for number, at, _end in long[1].find_matches_as_indexes(data)]
+    *long, short = _machines()
+    found = [(at, one[0][number]) for one in long for number, at, _end in one[1].find_matches_as_indexes(data)]
     # A mark of two bytes slows the search for all others down: a pass of its own, where its second byte stands at all.
     if any(mark[1:] in data for mark in short[2]):
         found += [(at, short[0][number]) for number, at, _end in short[1].find_matches_as_indexes(data)]
-        found.sort(key=lambda pair: pair[0])
+    found.sort(key=lambda pair: pair[0])
     for at, kind in found:
         begin = at - kind.before
         if kind.test is None or kind.test(data, begin):
@@ -135,13 +135,16 @@ def marks(data: bytes) -> Iterator[tuple[Kind, int, int]]:
 
 
 @cache
-def _machines() -> tuple[_Machine, _Machine]:
-    """The automata of the long marks and of the short ones.
+def _machines() -> tuple[_Machine, ...]:
+    """The automata of the long marks, and last that of the short ones.
 
     Leftmost matches only: an overlapping search would be ten times slower, and no mark begins with the end of another.
+    Up to 64 marks are looked for with vector instructions, more of them eight times slower: in two passes, then.
     """
     pairs = [(k, m) for k in KINDS for m in k.marks]
-    return _machine([p for p in pairs if len(p[1]) > 2]), _machine([p for p in pairs if len(p[1]) == 2])
+    long = sorted((p for p in pairs if len(p[1]) > 2), key=lambda pair: pair[0].name == "base64")
+    halves = long[: len(long) // 2], long[len(long) // 2 :]
+    return (*map(_machine, halves), _machine([p for p in pairs if len(p[1]) == 2]))
 
 
 _Machine = tuple[list[Kind], BytesAhoCorasick, list[bytes]]
