@@ -116,7 +116,8 @@ def open_estate(home: Path, catalog: Path | None = None, now: datetime | None = 
     settings = load(home)
     path = (catalog or home / "catalog").resolve()
     if not path.exists():
-        raise InputError(f"{catalog or 'catalog'}: no such catalog file or folder", hint="--catalog names it")
+        hint = "correct the path after --catalog" if catalog else "--catalog PATH names the catalog's file or folder"
+        raise InputError(f"{catalog or 'catalog'}: no such catalog file or folder", hint=hint)
     return Estate(settings, path, now or datetime.now(UTC))
 
 

@@ -113,7 +113,10 @@ def load(home: Path) -> Settings:
     """Read `fangxin.toml`; InputError when the home was never made or the file is wrong."""
     path = home / "fangxin.toml"
     if not path.is_file():
-        raise InputError(f"{home}: not a home of fangxin: no fangxin.toml", hint="make one with `fangxin init`")
+        raise InputError(
+            f"{home}: not a home of fangxin: no fangxin.toml",
+            hint="name it with --home or FANGXIN_HOME, or make one with `fangxin init`",
+        )
     try:
         raw = tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
