@@ -33,7 +33,7 @@ def wake() -> threading.Thread:
 
 def _wake() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # of this thread, and inherited by what it starts
-    database = Path(os.environ["PREFECT_HOME"]) / "prefect.db"
+    database = Path(os.environ.get("PREFECT_HOME") or Path("~/.prefect").expanduser()) / "prefect.db"
     lay(database)
     with suppress(Exception):  # the flow meets the same obstacle, and tells it
         from prefect.client.orchestration import get_client
