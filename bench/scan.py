@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from _rounds import Bar, Row, publish, ratio, take_turns
 
+from fangxin.checks.residue.carve import carve
 from fangxin.checks.residue.engines import Engine
 from fangxin.checks.residue.forms import Breadth, Context, Form, forms_of
 from fangxin.checks.residue.patterns import Needles, needles_for
@@ -146,14 +147,21 @@ def unpacked(path: Path) -> list[bytes | memoryview]:
 
 
 def parquet(path: Path, needles: Needles) -> dict[str, Callable[[], object]]:
-    """The decoding scan, and what it cannot do without: the pages decompressed, and their bytes searched."""
+    """The decoding scan; beside it the pages decompressed and their bytes scanned like those of any file.
 
-    def floor() -> None:
-        needles.find(b"".join(unpacked(path)))
+    And what even that cannot do without: the pages decompressed, and the needles looked for in their bytes.
+    """
+
+    def apart() -> None:
+        body, problems = InMemory(b"".join(unpacked(path))), list[str]()
+        for piece in carve(body, margin=needles.margin, problems=problems):
+            needles.find(piece.data)
+        assert not problems, problems
 
     return {
         "parquet: scan": ours(path, needles),
-        "parquet: decompress, search": floor,
+        "parquet: decompress, scan raw": apart,
+        "parquet: decompress, find": lambda: needles.find(b"".join(unpacked(path))),
         "parquet: decompress": lambda: unpacked(path),
     }
 
@@ -202,16 +210,19 @@ def _ratios(rows: dict[str, Row]) -> dict[str, float]:
         for other in ("rg -aFf", "grep -aFf"):
             if f"{other}, {count}" in rows:
                 found[f"{other} / scan, {count} needles"] = ratio(rows[f"{other}, {count}"], rows[f"scan, {count}"])
+    found["decoded Parquet scan / (decompress + find)"] = ratio(
+        rows["parquet: scan"], rows["parquet: decompress, find"]
+    )
     found["scan / read, 200 needles"] = ratio(rows["scan, 200"], rows["read"])
     return found
 
 
 def _bars(rows: dict[str, Row], sizes: dict[str, int]) -> list[Bar]:
     speed = sizes["scan, 200"] / MB / rows["scan, 200"].cpu_s
-    floor = ratio(rows["parquet: scan"], rows["parquet: decompress, search"])
+    floor = ratio(rows["parquet: scan"], rows["parquet: decompress, scan raw"])
     return [
         Bar("raw scan at 200 needles, MB/s of one core", speed, ">=", 250),
-        Bar("decoded Parquet scan / (decompress + search)", floor, "<=", 1.3),
+        Bar("decoded Parquet scan / (decompress + raw scan)", floor, "<=", 1.3),
     ]
 
 

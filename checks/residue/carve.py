@@ -34,6 +34,7 @@ from fangxin.checks.residue.containers.piece import (
     inside,
 )
 from fangxin.data.columnar.footer import MalformedFooter
+from fangxin.data.vocabulary import ASIDE
 
 __all__ = ["Answer", "Limits", "NotExaminable", "OpenFile", "Piece", "Probes", "Walk", "carve"]
 
@@ -155,14 +156,19 @@ class Walk:
             yield Piece(label, "", *window.push(b"", last=True))
 
     def windows(self, file: Readable) -> Iterator[Seen]:
-        """The whole of something readable, window by window."""
-        window, at = Window(self.margin), 0
-        while at < file.size:
-            new = file.at(at, self.limits.chunk)
-            if not new:
+        """The whole of something readable, window by window.
+
+        They are those of `Window`; what two of them share is read twice, which is cheaper than to copy all of it.
+        """
+        offset = begin = end = 0
+        while end < file.size:
+            data = file.at(offset, end - offset + self.limits.chunk)
+            if offset + len(data) <= end:
                 raise NotExaminable("the file became shorter while it was read")
-            at += len(new)
-            yield window.push(new, last=at >= file.size)
+            end = offset + len(data)
+            stop = len(data) if end >= file.size else max(begin - offset, len(data) - self.margin)
+            yield Seen(data, offset, begin - offset, stop)
+            offset, begin = offset + max(0, stop - ASIDE), offset + stop
 
     def note(self, label: str, reason: str) -> None:
         """Say what stays closed, and why; each reason once."""

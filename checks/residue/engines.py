@@ -111,6 +111,18 @@ class Hyperscan:
         return np.stack([self._numbers[pairs[:, 0]], pairs[:, 1] - self._lengths[pairs[:, 0]], pairs[:, 1]], axis=1)
 
 
+def hyperscan_or_none(needles: Mapping[int, bytes]) -> Hyperscan | None:
+    """It, once it has searched something; None where it is not installed, cannot compile these, or cannot run here.
+
+    Whatever it cannot do, ahocorasick_rs can: nothing is lost but time, so the reason is not told.
+    """
+    with suppress(Exception):
+        found = Hyperscan(needles)
+        found(b"\0")
+        return found
+    return None
+
+
 def _collect(number: int, _start: int, end: int, _flags: int, found: list[tuple[int, int]]) -> None:
     found.append((number, end))
 
@@ -140,10 +152,7 @@ class Quickest:
     def __call__(self, body: bytes) -> Table:
         """Every occurrence, in order of where it ends."""
         if self._left > 0 and self._pays(len(body)):
-            with suppress(Exception):  # whatever it cannot do here, the first one can
-                other = Hyperscan(self._needles)
-                other(b"\0")
-                self._find = other
+            self._find = hyperscan_or_none(self._needles) or self._find
         return self._find(body)
 
     def _pays(self, searched: int) -> bool:

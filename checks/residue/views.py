@@ -94,10 +94,10 @@ def narrowed(body: bytes, reach: int) -> Iterator[View]:
     for name, width, first in (("utf-16-le", 2, 0), ("utf-16-be", 2, -1), ("utf-32-le", 4, 0), ("utf-32-be", 4, -3)):
         at = signs
         at = at[(at + first >= width) & (at + first + 2 * width <= len(codes))]  # an address has two sides
-        at = at[_ADDRESS[codes[at - width]] & _ADDRESS[codes[at + width]]]
         for n in (n for n in range(width) if first + n):
             for beside in (0, -width, width):
-                at = at[codes[at + first + n + beside] == 0]
+                at = at[codes[at + first + n + beside] == 0]  # hardly any sign of narrow text is left after the first
+        at = at[_ADDRESS[codes[at - width]] & _ADDRESS[codes[at + width]]]
         for phase in range(width):  # texts that begin at odd places are texts of their own
             if (mine := at % width == phase).any():
                 yield _narrow(codes, name, at[mine], width, first, reach)

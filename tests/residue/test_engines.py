@@ -17,7 +17,9 @@ from residue.references import references
 from residue.test_forms import PEOPLE
 
 from fangxin.checks.residue import engines
-from fangxin.checks.residue.carve import Limits
+from fangxin.checks.residue.carve import Limits, Walk
+from fangxin.checks.residue.containers import registry
+from fangxin.checks.residue.containers.piece import InMemory, Window
 from fangxin.checks.residue.engines import AhoCorasick, Engine, Hyperscan, Mailboxes, WithAddresses, finder
 from fangxin.checks.residue.patterns import Breadth, Needles, needles_for
 from fangxin.checks.residue.scan import HITS, scan, stored
@@ -88,6 +90,30 @@ def test_hyperscan_takes_over_once_it_pays_and_what_it_cannot_compile_goes_on(mo
     find = finder({7: long})
     assert [find(long).tolist() for _ in range(3)] == [[[7, 0, 40_000]]] * 3
     assert used[7:] == [AhoCorasick] * 3
+
+
+@given(st.lists(st.tuples(st.integers(0, 200_000), st.sampled_from([m for k in registry.KINDS for m in k.marks]))))
+@settings(max_examples=20, deadline=None)
+def test_the_same_marks_are_seen_whoever_looks_for_the_short_ones(places: list[tuple[int, bytes]]) -> None:
+    body = bytearray(np.random.default_rng(3).bytes(200_000))
+    for at, mark in places:
+        body[at : at + len(mark)] = mark
+    quick = list(registry.marks(bytes(body)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "LARGE", len(body) + 100)
+        assert list(registry.marks(bytes(body))) == quick
+    assert registry._quick_for_short() is not None
+
+
+@given(st.integers(1, 400), st.integers(1, 90), st.integers(1, 120))
+@settings(max_examples=60, deadline=None)
+def test_a_file_comes_in_the_windows_of_a_stream(size: int, margin: int, chunk: int) -> None:
+    file = InMemory(bytes(n % 251 for n in range(size)))
+    walk = Walk(size, margin, Limits(chunk=chunk), [], None, [], columns=False)
+    window, streamed = Window(margin), []
+    for at in range(0, size, chunk):
+        streamed.append(window.push(file.at(at, chunk), last=at + chunk >= size))
+    assert list(walk.windows(file)) == streamed
 
 
 def test_an_engine_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

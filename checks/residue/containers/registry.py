@@ -35,11 +35,13 @@ from fangxin.checks.residue.containers import (
     streams,
 )
 from fangxin.checks.residue.containers.piece import Piece, Place, Readable, Spans
+from fangxin.checks.residue.engines import Hyperscan, hyperscan_or_none
 
 if TYPE_CHECKING:
     from fangxin.checks.residue.carve import Walk
 
 HEAD = 512  # bytes by which the kind of a file is recognised
+LARGE = 64 << 10  # bytes from which on it pays to call hyperscan
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,9 @@ def marks(data: bytes) -> Iterator[tuple[Kind, int, int]]:
     *long, short = _machines()
     found = [(at, one[0][number]) for one in long for number, at, _end in one[1].find_matches_as_indexes(data)]
     # A mark of two bytes slows the search for all others down: a pass of its own, where its second byte stands at all.
-    if any(mark[1:] in data for mark in short[2]):
+    if len(data) >= LARGE and (quick := _quick_for_short()):
+        found += [(at, short[0][number]) for number, at, _end in quick(data).tolist()]
+    elif any(mark[1:] in data for mark in short[2]):
         found += [(at, short[0][number]) for number, at, _end in short[1].find_matches_as_indexes(data)]
     found.sort(key=lambda pair: pair[0])
     for at, kind in found:
@@ -145,6 +149,12 @@ def _machines() -> tuple[_Machine, ...]:
     long = sorted((p for p in pairs if len(p[1]) > 2), key=lambda pair: pair[0].name == "base64")
     halves = long[: len(long) // 2], long[len(long) // 2 :]
     return (*map(_machine, halves), _machine([p for p in pairs if len(p[1]) == 2]))
+
+
+@cache
+def _quick_for_short() -> Hyperscan | None:
+    """hyperscan, where it is installed: half the time of the other for marks of two bytes, and more to begin with."""
+    return hyperscan_or_none(dict(enumerate(_machines()[-1][2])))
 
 
 _Machine = tuple[list[Kind], BytesAhoCorasick, list[bytes]]
