@@ -42,6 +42,7 @@ def certificate_pdf(
             f"{row['dataset']}/{row['collection']}: {row['not_examinable']}" for row in rows if row["not_examinable"]
         ],
         **_claims(rows),
+        "short": [f"{row['dataset']}/{row['collection']}" for row in rows if _short(row)],
         "qr": qr(f"{certificate['number']} {digest} {certificate['evidence']['origin']}"),
         "validation": None if accepted is None else vars(accepted),
     }
@@ -61,6 +62,20 @@ def _claims(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:  # Any: JSON
         "marks": of,
         "claims": [{"mark": mark, **dict(zip(keys, said, strict=True))} for said, mark in marks.items()],
     }
+
+
+def _short(row: Mapping[str, Any]) -> bool:  # Any: JSON
+    """Whether name and store surely take a line each in the first column of the results (116 points at 8 a letter)."""
+    name, store = f"{row['dataset']}/{row['collection']}", f"{row['store']} · aa"
+    return max(_width(name), _width(store)) <= 116 / 8
+
+
+def _width(text: str) -> float:
+    """What a text takes at most, in the size of its letters: a bound, since only the press knows the face."""
+    return sum(0.63 if one in _NARROW else 1.0 for one in text)
+
+
+_NARROW = frozenset("abcdefghijklnopqrstuvxyz0123456789/._-: ")
 
 
 def _mark(n: int) -> str:
