@@ -72,7 +72,8 @@ def open_batch(
     `known`: secret and receipt code of each subject, where a closing drew them before.
 
     Raises InputError for an empty cohort or an identity given twice, StoreUnavailable for a store that cannot be
-    written, NotAllowed where `require` cannot be met or the catalog is not ready. Nothing is touched before.
+    written, NotAllowed where `require` cannot be met, the catalog is not ready or an open batch has one of them. Nothing
+    is touched before.
     """
     allowed(options.get("wipe_free_space"))
     check(estate.catalog, [estate.catalog_path], estate.stores, require=options.get("require"))
@@ -95,6 +96,7 @@ def open_batch(
             roots=[*roots(estate).values(), *(s.root for s in estate.stores)],
         )
     confirm_vault(estate)
+    _in_no_other(estate, seen)
     load_sources(estate, software().sha256)
     commit(estate, [Seal(**one) for one in options.get("canaries") or ()])
     batch_id, _receipts = estate.requests.open(
@@ -106,6 +108,17 @@ def open_batch(
         known=known,
     )
     return batch_id
+
+
+def _in_no_other(estate: Estate, seen: Mapping[Identity, int]) -> None:
+    """Raise NotAllowed where an approved batch that did not come to its end has one of these people already."""
+    for batch in due(estate):
+        for one in estate.requests.requests(batch):
+            if number := next((seen[i] for i in one.identities if i in seen), None):
+                raise NotAllowed(
+                    f"subject {number}: batch {batch} has them already, and did not come to its end",
+                    hint="`fangxin resume` finishes it; nothing was touched now",
+                )
 
 
 def journey(batch_id: str, *, home: Path | None = None) -> None:

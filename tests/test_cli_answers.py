@@ -200,11 +200,12 @@ def test_a_scan_that_cannot_open_a_container_answers_2(shop: Shop, tmp_path: Pat
         (["scan", "there-is-none", "--identity", "phone_number=@nothing"], "no such file"),
         (["scan", "."], "at least one identity"),
         (["scan", ".", "--identity", "phone_number"], "KIND=@FILE"),
+        (["scan", ".", "--identity", "phone=13900001111"], "phone_number"),
         (["scan"], "PATHS is missing"),
         (["verify", "there-is-none"], "No such file or directory"),
         (["unknown-command"], "no such command"),
     ],
-    ids=["no such path", "no identity", "no value", "no path", "no package", "no such command"],
+    ids=["no such path", "no identity", "no value", "no such kind", "no path", "no package", "no such command"],
 )
 def test_wrong_usage_answers_3_and_says_what_was_expected(shop: Shop, argv: list[str], what: str) -> None:
     code, said = refused(*argv)

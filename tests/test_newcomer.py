@@ -68,6 +68,7 @@ def test_an_interrupted_init_is_repeated_and_keys_without_settings_are_left_alon
     ("line", "words"),
     [
         ("catlog", ("no such command", "did you mean catalog?", "`fangxin --help`")),
+        ("--home x keys status", ("options stand behind the command",)),
         ("catalog lnit", ("`fangxin catalog` has no such command", "lint")),
         ("13800138000", ("there are canary, catalog,",)),
         ("locate --subject x", ("no option --subject", "did you mean --subjects?", "`fangxin locate --help`")),

@@ -24,7 +24,7 @@ def locate(
     now: str | None,
     as_json: bool,
 ) -> int:
-    """Show counts and paths per subject; no value is printed."""
+    """Show counts and paths per subject, never a value. Exit 4 where a guard halted, 2 where a unit is missing."""
     from fangxin.checks.readiness import readable
     from fangxin.flows.estate import open_estate
     from fangxin.flows.locate import find
@@ -33,9 +33,11 @@ def locate(
     estate = open_estate(home, catalog, clock(load(home), now))
     people = _people(estate, identities, subjects)
     readable(estate.catalog, estate.stores)
+    missing = False
     for store in estate.stores:
         for one in store.collections:
             if not store.units(one):
+                missing = True
                 warn(f"{one.where}: {one.address}: nothing to look into: no unit below {store.name} fits its glob")
     found = find(estate, Cohort(tuple(Subject(str(n), p) for n, p in enumerate(people))))
     document = located(found, people)
@@ -54,7 +56,7 @@ def locate(
             say(f"subject {halt['ref']}: the walk halted at {halt['collection']}: {why}")
 
     answer(document, as_json=as_json, words=words)
-    return 4 if document["halts"] else 0
+    return 4 if document["halts"] else 2 if missing else 0
 
 
 def _tell_doubts(subject: dict[str, Any]) -> None:  # Any: JSON

@@ -34,6 +34,9 @@ def scan(paths: Sequence[Path], identities: Sequence[str], *, engine: str, home:
         kind, values, plain = split_identity(one)
         if plain and not is_rehearsal(home):
             warn("an identity on the command line stays in shell history and the process list; use KIND=@FILE")
+        if kind not in SPELLED and (meant := sorted(one for one in SPELLED if kind in one)):
+            hint = f"{' or '.join(meant)}, else text=... to search a value as it stands"
+            raise IdentityError(f"--identity: there is no kind {kind!r}", hint=hint)
         if kind not in SPELLED:
             warn(
                 f"identity kind {kind!r} has no spellings of its own and is searched as it stands; "

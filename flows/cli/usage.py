@@ -34,7 +34,10 @@ def explained(error: CycloptsError, app: App) -> str:
         for word in chain:
             group = group[word]
         known = sorted(name for name in group if not name.startswith("-"))
-        meant = _near((error.unused_tokens or [""])[0], known)
+        first = (error.unused_tokens or [""])[0]
+        if first.startswith("-"):
+            return f"`{command}`: options stand behind the command, not before it; there are {_list(known)}{more}"
+        meant = _near(first, known)
         return f"`{command}` has no such command{meant or f'; there are {_list(known)}'}{more}"
     if isinstance(error, UnknownOptionError):
         typed = (error.token.keyword or error.token.value).partition("=")[0]

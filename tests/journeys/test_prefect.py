@@ -300,6 +300,8 @@ def test_a_killed_run_leaves_nothing_behind_and_the_night_finishes_it(
 
     requests = lecard.open().requests
     (batch,) = (b for b in requests.unfinished() if b != nobody)
+    with pytest.raises(NotAllowed, match=f"batch {batch} has them already"):
+        lecard.begin(leaving)
     assert requests.note(batch, "destroy_keys") is not None
     assert requests.note(batch, "publish") is None
     (lecard.home / "tmp" / "screens").write_text(stdout + stderr)
