@@ -72,7 +72,7 @@ def open_batch(
     `known`: secret and receipt code of each subject, where a closing drew them before.
 
     Raises InputError for an empty cohort or an identity given twice, StoreUnavailable for a store that cannot be
-    written, NotAllowed where `require` cannot be met, the catalog is not ready or an open batch has one of them. Nothing
+    written, NotAllowed where `require` cannot be met, the catalog is not ready, or one is in an open batch. Nothing
     is touched before.
     """
     allowed(options.get("wipe_free_space"))
