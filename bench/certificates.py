@@ -88,7 +88,7 @@ def example() -> dict[str, Any]:
         "evidence": {"origin": "ledger.example.com/erasure", "validated": 59, "proof": "validated-b-1.tlog-proof"},
         "software": {"version": "0.1.0", "sha256": "34" * 32}, "catalog": "56" * 32,
         "law": [{"name": "pipl", "sha256": "78" * 32}], "cohort": 6, "signer": "operator", "settlements": None,
-        "deadline": None, "processors": [], "approvers": [],
+        "deadline": None, "processors": [], "approvers": [], "rehearsal": False,
         "accountability": [{"dataset": d, "owner": f"{d}-team", "executor": "data-platform", "terms": "9a" * 32}
                            for d in ("exports", "lake", "support", "wallet")],
     }  # fmt: skip

@@ -1024,7 +1024,9 @@ class _Case:
         for name in self._names():
             if name.startswith("proofs/") and self._receipt(self._read(name), name) not in proved.get(name, ()):
                 raise Wrong(f"{name}: a receipt that is not of the certificate of that name, nor named by one")
-        return f"{len(stems)} certificate(s), each page logged, figures agree"
+        rehearsed = sum(one.get("rehearsal") is True for _name, _index, one in self._kept)
+        said = f"; {rehearsed} OF A REHEARSAL, which prove no real erasure" if rehearsed else ""
+        return f"{len(stems)} certificate(s), each page logged, figures agree{said}"
 
     def _editions(
         self, stem: str, digest: str, logged: list[tuple[int, dict[str, Any]]]
@@ -1108,6 +1110,9 @@ class _Case:
             if "plan" in holder and str(holder["plan"]) not in self._plans():
                 raise Wrong(f"{name}: names a plan that was not approved")
         before = known[:issued]
+        by = {one["by"] for one in before if one["type"] == "approved"}
+        if by == {"rehearsal"} and certificate.get("rehearsal") is not True:
+            raise Wrong(f"{name}: every plan before it was approved as a rehearsal, and it does not say that it is one")
         if certificate["catalog"] not in [one["catalog"] for one in before if one["type"] == "request.opened"]:
             raise Wrong(f"{name}: names a catalog that no request was opened under")
         for key, kind in (("law", "law.loaded"), ("software", "code.loaded")):
@@ -1473,6 +1478,8 @@ def _certificate(certificate: Any, name: str) -> None:
     evidence = certificate["evidence"]
     if not isinstance(evidence, dict) or not {"origin", "validated", "proof"} <= evidence.keys():
         raise Wrong(f"{name}: evidence lacks origin, validated or proof")
+    if not isinstance(certificate.get("rehearsal", False), bool):
+        raise Wrong(f"{name}: neither of a rehearsal nor not")
     collections = certificate["collections"]
     if not isinstance(collections, list) or not collections:
         raise Wrong(f"{name}: no collections")

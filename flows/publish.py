@@ -288,6 +288,7 @@ def _facts(
             for d in estate.catalog.datasets
         ),
         approvers=tuple({one.officer for one in approvals}),
+        rehearsal=estate.settings.rehearsal,
     )
 
 

@@ -6,6 +6,7 @@ give the same digest everywhere.
 
 * The outcome follows from the verdicts, and from where the subject stands outside the catalog; nobody passes it in.
 * A retained collection must be explained: rule, class, rows, until.
+* A rehearsal's certificate says that it is one, and that it is nobody's.
 * Unit-level figures (units, bytes) speak about all subjects erased together; `cohort` says how many.
 """
 
@@ -282,6 +283,7 @@ class CertificateFacts:
     processors: tuple[Processor, ...] = ()
     accountability: tuple[Accountable, ...] = ()
     approvers: tuple[str, ...] = ()  # officers who signed the plan, where somebody had to
+    rehearsal: bool = False  # of a home that holds made-up people only
 
 
 def certificate(facts: CertificateFacts) -> dict[str, Any]:  # Any: a JSON document
@@ -323,6 +325,7 @@ def certificate(facts: CertificateFacts) -> dict[str, Any]:  # Any: a JSON docum
         "processors": [asdict(one) for one in sorted(facts.processors, key=lambda p: p.name)],
         "accountability": [asdict(one) for one in sorted(facts.accountability, key=lambda a: a.dataset)],
         "approvers": sorted(facts.approvers),
+        "rehearsal": facts.rehearsal,
     }
     # What is returned is what a reader of the bytes gets: lists, not tuples.
     read: dict[str, Any] = json.loads(certificate_bytes(document))

@@ -7,6 +7,7 @@ document always gives the same bytes.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from fangxin.data.keys.roots.protocol import CONDITIONS
 from fangxin.reports.certificate import certificate_bytes
 from fangxin.reports.validation import Validation
-from fangxin.reports.words import claim_words
+from fangxin.reports.words import CLAIMS, claim_of, filled
 
 
 def render(certificate: Mapping[str, Any], accepted: Validation | None = None) -> bytes:  # Any: a JSON document
@@ -26,15 +27,29 @@ def render(certificate: Mapping[str, Any], accepted: Validation | None = None) -
     `accepted` is what an officer signed about it, once one did.
     """
     rows = certificate["collections"]
-    return page(
-        "certificate.html.j2",
+    template = _environment().from_string(certificate_template())
+    return template.render(
         c=certificate,
         digest=hashlib.sha256(certificate_bytes(certificate)).hexdigest(),
         total=totals(rows),
         verdicts=verdicts(rows),
         methods=methods(rows),
         accepted=accepted,
-    )
+    ).encode()
+
+
+@cache
+def certificate_template() -> str:
+    """The certificate's page as one text: words, style and layout, with nothing left out to be looked up elsewhere.
+
+    It goes into each package, and checks/verify.py knows its SHA-256: the verifier draws every page again with an
+    engine of its own, which understands the few constructs that this template uses, and compares the bytes.
+    """
+    source, _name, _fresh = _environment().loader.get_source(_environment(), "certificate.html.j2")
+    style, _name, _fresh = _environment().loader.get_source(_environment(), "style.css.j2")
+    words = {"claims": CLAIMS, "conditions": CONDITIONS}
+    said = (f"{{% set {name} = {json.dumps(dict(table), ensure_ascii=False)} %}}\n" for name, table in words.items())
+    return "".join(said) + source.replace('{% include "style.css.j2" %}\n', style)
 
 
 def page(template: str, **values: Any) -> bytes:  # Any: whatever the template prints
@@ -59,7 +74,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"number": number, "size": size, "sentences": sentences}
+    environment.filters |= {"number": number, "size": size, "codes": codes, "filled": filled}
     return environment
 
 
@@ -79,7 +94,12 @@ def size(n: int) -> str:
 
 def sentences(conditions: str) -> list[tuple[str, str]]:
     """What a root holder's claim is bound to, word for word (English, Chinese); an id that is unknown stays itself."""
-    return [CONDITIONS.get(one, (one, one)) for one in conditions.split(", ") if one]
+    return [CONDITIONS.get(one, (one, one)) for one in codes(conditions)]
+
+
+def codes(conditions: str) -> list[str]:
+    """The ids in a holder's list of conditions."""
+    return [one for one in conditions.split(", ") if one]
 
 
 def totals(rows: list[Mapping[str, Any]]) -> dict[str, int]:
@@ -94,9 +114,12 @@ def verdicts(rows: list[Mapping[str, Any]]) -> dict[str, int]:
 
 def methods(rows: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What was done to the bytes: one entry for each different wording, with the collections it speaks about."""
-    said: dict[tuple[str, str, str], list[str]] = {}
+    said: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row["method"]:
-            en, zh = claim_words(row["method"], row["claim"], row["reason"])
-            said.setdefault((row["method"], en, zh), []).append(f"{row['dataset']}/{row['collection']}")
-    return [{"method": method, "en": en, "zh": zh, "where": where} for (method, en, zh), where in said.items()]
+            key, why = claim_of(row["method"], row["claim"], row["reason"])
+            said.setdefault((key, why), []).append(f"{row['dataset']}/{row['collection']}")
+    return [
+        {"key": key, "why": why, "en": filled(CLAIMS[key][0], why), "zh": filled(CLAIMS[key][1], why), "where": where}
+        for (key, why), where in said.items()
+    ]

@@ -28,49 +28,67 @@ _WEAK_MEDIUM = re.compile(
 )
 _DISK = re.compile(r"\b(?:rotational|disk|extents)\b", re.IGNORECASE)
 
-_NOTHING_DONE = ("Nothing had to be done here.", "此处无需处理。")
-_EXTENTS = (
-    "The extents of the old files were overwritten once, flushed to the device, read back and found unmoved. "
-    "This is partial sanitisation: of these files, not of a whole medium.",
-    "旧文件所占的存储区段已覆写一遍，写入设备后逐字节读回核对，且位置未变。这属于部分净化：针对这些文件，而非整个存储介质。",
-)
-_BLOCKS = (
-    "The addressable blocks of the old files were overwritten once, flushed and read back: a logical overwrite. "
-    "Spare cells, and snapshots and replicas kept by the host, are not reached by it.",
-    "旧文件的可寻址数据块已覆写一遍，写入设备后读回核对：属于逻辑覆写。介质的备用单元以及宿主机保留的快照和副本不在其列。",
-)
-_CRYPTOGRAPHIC = (
-    "Cryptographic erase: the values were encrypted under a key of this person alone, and that key was destroyed. "
-    "Copies of the key held elsewhere, and any time the values lay in plain text before, are outside this claim.",
-    "密码学擦除：内容以仅属于本人的密钥加密，该密钥已销毁。若他处另存有密钥，或内容在加密前曾以明文存放，则不在本结论之内。",
-)
-_EXPIRY = (
-    "This copy was not changed; it ends by itself on the day that is printed, and was not examined.",
-    "该副本未作改动，将于所载日期自行到期，且未经检查。",
+# What was done to the bytes, in (English, Chinese); `{why}` stands for a reason.
+CLAIMS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "nothing": ("Nothing had to be done here.", "此处无需处理。"),
+        "extents": (
+            "The extents of the old files were overwritten once, flushed to the device, read back and found unmoved. "
+            "This is partial sanitisation: of these files, not of a whole medium.",
+            "旧文件所占的存储区段已覆写一遍，写入设备后逐字节读回核对，且位置未变。这属于部分净化：针对这些文件，而非整个存储介质。",
+        ),
+        "blocks": (
+            "The addressable blocks of the old files were overwritten once, flushed and read back: a logical "
+            "overwrite. Spare cells, and snapshots and replicas kept by the host, are not reached by it.",
+            "旧文件的可寻址数据块已覆写一遍，写入设备后读回核对：属于逻辑覆写。介质的备用单元以及宿主机保留的快照和副本不在其列。",
+        ),
+        "cryptographic": (
+            "Cryptographic erase: the values were encrypted under a key of this person alone, and that key was "
+            "destroyed. Copies of the key held elsewhere, and any time the values lay in plain text before, are "
+            "outside this claim.",
+            "密码学擦除：内容以仅属于本人的密钥加密，该密钥已销毁。若他处另存有密钥，或内容在加密前曾以明文存放，则不在本结论之内。",
+        ),
+        "logical": (
+            "Logically deleted: the file was written anew without these rows, but its old bytes could not be "
+            "overwritten in place ({why}). Old blocks may remain until the medium reuses them.",
+            "逻辑删除：文件已在去除这些记录后重写，但旧字节未能就地覆写（原因：{why}）。旧数据块在被介质重新使用之前可能仍然存在。",
+        ),
+        "expiry": (
+            "This copy was not changed; it ends by itself on the day that is printed, and was not examined.",
+            "该副本未作改动，将于所载日期自行到期，且未经检查。",
+        ),
+    }
 )
 
 
-def claim_words(method: str, claim: str, reason: str) -> tuple[str, str]:
-    """Say in (English, Chinese) what was done to the bytes; `claim` and `reason` are an Erasure's.
+def claim_of(method: str, claim: str, reason: str) -> tuple[str, str]:
+    """Say which of CLAIMS holds, and its reason or ""; `claim` and `reason` are an Erasure's.
 
     Raises ValueError for a method nobody has defined words for: an undescribed method must not reach a certificate.
     """
     if not method:
-        return _NOTHING_DONE
+        return "nothing", ""
     match Method(method):
         case Method.OVERWRITE:
-            return _EXTENTS if _DISK.search(claim) and not _WEAK_MEDIUM.search(claim) else _BLOCKS
+            return ("extents" if _DISK.search(claim) and not _WEAK_MEDIUM.search(claim) else "blocks"), ""
         case Method.CRYPTOGRAPHIC_ERASE:
-            return _CRYPTOGRAPHIC
+            return "cryptographic", ""
         case Method.LOGICAL_DELETE:
-            why = reason or "the medium refused"
-            return (
-                f"Logically deleted: the file was written anew without these rows, but its old bytes could not be "
-                f"overwritten in place ({why}). Old blocks may remain until the medium reuses them.",
-                f"逻辑删除：文件已在去除这些记录后重写，但旧字节未能就地覆写（原因：{why}）。旧数据块在被介质重新使用之前可能仍然存在。",
-            )
+            return "logical", reason or "the medium refused"
         case Method.EXPIRY:
-            return _EXPIRY
+            return "expiry", ""
+
+
+def filled(words: str, why: str) -> str:
+    """Put a reason into the words of a claim."""
+    return words.replace("{why}", why)
+
+
+def claim_words(method: str, claim: str, reason: str) -> tuple[str, str]:
+    """Say in (English, Chinese) what was done to the bytes; ValueError as for `claim_of`."""
+    key, why = claim_of(method, claim, reason)
+    en, zh = CLAIMS[key]
+    return filled(en, why), filled(zh, why)
 
 
 def claims_too_much(method: str, text: str) -> bool:

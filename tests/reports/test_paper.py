@@ -32,6 +32,7 @@ from fangxin.reports.paper.pages import certificate_pdf
 from fangxin.reports.paper.signatory import CA, CA_KEY, CERTIFICATE, KEY, Signatory
 from fangxin.reports.period import Period
 from fangxin.reports.periodic_pages import report_pdf
+from fangxin.reports.render import render
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -100,6 +101,23 @@ def pdfsig(pdf: bytes, ca: Path, folder: Path) -> str:
 
 
 # ------------------------------------------------------------ pages
+
+
+def test_a_rehearsals_certificate_says_so_in_every_form_and_on_every_page(facts: CertificateFacts) -> None:
+    real, rehearsed = certificate(facts), certificate(replace(facts, rehearsal=True))
+    assert (real["rehearsal"], rehearsed["rehearsal"]) == (False, True)
+    for document in (real, rehearsed):
+        says = document["rehearsal"]
+        page = render(document).decode()
+        assert ("演练:本证明不证明任何真实的擦除" in page) is ("proves no real erasure" in page) is says
+        for language, (title, short) in {"zh": ("演练：本证明", "演练"), "en": ("A rehearsal:", "rehearsal")}.items():
+            pdf = subprocess.run(
+                [tool("pdftotext"), "-", "-"],
+                input=certificate_pdf(document, languages=[language]), capture_output=True, check=True,
+            ).stdout.decode()  # fmt: skip
+            pages = pdf.split("\f")[:-1]
+            assert [title in text for text in pages] == [says] + [False] * (len(pages) - 1)
+            assert [short in text.split(document["number"])[-1] for text in pages] == [says] * len(pages)
 
 
 def test_a_certificate_conforms_to_what_it_says_it_conforms_to(document: dict[str, Any]) -> None:
