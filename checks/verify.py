@@ -36,11 +36,13 @@ ISO 32000 with ETSI EN 319 142 (signed PDF).
 from __future__ import annotations
 
 import argparse
+import ast
 import base64
 import errno
 import hashlib
 import hmac
 import json
+import operator
 import os
 import re
 import stat
@@ -418,6 +420,7 @@ class _Case:
             ("statements", self.statements),
             ("certificates", self.certificates),
             ("papers", self.papers),
+            ("pages", self.pages),
             ("words", self.words),
             ("reports", self.reports),
             ("figures", self.figures),
@@ -473,7 +476,7 @@ class _Case:
             r"witness\.vkeys|(tsa|certificate)-ca\.pem|policy\.json|challenge\.json|checkpoint(\.tsr)?|"
             r"checkpoints/(0|[1-9][0-9]*)(\.tsr)?|rotations/(0|[1-9][0-9]*)\.tlog-proof|"
             r"tile/(entries|[0-9]{1,2})/[x0-9./p]+|dsse/[0-9a-f]{64}\.json|proofs/[^/]+\.tlog-proof|"
-            r"certificates/[^/]+\.(json|html|pdf)|reports/[^/]+\.(json|html|pdf|parquet)|law/[^/]+|"
+            r"certificates/[^/]+\.(json|html|pdf)|pages/[0-9a-f]{64}\.j2|reports/[^/]+\.(json|html|pdf|parquet)|law/[^/]+|"
             r"officers/[A-Za-z_][A-Za-z0-9_]*\.pub|approvals/[0-9a-f]{64}\.json|"
             r"calendars/[^/]+|schemas/[^/]+\.json|"
             rf"code-digests\.txt|{re.escape(_MANIFEST)}|{re.escape(_SIGNED)}"
@@ -1170,9 +1173,39 @@ class _Case:
         if keys["destroyed"] > sum(_most(one["count"]) for one in gone[begin : ends[-1] + 1]):
             raise Wrong(f"{name}: more keys destroyed than the ledger says")
 
+    def pages(self) -> str:
+        """Every certificate's HTML page is, byte for byte, what a template that is known here draws of its JSON."""
+        drawings: list[Drawing] = []
+        unknown = ""
+        for name in sorted(one for one in self._names() if one.startswith("pages/")):
+            raw = self._read(name)
+            if f"pages/{hashlib.sha256(raw).hexdigest()}.j2" != name:
+                raise Wrong(f"{name}: its SHA-256 is not its name")
+            if name.removeprefix("pages/").removesuffix(".j2") in _PAGES:
+                drawings.append(Drawing(raw.decode()))
+            else:
+                unknown = unknown or name
+        if not self._kept:
+            raise Skip("no certificate that could be compared")
+        for name, _index, certificate in self._kept:
+            page, record = (f"{name.removesuffix('.json')}{end}" for end in (".html", ".validation.json"))
+            accepted = _accepted(self._read(record)) if record in self._names() else None
+            digest = hashlib.sha256(self._read(name)).hexdigest()
+            values, seen = {"digest": digest, "accepted": accepted}, self._read(page)
+            try:
+                drawn = any(one.page(certificate, values).encode() == seen for one in drawings)
+            except (Wrong, LookupError, TypeError, ValueError, AttributeError):
+                raise Wrong(f"{name}: lacks what its page shows, or has it in another form") from None
+            if not drawn and (unknown or not drawings):
+                raise Missing(f"{page}: drawn by a template that is not here or that this program does not know")
+            if not drawn:
+                raise Wrong(f"{page}: shows something else than {name} says")
+        return f"{len(self._kept)} certificate page(s) drawn again from JSON: the same bytes"
+
     def words(self) -> str:
         """Say of how many pages nobody compared what is seen on them with their JSON: of each that there is."""
         names = [name for name in self._names() if name.startswith(("certificates/", "reports/"))]
+        names = [name for name in names if not re.fullmatch(r"certificates/.*\.html", name)]  # those are in `pages`
         pages = [(kind, sum(name.endswith(f".{kind}") for name in names)) for kind in ("html", "pdf", "parquet")]
         if not any(count for _kind, count in pages):
             raise Skip("no page in the package")
@@ -1700,6 +1733,261 @@ def _approval(
             raise Wrong(f"{name}: not good when the plan was carried out")
         return by
     raise Wrong(f"{name}: signed by nobody whose key is in officers/, or changed since")
+
+
+# ------------------------------------------------------------ pages, drawn again
+
+# The templates of certificates' pages that were ever issued with, by the SHA-256 of their text.
+_PAGES = frozenset({"8df7fef9f5095e89e0757a2fbbb11674e9de95a08d317851dbf2c828a2827903"})
+_Value = Any  # Any: a JSON value, or what a template makes of some
+_Said = Callable[[dict[str, _Value]], _Value]
+_BLOCK = re.compile(r"(\{\{.*?\}\}|\{%.*?%\})", re.DOTALL)
+
+
+class _Drawn(str):
+    """Text that a template has drawn already, and that is not escaped again."""
+
+    __slots__ = ()
+
+
+class Drawing:
+    """A page's template, read by the few rules of Jinja2 that ours uses: set, macro, for, if, and expressions.
+
+    Only for text whose digest is known: a template decides what a page says, so an unknown one decides nothing.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Read the text; Wrong for a construct that has no rule here."""
+        text = re.sub(r"(?m)^[ \t]+(?=\{%)", "", text)
+        self._pieces = _BLOCK.split(re.sub(r"%\}\n", "%}", text))
+        self._at = 0
+        self._parts, _end = self._until(())
+
+    def page(self, certificate: dict[str, Any], values: dict[str, _Value]) -> str:
+        """Draw a certificate; whatever its fields lack ends in LookupError, TypeError or ValueError."""
+        rows = certificate["collections"]
+        said: dict[tuple[str, str], list[str]] = {}
+        for row in rows:
+            if row["method"]:
+                said.setdefault(_claim(row), []).append(f"{row['dataset']}/{row['collection']}")
+        env = {
+            "c": certificate,
+            "total": {key: sum(row[key] for row in rows) for key in _TOTALS},
+            "verdicts": {one: sum(row["verdict"] == one for row in rows) for one in _VERDICTS},
+            "methods": [{"key": key, "why": why, "where": where} for (key, why), where in said.items()],
+            **values,
+        }
+        return _joined(self._parts, env)
+
+    def _until(self, ends: tuple[str, ...]) -> tuple[list[_Said], str]:
+        """Read parts up to one of these tags; return them and the tag that ended them, or nothing at the end."""
+        parts: list[_Said] = []
+        while self._at < len(self._pieces):
+            piece = self._pieces[self._at]
+            self._at += 1
+            if piece.startswith("{{"):
+                parts.append(_printed(_expression(piece[2:-2])))
+            elif piece.startswith("{%"):
+                tag = piece[2:-2].strip()
+                word = tag.partition(" ")[0]
+                if word in ends:
+                    return parts, tag
+                parts.append(self._tag(word, tag.partition(" ")[2]))
+            elif piece:
+                parts.append(_plainly(piece))
+        if ends:
+            raise Wrong(f"a page's template: ends before {ends[-1]}")
+        return parts, ""
+
+    def _tag(self, word: str, rest: str) -> _Said:
+        if word == "set":
+            name, _equals, value = rest.partition("=")
+            return _assigned(name.strip(), _expression(value))
+        if word == "if":
+            cases = [(_expression(rest), *self._until(("elif", "else", "endif")))]
+            while not cases[-1][2].startswith("endif"):
+                kind, _space, condition = cases[-1][2].partition(" ")
+                when = _expression(condition) if kind == "elif" else lambda _env: True
+                cases.append((when, *self._until(("elif", "else", "endif"))))
+            return lambda env: next((_joined(parts, env) for when, parts, _end in cases if when(env)), "")
+        if word == "for":
+            each, _in, several = rest.partition(" in ")
+            body, end = self._until(("else", "endfor"))
+            otherwise = self._until(("endfor",))[0] if end == "else" else []
+            return _repeated([one.strip() for one in each.split(",")], _expression(several), body, otherwise)
+        match = re.fullmatch(r"([a-z_]+)\(([a-z_, ]*)\)", rest)
+        if word != "macro" or match is None:
+            raise Wrong(f"a page's template: no rule for {word}")
+        body, _end = self._until(("endmacro",))
+        names = [one.strip() for one in match[2].split(",")]
+        name = match[1]
+
+        def define(env: dict[str, _Value]) -> str:
+            env[name] = lambda *given: _Drawn(_joined(body, {**env, **dict(zip(names, given, strict=True))}))
+            return ""
+
+        return define
+
+
+def _plainly(text: str) -> _Said:
+    return lambda _env: text
+
+
+def _joined(parts: Sequence[_Said], env: dict[str, _Value]) -> str:
+    return "".join([part(env) for part in parts])
+
+
+def _printed(value: _Said) -> _Said:
+    def show(env: dict[str, _Value]) -> str:
+        found = value(env)
+        return found if isinstance(found, _Drawn) else _escaped(str(found))
+
+    return show
+
+
+def _escaped(text: str) -> str:
+    for char, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("'", "&#39;"), ('"', "&#34;")):
+        text = text.replace(char, name)
+    return text
+
+
+def _assigned(name: str, value: _Said) -> _Said:
+    def assign(env: dict[str, _Value]) -> str:
+        env[name] = value(env)
+        return ""
+
+    return assign
+
+
+def _repeated(names: list[str], several: _Said, body: list[_Said], otherwise: list[_Said]) -> _Said:
+    def repeat(env: dict[str, _Value]) -> str:
+        found = several(env)
+        each = ([one] if len(names) == 1 else one for one in found)
+        drawn = [_joined(body, {**env, **dict(zip(names, one, strict=True))}) for one in each]
+        return "".join(drawn) if drawn else _joined(otherwise, env)
+
+    return repeat
+
+
+def _expression(text: str) -> _Said:
+    """Read an expression of a template: of Python's grammar, where `|` asks for a filter."""
+    try:
+        return _meant(ast.parse(text.strip(), mode="eval").body)
+    except SyntaxError:
+        raise Wrong("a page's template: an expression that has no rule") from None
+
+
+def _meant(node: ast.expr) -> _Said:  # noqa: PLR0911 - one line for each kind of expression
+    """Say what an expression comes to in an environment; Wrong for a kind that no template of ours has."""
+    match node:
+        case ast.Constant(value=value):
+            return lambda _env: value
+        case ast.Name(id="none"):
+            return lambda _env: None
+        case ast.Name(id=name):
+            return lambda env: env[name]
+        case ast.Attribute(value=holder, attr=key):
+            of = _meant(holder)
+            return lambda env: of(env)[key]
+        case ast.Subscript(value=holder, slice=ast.Slice(lower=None, upper=ast.expr() as upper, step=None)):
+            of, most = _meant(holder), _meant(upper)
+            return lambda env: of(env)[: most(env)]
+        case ast.Subscript(value=holder, slice=key):
+            of, at = _meant(holder), _meant(key)
+            return lambda env: of(env)[at(env)]
+        case ast.List(elts=parts) | ast.Tuple(elts=parts):
+            each = [_meant(one) for one in parts]
+            return lambda env: [one(env) for one in each]
+        case ast.Dict(keys=keys, values=values):
+            pairs = [(_meant(k), _meant(v)) for k, v in zip(keys, values, strict=True) if k is not None]
+            return lambda env: {key(env): value(env) for key, value in pairs}
+        case ast.BinOp(left=left, op=ast.BitOr(), right=ast.Name(id=name)):
+            of = _meant(left)
+            return lambda env: _FILTERS[name](of(env))
+        case ast.BinOp(left=left, op=ast.BitOr(), right=ast.Call(func=ast.Name(id=name), args=[argument])):
+            of, more = _meant(left), _meant(argument)
+            return lambda env: _FILTERS[name](of(env), more(env))
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in _SUMS:
+            of, by, work = _meant(left), _meant(right), _SUMS[type(op)]
+            return lambda env: work(of(env), by(env))
+        case ast.BoolOp(op=ast.And(), values=[first, second]):
+            of, by = _meant(first), _meant(second)
+            return lambda env: of(env) and by(env)
+        case ast.BoolOp(op=ast.Or(), values=[first, second]):
+            of, by = _meant(first), _meant(second)
+            return lambda env: of(env) or by(env)
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            of = _meant(operand)
+            return lambda env: not of(env)
+        case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _ASKED:
+            of, by, ask = _meant(left), _meant(right), _ASKED[type(op)]
+            return lambda env: ask(of(env), by(env))
+        case ast.IfExp(test=test, body=body, orelse=orelse):
+            when, then, other = _meant(test), _meant(body), _meant(orelse)
+            return lambda env: then(env) if when(env) else other(env)
+        case ast.Call(func=ast.Attribute(value=holder, attr="get"), args=[ast.Constant(value=key)]):
+            of = _meant(holder)
+            return lambda env: of(env).get(key)
+        case ast.Call(func=ast.Name(id=name), args=arguments):
+            given = [_meant(one) for one in arguments]
+            return lambda env: env[name](*(one(env) for one in given))
+    raise Wrong(f"a page's template: no rule for {type(node).__name__}")
+
+
+def _number(n: int) -> str:
+    return f"{n:,}".replace(",", "\u202f")
+
+
+def _size(n: int) -> str:
+    for unit, shift in (("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if n >= 1 << shift:
+            tenths = n * 10 >> shift
+            return f"{_number(tenths // 10)}.{tenths % 10} {unit}"
+    return f"{n} B"
+
+
+_FILTERS: dict[str, Callable[..., _Value]] = {
+    "number": _number,
+    "size": _size,
+    "length": len,
+    "max": max,
+    "join": lambda parts, by: by.join(parts),
+    "codes": lambda listed: [one for one in listed.split(", ") if one],
+    "filled": lambda words, why: words.replace("{why}", why),
+}
+_SUMS: dict[type, Callable[..., _Value]] = {
+    ast.Add: operator.add,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: operator.floordiv,
+}
+_ASKED: dict[type, Callable[..., _Value]] = {
+    ast.Eq: operator.eq,
+    ast.Is: operator.is_,
+    ast.In: lambda one, several: one in several,
+}
+_TOTALS = (
+    "rows_found", "rows_erased", "rows_retained", "values_masked", "rows_shared", "rows_mentioned", "baseline_hits",
+    "hits_after", "hits_explained", "bytes_overwritten", "bytes_read",
+)  # fmt: skip
+
+
+def _claim(row: dict[str, Any]) -> tuple[str, str]:
+    """Say which words a page has for what was done to a collection's bytes, and the reason in them."""
+    if row["method"] == "OVERWRITE":
+        weak = r"\b(?:non-rotational|not rotational|solid|ssd|nvme|flash|virtual|thin|addressable|unknown)\b"
+        disk = re.search(r"\b(?:rotational|disk|extents)\b", row["claim"], re.IGNORECASE)
+        return ("blocks" if re.search(weak, row["claim"], re.IGNORECASE) or not disk else "extents"), ""
+    if row["method"] == "LOGICAL_DELETE":
+        return "logical", row["reason"] or "the medium refused"
+    return {"CRYPTOGRAPHIC_ERASE": "cryptographic", "EXPIRY": "expiry"}[row["method"]], ""
+
+
+def _accepted(record: bytes) -> dict[str, str]:
+    """Return what a page shows of an officer's statement, whose signature `certificates` has checked."""
+    envelope = json.loads(record)
+    told = json.loads(base64.b64decode(envelope["payload"]))["predicate"]
+    key, digest = envelope["signatures"][0]["keyid"], hashlib.sha256(record).hexdigest()
+    return {"officer": told["officer"], "signed": told["signed"], "key": key, "digest": digest}
 
 
 def _rows_kept(certificate: dict[str, Any], name: str) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from html import escape
 from fangxin.reports.bands import Shown, lower, upper
 
 INK, SOFT, LINE, JADE, AMBER, RED = "#1d2733", "#5b6875", "#d9dee3", "#17695a", "#c79a45", "#c46a5f"
-_LONGEST = 13  # characters of a name that fit beside a bar, be they Chinese
+_LONGEST = 22  # columns of a name that fit beside a bar; a Chinese character takes two
 COLOURS = (JADE, AMBER, RED, SOFT)
 _FACE = "'Noto Sans CJK SC','Source Han Sans SC','PingFang SC',sans-serif"
 
@@ -40,8 +40,7 @@ def beside(label: str, series: Sequence[str], rows: Sequence[tuple[str, Sequence
     drawn = [_legend(series, left)]
     for n, (name, counts) in enumerate(rows):
         y = 28 + n * high
-        short = name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
-        drawn.append(_text(left - 8, y + high / 2 - 1, short, anchor="end"))
+        drawn.append(_text(left - 8, y + high / 2 - 1, _shortened(name), anchor="end"))
         for k, one in enumerate(counts):
             full, pale = wide * lower(one) / most, wide * upper(one) / most
             drawn.append(_rect(left, y + 9 * k, max(pale, 1.2), 7, COLOURS[k % 4], 0.4 if pale > full else 1))
@@ -49,6 +48,21 @@ def beside(label: str, series: Sequence[str], rows: Sequence[tuple[str, Sequence
                 drawn.append(_rect(left, y + 9 * k, max(full, 1.2), 7, COLOURS[k % 4], 1))
             drawn.append(_text(left + max(pale, 1.2) + 6, y + 9 * k + 7, said(one), size=9, fill=SOFT))
     return _svg(640, height, label, drawn)
+
+
+def _shortened(name: str) -> str:
+    """A name that fits beside a bar, cut in its middle: names of a kind differ at their ends."""
+    if _width(name) <= _LONGEST:
+        return name
+    first, last = len(name) // 2, len(name) // 2 + 1
+    while _width(name[:first]) + _width(name[last:]) > _LONGEST - 2:
+        first, last = (first - 1, last) if _width(name[:first]) > _width(name[last:]) else (first, last + 1)
+    return f"{name[:first]}…{name[last:]}"
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal: two for a character that is as wide as it is high."""
+    return sum(2 if ord(one) >= 0x1100 else 1 for one in text)
 
 
 def steps(label: str, unit: str, points: Sequence[tuple[str, int]]) -> str:

@@ -22,8 +22,8 @@ Block = dict[str, Any]  # what a template draws
 _DRAWN = 20  # datasets in a chart, those with the most traces; the table has all
 NOT_RECORDED = ("无记录", "not recorded")
 _COARSE = (
-    "本期有若干人数的区间从零起算：较窄的区间会使少于五的人数可被推算。",
-    "Some bands begin at nothing in this period: narrower ones would let a count under five be worked out.",
+    "本期有些范围从 0 起，如「0–4」：即也可能一个人都没有。",
+    "Some ranges of this period begin at 0, such as 0–4: there may have been nobody at all.",
 )
 
 _TITLE = ("数据删除合规报告", "Data Deletion Compliance Report")
@@ -161,8 +161,11 @@ def _flow(d: Mapping[str, Any]) -> Block:
         [
             _text(
                 (
-                    "少于五的人数以区间表示，浅色柱为区间上限。",
-                    "Counts under five are shown as bands; a pale bar reaches to the band's upper bound.",
+                    "为使任何人都无法被认出，少于五人只写成范围：「1–4」即一至四人中的某个数；"
+                    "能据以推算出它的其他数字也写成范围。浅色柱画到范围的上限。",
+                    "So that nobody can be recognised, fewer than five people are given as a range: 1–4 means some "
+                    "number from one to four, and a figure from which it could be worked out is a range too. A pale "
+                    "bar ends where the range does.",
                 )
             ),
             *([_text(_COARSE)] if d["coarse"] else []),
@@ -281,7 +284,7 @@ def _work(d: Mapping[str, Any]) -> Block:
                 [
                     (("密钥销毁批次", "batches of key destruction"), _count(keys["batches"])),
                     (
-                        ("每批销毁的密钥（区间）", "keys in a batch, as bands"),
+                        ("每批销毁的密钥（范围）", "keys in a batch, as ranges"),
                         _same(", ".join(charts.said(name) for name in keys["bands"]) or "–"),
                     ),
                 ]

@@ -45,8 +45,7 @@ def certificate_template() -> str:
     It goes into each package, and checks/verify.py knows its SHA-256: the verifier draws every page again with an
     engine of its own, which understands the few constructs that this template uses, and compares the bytes.
     """
-    source, _name, _fresh = _environment().loader.get_source(_environment(), "certificate.html.j2")
-    style, _name, _fresh = _environment().loader.get_source(_environment(), "style.css.j2")
+    source, style = ((_TEMPLATES / name).read_text("utf-8") for name in ("certificate.html.j2", "style.css.j2"))
     words = {"claims": CLAIMS, "conditions": CONDITIONS}
     said = (f"{{% set {name} = {json.dumps(dict(table), ensure_ascii=False)} %}}\n" for name, table in words.items())
     return "".join(said) + source.replace('{% include "style.css.j2" %}\n', style)
@@ -57,6 +56,7 @@ def page(template: str, **values: Any) -> bytes:  # Any: whatever the template p
     return _environment().get_template(template).render(**values).encode()
 
 
+_TEMPLATES = Path(__file__).with_name("templates")
 _VERDICTS = ("ERASED", "RETAINED", "NOT_PRESENT", "OUT_OF_SCOPE", "FAILED")
 _TOTALS = (
     "rows_found", "rows_erased", "rows_retained", "values_masked", "rows_shared", "rows_mentioned", "baseline_hits",
@@ -67,7 +67,7 @@ _TOTALS = (
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -23,6 +23,7 @@ from fangxin.reports.paper.pades import sign
 from fangxin.reports.paper.signatory import CA, Signatory
 from fangxin.reports.period import Period
 from fangxin.reports.periodic import report_bytes
+from fangxin.reports.render import render
 
 _PAGE = """#set document(title: "C", date: datetime(year: 2026, month: 11, day: 22))
 #set text(lang: "en")
@@ -97,8 +98,7 @@ def signed_pdf(home: Path, *, number: str) -> None:
     now = datetime.datetime.now(datetime.UTC)
     by = Signatory.create(home / "keys", origin=estate.settings.origin, now=now)
     assert isinstance(pdf, bytes)
-    page = b"<!doctype html><title>C</title>"
-    forms = {"json": raw, "html": page, "pdf": sign(pdf, by=by, at=now, reason="Verification")}
+    forms = {"json": raw, "html": render(document), "pdf": sign(pdf, by=by, at=now, reason="Verification")}
     for kind, content in forms.items():
         (home / "certificates" / f"{number}.{kind}").write_bytes(content)
     digests = {kind: sha(content) for kind, content in forms.items()}

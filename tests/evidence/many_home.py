@@ -9,6 +9,7 @@ from evidence.small_home import SECRET, SELECTORS, TABLE, begin, certificate, en
 
 from fangxin.flows.estate import LAWS
 from fangxin.reports.ledger import entries, statement
+from fangxin.reports.render import render
 
 PEOPLE = 12
 
@@ -36,7 +37,7 @@ def make_many(folder: Path, *, more: str = "", people: int = PEOPLE) -> Path:
     for n in range(1, people + 1):
         document = certificate(validated, number=f"C-{n:03d}", request=f"r-{n:03d}", law=named)
         raw = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-        page = f"<!doctype html><title>C-{n:03d}</title>".encode()
+        page = render(document)
         (folder / "certificates" / f"C-{n:03d}.json").write_bytes(raw)
         (folder / "certificates" / f"C-{n:03d}.html").write_bytes(page)
         issued = entry("certificate.issued", tag=entries.tag(SECRET, 100 + n), json=sha(raw), html=sha(page))

@@ -13,6 +13,7 @@ from fangxin.reports import package
 from fangxin.reports.ledger import entries, statement
 from fangxin.reports.ledger.keys import SigningKeys
 from fangxin.reports.ledger.log import Ledger
+from fangxin.reports.render import render
 
 ORIGIN = "ledger.example.com/erasure/2026"
 NOW = "2026-11-22T22:30Z"
@@ -59,7 +60,9 @@ def certificate(index: int, **changed: Any) -> dict[str, Any]:
     """A certificate of three collections: one erased, one never there, one kept by law."""
     counts = ("rows_found", "rows_erased", "rows_retained", "values_masked", "rows_residual", "baseline_hits")
     common = {"store": "s-01", "method": "OVERWRITE", "claim": "", "reason": "", "not_examinable": ""}
-    common |= dict.fromkeys((*counts, "hits_after", "bytes_read", "bytes_overwritten"), 0)
+    common |= dict.fromkeys((*counts, "hits_after", "hits_explained", "rows_shared", "rows_mentioned"), 0)
+    common |= dict.fromkeys(("bytes_read", "bytes_overwritten", "units_read", "units_expected"), 0)
+    common |= {"canary_found": False, "ground": "", "until": ""}
     collections = [
         {"collection": "people", "verdict": "ERASED", "rows_found": 1, "baseline_hits": 3, "hits_after": 0}
         | {"rows_erased": 1, "rows_residual": 0},
@@ -73,21 +76,36 @@ def certificate(index: int, **changed: Any) -> dict[str, Any]:
         "request": "r-1",
         "batch": "b-1",
         "outcome": "erased_with_retention",
-        "times": {"received": NOW, "validated": NOW},
+        "times": {"received": NOW, "approved": None, "keys_destroyed": None, "overwritten": None, "validated": NOW},
         "collections": [{"dataset": "lecard", **common, **one} for one in collections],
-        "keys": {"destroyed": 2, "commitment_before": sha("before"), "commitment_after": sha("after")},
+        "keys": {"destroyed": 2, "commitment_before": sha("before"), "commitment_after": sha("after")}
+        | {"domains": [], "kept": [], "holders": [], "generation_before": 1, "generation_after": 2},
         "retained": [
             {"dataset": "lecard", "collection": "trades", "class": "order", "rule": "ecommerce-31", "rows": 1}
-            | {"event": "2026-11-22", "until": "2029-11-22"}
+            | {"event": "2026-11-22", "until": "2029-11-22", "text_en": "E-commerce law.", "text_zh": "电子商务法。"}
         ],
         "shared": [],
         "mentions": [],
         "copies": [],
+        "export": None,
+        "scan": dict.fromkeys(("patterns", "forms", "bytes", "found", "not_found"), 1)
+        | {"kinds_by_record": [], "not_examinable": [], "scanner": sha("scanner")},
+        "outside": [],
+        "inventory": [],
+        "canaries": [],
         "limits": [],
         "evidence": {"origin": ORIGIN, "validated": index, "proof": "validated.tlog-proof"},
         "software": {"version": "1", "sha256": sha("wheel")},
         "catalog": sha("catalog"),
         "law": [{"name": "cn.yaml", "sha256": sha("keep: P3Y\n")}],
+        "cohort": 1,
+        "signer": "operator",
+        "settlements": None,
+        "deadline": None,
+        "processors": [],
+        "accountability": [],
+        "approvers": [],
+        "rehearsal": False,
     } | changed
 
 
@@ -139,10 +157,10 @@ def erase(ledger: Ledger, findings: str = "") -> int:
     return validated
 
 
-def issue(folder: Path, ledger: Ledger, document: Mapping[str, Any]) -> list[Path]:
-    """Write a certificate in both forms and log it."""
+def issue(folder: Path, ledger: Ledger, document: Mapping[str, Any], page: bytes | None = None) -> list[Path]:
+    """Write a certificate in both forms and log it; `page` stands for one that cannot be drawn, or another one."""
     raw = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    page = b"<!doctype html><title>certificate</title>"
+    page = render(document) if page is None else page
     paths = [folder / "C-1.json", folder / "C-1.html"]
     for path, content in zip(paths, (raw, page), strict=True):
         path.write_bytes(content)

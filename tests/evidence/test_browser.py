@@ -49,11 +49,12 @@ def test_the_page_and_the_program_agree_on_a_true_package(shared: Home, page: Pa
     without = answers(page, None, [shared.zip])[0]
     assert without["exit_code"] == 2
     mine = {one.name: one.result for one in verify.verify(shared.zip, trust=shared.trust)}
-    assert verify.NOT_COMPARED in mine.values()
     rows = answers(page, shared.trust, [shared.zip])[0]["checks"]
     assert isinstance(rows, list)
+    (unseen,) = (row for row in rows if row["result"] == verify.NOT_COMPARED)  # the page draws no certificate again
+    assert (unseen["name"], mine["pages"]) == ("words", verify.HOLDS)
     for row in rows:
-        if row["name"] in mine:
+        if row["name"] in mine and row is not unseen:
             assert row["result"] == mine[row["name"]], row
 
 
@@ -86,7 +87,7 @@ def test_a_certificate_that_was_logged_but_contradicts_itself_is_false_to_progra
         document = json.loads(json.dumps(certificate(validated)))
         if lie:
             CERTIFICATE_LIES[lie](document)
-        paths = issue(tmp_path, ledger, document)
+        paths = issue(tmp_path, ledger, document, b"<!doctype html>")  # some of them no page can be drawn of
         proofs = {"validated.tlog-proof": ledger.receipt(validated)}
         if lie == "a proof for another entry":
             proofs["first.tlog-proof"] = ledger.receipt(0)

@@ -127,7 +127,7 @@ def test_a_certificate_with_another_date_is_false(
     validated = next(index for index, one in home.ledger.entries() if one["type"] == "validated")
     document = certificate(validated)
     lie(document)
-    home.parts["certificates"] = issue(home.folder, home.ledger, document)
+    home.parts["certificates"] = issue(home.folder, home.ledger, document, b"<!doctype html>")
     home.parts["proofs"]["C-1.tlog-proof"] = home.ledger.receipt(home.ledger.size - 1)
     assert (told(home).result, reason in told(home).reason) == (result, True), told(home)
 

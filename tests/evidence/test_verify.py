@@ -14,17 +14,34 @@ import struct
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any  # JSON documents
 
 import pytest
-from evidence.small_home import ORIGIN, SECRET, SELECTORS, Home, begin, certificate, entry, erase, issue, sha, start
+from evidence.small_home import (
+    ORIGIN,
+    SECRET,
+    SELECTORS,
+    Home,
+    begin,
+    certificate,
+    entry,
+    erase,
+    issue,
+    make_home,
+    sha,
+    start,
+)
 
+from bench.certificates import example
 from fangxin.checks import verify
 from fangxin.data.errors import InputError
 from fangxin.reports import package
+from fangxin.reports.certificate import certificate_bytes
 from fangxin.reports.ledger import entries, statement
+from fangxin.reports.render import certificate_template, render
+from fangxin.reports.validation import Validation
 
 
 def rows(checks: list[verify.Check]) -> dict[str, verify.Check]:
@@ -54,11 +71,95 @@ def test_a_true_package_holds_when_the_keys_come_from_outside(shared: Home) -> N
     assert verify.exit_code(checks) == 0, verify.table(checks)
     assert {one.name for one in checks if one.result == verify.NOT_APPLICABLE} == {
         *("witnesses", "time", "history", "shards", "approvals", "papers", "reports", "figures", "calendar"),
-        *("challenge", "mine"),
+        *("challenge", "mine", "words"),
     }
-    pages = sum(name.endswith(".html") for name in contents(shared.zip) if name != "verify.html")
-    assert [one for one in checks if one.result == verify.NOT_COMPARED] == [rows(checks)["words"]]
-    assert f"seen in {pages} html" in rows(checks)["words"].reason
+    assert rows(checks)["pages"].reason == "1 certificate page drawn again from JSON: the same bytes"
+
+
+def _signed_again(home: Home, page: bytes) -> list[verify.Check]:
+    """What an operator who logs and signs this page of the true certificate gets."""
+    document = json.loads((home.folder / "C-1.json").read_bytes())
+    issue(home.folder, home.ledger, document, page)
+    receipt = {"C-1.tlog-proof": home.ledger.receipt(home.ledger.size - 1)}
+    home.parts["proofs"] = home.parts["proofs"] | receipt
+    return verify.verify(home.pack(), trust=home.trust)
+
+
+def test_who_signs_a_page_that_says_something_else_than_its_json_never_gets_a_pass(tmp_path: Path) -> None:
+    home = make_home(tmp_path)
+    true = (tmp_path / "C-1.html").read_bytes()
+    lies = {
+        "another verdict": (b"<b>Erased, except for what the law requires to be kept.</b>", b"<b>Erased.</b>"),
+        "another figure": ("<b>1</b><span>擦除的记录".encode(), "<b>7</b><span>擦除的记录".encode()),
+        "another date": (b"2029-11-22", b"2026-11-22"),
+        "two labels changed places": (b"records erased", b"records kept by law"),
+        "a rule that hides": (b"</style>", b".result{display:none}</style>"),
+        "a word more": (b"</main>", b"<p>Approved by the authority.</p></main>"),
+        "a section less": ("<h2>法律要求保留的记录".encode(), "<h2 hidden>法律要求保留的记录".encode()),
+        "a remark that nobody sees": (b"</body>", b"<!-- --></body>"),
+    }
+    for lie, (said, instead) in lies.items():
+        assert true.count(said) >= 1, lie
+        checks = _signed_again(home, true.replace(said, instead))
+        assert [one.name for one in checks if one.result == verify.FALSE] == ["pages"], lie
+        assert verify.exit_code(checks) == 1
+    assert rows(_signed_again(home, b""))["pages"].result == verify.FALSE
+    assert verify.exit_code(_signed_again(home, true)) == 0
+
+
+def test_a_page_of_a_template_that_the_verifier_does_not_know_is_not_called_true(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sha(certificate_template()) in verify._PAGES  # who changes the template adds its digest, and keeps the old
+    home = make_home(tmp_path)
+    own = certificate_template().replace("records erased", "records saved")
+    monkeypatch.setattr(package, "certificate_template", lambda: own)
+    page = (tmp_path / "C-1.html").read_bytes().replace(b"records erased", b"records saved")
+    checks = _signed_again(home, page)
+    assert (rows(checks)["pages"].result, verify.exit_code(checks)) == (verify.MISSING, 2)
+    files = contents(home.zip)
+    without = {name: raw for name, raw in files.items() if not name.startswith("pages/")}
+    swapped = {(f"pages/{'0' * 64}.j2" if name.startswith("pages/") else name): raw for name, raw in files.items()}
+    for changed, result in ((without, verify.MISSING), (swapped, verify.FALSE)):
+        again = verify.verify(zipped(tmp_path / "x.zip", changed), trust=home.trust)
+        assert rows(again)["pages"].result == result
+
+
+def drawn() -> Iterator[tuple[dict[str, Any], Validation | None]]:
+    """Certificates that between them take every way through the template."""
+    yield example(), None
+    odd = json.loads(json.dumps(example()))
+    odd |= {"outcome": "partial", "rehearsal": True, "approvers": ["anna", "bo"], "copies": [], "inventory": []}
+    odd["outside"] = [{"place": "a<b>&'\"", "containers": "zip", "before": 5000, "hits": 3, "doubtful": True}]
+    odd["shared"] = [{"dataset": "x", "collection": "y", "rows": 3, "others": 2}]
+    odd["mentions"] = [{"dataset": "x", "collection": "y", "rows": 3, "masked": 2}]
+    odd["settlements"] = [{"kind": "points", "disposition": "paid", "reference": "p-1"}]
+    odd["deadline"] = {"until": "2026-12-01T00:00Z", "rule": "promise"}
+    odd["processors"] = [{"name": "p", "datasets": ["a", "b"], "told": None, "confirmed": "2026-11-24T01:00Z"}]
+    canary = {"commitment": "ab" * 32, "opened": False, "placements": 2}
+    odd["canaries"] = [canary | dict.fromkeys(("erased", "retained", "reported", "missed"), 0)]
+    odd["scan"]["not_examinable"] = [{"place": "x.zip", "reason": "encrypted"}]
+    odd["keys"]["kept"] = [{"domain": "d", "ground": "g", "until": "officer"}]
+    odd["keys"] |= {"replicas": None, "copies": None, "domains": []}
+    odd["keys"]["holders"][0] |= {"backup_resistant": True, "conditions": "in-place-medium, unheard-of, "}
+    more = {"values_masked": 3, "hits_explained": 9, "not_examinable": "a part"}
+    odd["collections"][0] |= more | {"method": "LOGICAL_DELETE", "reason": "<why>"}
+    odd["collections"][1] |= {"method": "EXPIRY"}
+    odd["collections"][2] |= {"method": "CRYPTOGRAPHIC_ERASE", "verdict": "NOT_PRESENT"}
+    odd["collections"][3] |= {"method": "OVERWRITE", "claim": "ext4, disk: extents"}
+    yield odd, Validation("n", "c", "anna", "2026-11-24T01:00Z", "ab" * 32, "cd" * 32)
+    yield odd | {"outcome": "failed", "export": None, "times": dict.fromkeys(odd["times"])}, None
+
+
+def test_the_verifier_draws_what_jinja_draws() -> None:
+    drawing = verify.Drawing(certificate_template())
+    for document, accepted in drawn():
+        digest = sha(certificate_bytes(document))
+        values = {"digest": digest, "accepted": None if accepted is None else vars(accepted)}
+        assert drawing.page(document, values).encode() == render(document, accepted)
+    for text in ("{% block x %}", "{{ a ** b }}", "{{ a b }}", "{% if a %}", "{{ [x for x in a] }}", "{% endif %}"):
+        with pytest.raises(verify.Wrong, match="template"):
+            verify.Drawing(text)
 
 
 def test_without_outside_keys_the_answer_is_at_best_incomplete(shared: Home) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
+import subprocess
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +178,47 @@ def test_the_pages_conform_and_carry_the_report(quarter: dict[str, Any]) -> None
             assert (told["pdfaid:part"], told["pdfaid:conformance"], told["pdfuaid:part"]) == ("3", "A", "1")
         assert pdf.attachments["report.json"].get_file().read_bytes() == report_bytes(quarter)
         assert len(pdf.pages) >= 8
+
+
+def ten_pages(quarter: dict[str, Any]) -> dict[str, Any]:
+    """A house with many datasets, under names of every length, and many grounds to keep."""
+    names = ["wallet", "lake_transactions_archive_2019", "会员中心与积分", "partner.feed/eu-west-1", "crm",
+             "deviceTelemetryRawEventsOfTheLastTwentyYears"]  # fmt: skip
+    long: dict[str, Any] = json.loads(report_bytes(quarter))
+    work, kept = long["work"][0], long["kept"][0]
+    much = {key: value * 99_991 for key, value in work.items() if key.startswith(("rows_", "bytes_"))}
+    text = {
+        "text_zh": "《电子商务法》第三十一条：交易信息自交易完成之日起保存不少于三年。" * 2,
+        "text_en": "E-Commerce Law, Art. 31: information on transactions is kept for three years or longer. " * 2,
+    }
+    long["work"] = [work | much | {"dataset": f"{names[n % len(names)]}-{n:02d}"} for n in range(108)]
+    long["kept"] = [kept | text | {"rule": f"cn-ecommerce-law-31-transaction-records-{n}"} for n in range(38)]
+    long["residues"]["stores"] = [[f"s-{n:02d}", "1-4"] for n in range(40)]
+    long["trust"]["code"] = [sha(str(n)) for n in range(12)]
+    long["trust"]["witnesses"] = [f"witness-{n}.a-rather-long-name.example.org/w1" for n in range(6)]
+    return long
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_on_ten_pages_nothing_runs_over_an_edge_or_over_its_neighbour(quarter: dict[str, Any], language: str) -> None:
+    tool = shutil.which("pdftotext")
+    assert tool, "pdftotext is not installed: `make components` as root installs it"
+    pdf = report_pdf(ten_pages(quarter), languages=[language])
+    boxes = subprocess.run([tool, "-bbox", "-", "-"], input=pdf, capture_output=True, check=True).stdout.decode()
+    pages = boxes.split("<page ")[1:]
+    assert 10 <= len(pages) <= 11
+    found = re.compile(r'<word xMin="([\d.]+)" yMin="([\d.]+)" xMax="([\d.]+)" yMax="([\d.]+)">(.*?)</word>')
+    for page in pages:
+        words = [(*map(float, one[:4]), one[4]) for one in found.findall(page)]
+        assert len(words) > 50
+        assert min(x for x, *_ in words) > 50
+        assert max(end for _x, _y, end, *_ in words) < 595 - 50
+        lines: dict[float, list[tuple[float, float, str]]] = {}
+        for x, y, end, _low, text in words:
+            lines.setdefault(round(y, 1), []).append((x, end, text))
+        for line in lines.values():
+            line.sort()
+            assert [(a, b) for a, b in pairwise(line) if b[0] < a[1] - 0.5] == []
 
 
 def test_the_html_page_needs_nothing_from_outside(quarter: dict[str, Any]) -> None:
