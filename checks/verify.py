@@ -1174,33 +1174,48 @@ class _Case:
             raise Wrong(f"{name}: more keys destroyed than the ledger says")
 
     def pages(self) -> str:
-        """Every certificate's HTML page is, byte for byte, what a template that is known here draws of its JSON."""
-        drawings: list[Drawing] = []
-        unknown = ""
+        """Every certificate's HTML page is, byte for byte, what a template that is known here draws of its JSON.
+
+        A report's page is so down to its verdict; what stands below is laid out by no template alone.
+        """
+        drawings: dict[str, list[Drawing]] = {"certificate": [], "report": []}
+        unknown = False
         for name in sorted(one for one in self._names() if one.startswith("pages/")):
             raw = self._read(name)
-            if f"pages/{hashlib.sha256(raw).hexdigest()}.j2" != name:
+            digest = hashlib.sha256(raw).hexdigest()
+            if f"pages/{digest}.j2" != name:
                 raise Wrong(f"{name}: its SHA-256 is not its name")
-            if name.removeprefix("pages/").removesuffix(".j2") in _PAGES:
-                drawings.append(Drawing(raw.decode()))
-            else:
-                unknown = unknown or name
-        if not self._kept:
-            raise Skip("no certificate that could be compared")
-        for name, _index, certificate in self._kept:
-            page, record = (f"{name.removesuffix('.json')}{end}" for end in (".html", ".validation.json"))
+            if digest in _PAGES:
+                drawings[_PAGES[digest]].append(Drawing(raw.decode()))
+            unknown = unknown or digest not in _PAGES
+        reports = sorted(name for name in self._names() if re.fullmatch(r"reports/[^/]+\.html", name))
+        asked = [("certificate", name, document) for name, _index, document in self._kept]
+        for page in reports:
+            name = f"{page.removesuffix('.html')}.json"
+            if name in self._names():
+                asked.append(("report", name, strict_json(self._read(name), name)))
+        if not asked:
+            raise Skip("no page that could be compared")
+        for kind, name, document in asked:
+            page = f"{name.removesuffix('.json')}.html"
+            record = f"{name.removesuffix('.json')}.validation.json"
             accepted = _accepted(self._read(record)) if record in self._names() else None
-            digest = hashlib.sha256(self._read(name)).hexdigest()
-            values, seen = {"digest": digest, "accepted": accepted}, self._read(page)
+            values = {"digest": hashlib.sha256(self._read(name)).hexdigest(), "accepted": accepted}
+            seen = self._read(page)
             try:
-                drawn = any(one.page(certificate, values).encode() == seen for one in drawings)
+                shown = any(one.shows(kind, document, values, seen) for one in drawings[kind])
             except (Wrong, LookupError, TypeError, ValueError, AttributeError):
                 raise Wrong(f"{name}: lacks what its page shows, or has it in another form") from None
-            if not drawn and (unknown or not drawings):
+            if not shown and (unknown or not drawings[kind]):
                 raise Missing(f"{page}: drawn by a template that is not here or that this program does not know")
-            if not drawn:
+            if not shown:
                 raise Wrong(f"{page}: shows something else than {name} says")
-        return f"{len(self._kept)} certificate page(s) drawn again from JSON: the same bytes"
+        said = (
+            f"; {len(asked) - len(self._kept)} report page(s) down to the verdict"
+            if len(asked) > len(self._kept)
+            else ""
+        )
+        return f"{len(self._kept)} certificate page(s) drawn again from JSON: the same bytes{said}"
 
     def words(self) -> str:
         """Say of how many pages nobody compared what is seen on them with their JSON: of each that there is."""
@@ -1738,9 +1753,19 @@ def _approval(
 # ------------------------------------------------------------ pages, drawn again
 
 # The templates of certificates' pages that were ever issued with, by the SHA-256 of their text.
-_PAGES = frozenset({"8df7fef9f5095e89e0757a2fbbb11674e9de95a08d317851dbf2c828a2827903"})
+_PAGES = {
+    "8df7fef9f5095e89e0757a2fbbb11674e9de95a08d317851dbf2c828a2827903": "certificate",
+    "51057df39e527fbf4fc7119a63a3801ed5fcfbc9aa76b3372775489e677c4547": "report",
+}
 _Value = Any  # Any: a JSON value, or what a template makes of some
 _Said = Callable[[dict[str, _Value]], _Value]
+# The tags of a report's sections: none that could hide or deny what stands above them.
+_TAG_OF_SECTION = re.compile(
+    rb"</?(?:h2|p|b|span|br|code|small|div|ul|li|dl|dt|dd|table|thead|tbody|tr|th|td|figure|figcaption|svg|path|"
+    rb"rect|text)"
+    rb'(?: (?:lang="en"|class="(?:n|facts|figures|limits|scroll)"|(?:xmlns|role|aria-label|viewBox|width|height|x|y|rx|'
+    rb'd|fill|opacity|stroke|stroke-width|text-anchor|font-size|font-family)="[^"<>]*"))*/?>'
+)
 _BLOCK = re.compile(r"(\{\{.*?\}\}|\{%.*?%\})", re.DOTALL)
 
 
@@ -1762,6 +1787,22 @@ class Drawing:
         self._pieces = _BLOCK.split(re.sub(r"%\}\n", "%}", text))
         self._at = 0
         self._parts, _end = self._until(())
+
+    def shows(self, kind: str, document: dict[str, Any], values: dict[str, _Value], page: bytes) -> bool:
+        """Say whether a page is what its JSON gives: a certificate's as a whole, a report's but for its sections."""
+        if kind == "certificate":
+            return self.page(document, values).encode() == page
+        head, end = self.report(document, values)
+        inside = page[len(head) : len(page) - len(end)]
+        whole = len(page) >= len(head) + len(end) and page.startswith(head) and page.endswith(end)
+        return whole and all(map(_TAG_OF_SECTION.fullmatch, re.findall(rb"<[^>]*>?", inside)))
+
+    def report(self, report: dict[str, Any], values: dict[str, _Value]) -> tuple[bytes, bytes]:
+        """Draw a report's page without its sections: what stands above them, and below."""
+        told = {key: report[key] for key in ("period", "preview", "origin")}
+        told |= {"verdict": {"kind": report["verdict"]}, "version": report["software"]["version"], "sections": []}
+        head, footer, end = _joined(self._parts, {**told, **values}).partition("<footer>")
+        return head.encode(), f"{footer}{end}".encode()
 
     def page(self, certificate: dict[str, Any], values: dict[str, _Value]) -> str:
         """Draw a certificate; whatever its fields lack ends in LookupError, TypeError or ValueError."""
@@ -1928,6 +1969,9 @@ def _meant(node: ast.expr) -> _Said:  # noqa: PLR0911 - one line for each kind o
         case ast.Call(func=ast.Attribute(value=holder, attr="get"), args=[ast.Constant(value=key)]):
             of = _meant(holder)
             return lambda env: of(env).get(key)
+        case ast.Call(func=ast.Attribute(value=holder, attr="split"), args=[ast.Constant(value=key)]):
+            of = _meant(holder)
+            return lambda env: of(env).split(key)
         case ast.Call(func=ast.Name(id=name), args=arguments):
             given = [_meant(one) for one in arguments]
             return lambda env: env[name](*(one(env) for one in given))
@@ -1962,6 +2006,7 @@ _SUMS: dict[type, Callable[..., _Value]] = {
 }
 _ASKED: dict[type, Callable[..., _Value]] = {
     ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
     ast.Is: operator.is_,
     ast.In: lambda one, several: one in several,
 }

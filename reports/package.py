@@ -27,6 +27,7 @@ from fangxin.reports.ledger.keys import SigningKeys
 from fangxin.reports.ledger.log import Ledger
 from fangxin.reports.ledger.statement import canonical, sign
 from fangxin.reports.ledger.tiles import sync_folder
+from fangxin.reports.periodic_pages import report_template
 from fangxin.reports.render import certificate_template
 
 MANIFEST, SIGNED = "MANIFEST.sha256", "MANIFEST.dsse.json"
@@ -92,8 +93,8 @@ def _members(ledger: Ledger, keys: SigningKeys, parts: Parts) -> tuple[Members, 
         "code-digests.txt": _fixed(_code_digests(ledger)),
     }
     members |= {name: _fixed(content) for name, content in controls.pages().items()}
-    template = certificate_template().encode()
-    members[f"pages/{hashlib.sha256(template).hexdigest()}.j2"] = _fixed(template)
+    for template in (certificate_template().encode(), report_template().encode()):
+        members[f"pages/{hashlib.sha256(template).hexdigest()}.j2"] = _fixed(template)
     members |= {name: _fixed(content) for name, content in keys.public_files().items()}
     members.update(ledger.files())
     authority, challenge = parts.get("authority"), parts.get("challenge")

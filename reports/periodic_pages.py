@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from fangxin.reports import charts
 from fangxin.reports.bands import Shown, upper
 from fangxin.reports.paper.press import LANGUAGES, press
 from fangxin.reports.periodic import report_bytes
-from fangxin.reports.render import page, size
+from fangxin.reports.render import draw, size, whole
 
 Said = dict[str, str]  # language -> text
 Block = dict[str, Any]  # what a template draws
@@ -72,7 +73,13 @@ _COMPARED = {
 
 def report_html(document: Mapping[str, Any]) -> bytes:  # Any: JSON
     """The report as one self-contained HTML page in both languages, charts as SVG with their figures beside them."""
-    return page("report.html.j2", **_view(document))
+    return draw(report_template(), **_view(document))
+
+
+@cache
+def report_template() -> str:
+    """The report's page as one text, with the words of its first lines inside; see reports/render.py `whole`."""
+    return whole("report.html.j2", title=_said(_TITLE), heads=_VERDICTS)
 
 
 def report_pdf(document: Mapping[str, Any], *, languages: Sequence[str] = LANGUAGES) -> bytes:

@@ -27,28 +27,37 @@ def render(certificate: Mapping[str, Any], accepted: Validation | None = None) -
     `accepted` is what an officer signed about it, once one did.
     """
     rows = certificate["collections"]
-    template = _environment().from_string(certificate_template())
-    return template.render(
+    return draw(
+        certificate_template(),
         c=certificate,
         digest=hashlib.sha256(certificate_bytes(certificate)).hexdigest(),
         total=totals(rows),
         verdicts=verdicts(rows),
         methods=methods(rows),
         accepted=accepted,
-    ).encode()
+    )
 
 
 @cache
 def certificate_template() -> str:
-    """The certificate's page as one text: words, style and layout, with nothing left out to be looked up elsewhere.
+    """The certificate's page as one text; see `whole`."""
+    return whole("certificate.html.j2", claims=dict(CLAIMS), conditions=dict(CONDITIONS))
 
-    It goes into each package, and checks/verify.py knows its SHA-256: the verifier draws every page again with an
-    engine of its own, which understands the few constructs that this template uses, and compares the bytes.
+
+def whole(template: str, **words: Mapping[str, object]) -> str:
+    """A template with words and style inside: one text, in which nothing is left out to be looked up elsewhere.
+
+    It goes into each package, and checks/verify.py knows its SHA-256: the verifier draws pages again with an engine of
+    its own, which understands the few constructs that our templates use, and compares the bytes.
     """
-    source, style = ((_TEMPLATES / name).read_text("utf-8") for name in ("certificate.html.j2", "style.css.j2"))
-    words = {"claims": CLAIMS, "conditions": CONDITIONS}
-    said = (f"{{% set {name} = {json.dumps(dict(table), ensure_ascii=False)} %}}\n" for name, table in words.items())
+    source, style = ((_TEMPLATES / name).read_text("utf-8") for name in (template, "style.css.j2"))
+    said = (f"{{% set {name} = {json.dumps(table, ensure_ascii=False)} %}}\n" for name, table in words.items())
     return "".join(said) + source.replace('{% include "style.css.j2" %}\n', style)
+
+
+def draw(text: str, **values: Any) -> bytes:  # Any: whatever the template prints
+    """Fill a template's text; UTF-8."""
+    return _environment().from_string(text).render(**values).encode()
 
 
 def page(template: str, **values: Any) -> bytes:  # Any: whatever the template prints

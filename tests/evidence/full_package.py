@@ -23,6 +23,7 @@ from fangxin.reports.paper.pades import sign
 from fangxin.reports.paper.signatory import CA, Signatory
 from fangxin.reports.period import Period
 from fangxin.reports.periodic import report_bytes
+from fangxin.reports.periodic_pages import report_html
 from fangxin.reports.render import render
 
 _PAGE = """#set document(title: "C", date: datetime(year: 2026, month: 11, day: 22))
@@ -107,10 +108,14 @@ def signed_pdf(home: Path, *, number: str) -> None:
 
 
 def report(home: Path, period: str, **more: str) -> None:
-    """Publish a periodic report, as JSON alone."""
+    """Publish a periodic report, as JSON and as a page."""
     (home / "reports").mkdir(exist_ok=True)
     estate = open_estate(home)
     path = home / "reports" / f"{period}.json"
     document = _report(estate, Period.parse(period), earlier(estate), preview=False)
     path.write_bytes(report_bytes(document))
-    estate.ledger.append([entry("report.published", period=period, json=sha(path.read_bytes()), **more)])
+    page = path.with_suffix(".html")
+    page.write_bytes(report_html(document))
+    estate.ledger.append(
+        [entry("report.published", period=period, json=sha(path.read_bytes()), html=sha(page.read_bytes()), **more)]
+    )

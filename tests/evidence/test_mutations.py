@@ -38,9 +38,11 @@ def test_a_package_with_everything_in_it_holds(full: tuple[Path, Path]) -> None:
     assert verify.exit_code(checks) == 0, verify.table(checks)
     named = {one.name for one in checks if one.result == verify.NOT_APPLICABLE}
     assert named == {"shards", "calendar", "challenge", "mine"}
+    (pages,) = (one for one in checks if one.name == "pages")
+    assert re.search(r"certificate pages drawn again from JSON: the same bytes; [1-9] report page", pages.reason)
     (seen,) = (one for one in checks if one.result == verify.NOT_COMPARED)
     assert seen.name == "words"
-    assert re.search(r"seen in [1-9][0-9]* pdf:", seen.reason), seen.reason
+    assert re.search(r"seen in [1-9][0-9]* html, [1-9][0-9]* pdf:", seen.reason), seen.reason
 
 
 def test_no_change_by_a_stranger_passes_and_none_is_merely_incomplete(full: tuple[Path, Path], tmp_path: Path) -> None:

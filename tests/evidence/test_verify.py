@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any  # JSON documents
 
 import pytest
+from evidence.made_up_year import made_up_report
 from evidence.small_home import (
     ORIGIN,
     SECRET,
@@ -40,6 +41,8 @@ from fangxin.data.errors import InputError
 from fangxin.reports import package
 from fangxin.reports.certificate import certificate_bytes
 from fangxin.reports.ledger import entries, statement
+from fangxin.reports.periodic import report_bytes
+from fangxin.reports.periodic_pages import report_html, report_template
 from fangxin.reports.render import certificate_template, render
 from fangxin.reports.validation import Validation
 
@@ -110,7 +113,8 @@ def test_who_signs_a_page_that_says_something_else_than_its_json_never_gets_a_pa
 def test_a_page_of_a_template_that_the_verifier_does_not_know_is_not_called_true(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert sha(certificate_template()) in verify._PAGES  # who changes the template adds its digest, and keeps the old
+    # who changes a template adds its digest, and keeps the old one
+    assert {sha(certificate_template()), sha(report_template())} <= verify._PAGES.keys()
     home = make_home(tmp_path)
     own = certificate_template().replace("records erased", "records saved")
     monkeypatch.setattr(package, "certificate_template", lambda: own)
@@ -123,6 +127,27 @@ def test_a_page_of_a_template_that_the_verifier_does_not_know_is_not_called_true
     for changed, result in ((without, verify.MISSING), (swapped, verify.FALSE)):
         again = verify.verify(zipped(tmp_path / "x.zip", changed), trust=home.trust)
         assert rows(again)["pages"].result == result
+
+
+def test_a_reports_page_says_the_verdict_of_its_json_and_nothing_hides_it() -> None:
+    report = json.loads(report_bytes(made_up_report("2026-Q2")))
+    page, drawing = report_html(report), verify.Drawing(report_template())
+    values = {"digest": sha(report_bytes(report)), "accepted": None}
+    assert drawing.shows("report", report, values, page)
+    for said, instead in {
+        b"There are matters to explain": b"Every erasure was checked again",
+        b"2026-06-30</dd>": b"2026-09-30</dd>",
+        b"</style>": b".result{display:none}</style>",
+        b"</h2>": b"</h2><style>.result{display:none}</style>",
+        b"<h2>": b'<p style="margin-top:-900px">All is well.</p><h2>',
+        b"</figure>": b'<svg overflow="visible"><rect y="-2000" width="900" height="900"/></svg></figure>',
+        b"<footer>": b"<dialog open>All is well.</dialog><footer>",
+        b"</html>": b"</html><p>All is well.</p>",
+    }.items():
+        assert page.count(said) >= 1, said
+        assert not drawing.shows("report", report, values, page.replace(said, instead)), said
+    other = {"good": "mind", "mind": "good"}[report["verdict"]]
+    assert not drawing.shows("report", report | {"verdict": other}, values, page)
 
 
 def drawn() -> Iterator[tuple[dict[str, Any], Validation | None]]:
