@@ -21,7 +21,7 @@ from fangxin.flows.hits import opaque, unseen
 from fangxin.flows.inventory import keep_inventory
 from fangxin.flows.places import places
 from fangxin.flows.plan import Plan, held_classes, last_day, orders
-from fangxin.flows.sight import look, needles
+from fangxin.flows.sight import look, searching
 from fangxin.flows.strays import discreetly, remains, strays, unread
 from fangxin.reports.ledger.entries import band
 
@@ -38,8 +38,9 @@ def baseline(batch_id: str) -> None:
         store.recover(batch=batch.id)
     plan = read_plan(estate, batch, "whole")
     estate.meter.step = "baseline"
-    wanted = needles(estate.catalog, plan.facts, plan.texts)
-    seen = look(estate, wanted)
+    together = searching(estate.catalog, plan.facts, plan.texts)
+    wanted = together.needles
+    seen = look(estate, together)
     shut = unread(estate.catalog, seen)
     if shut:  # afterwards it would be no better, and keys would be dead
         raise Incomplete(

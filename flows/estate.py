@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import fangxin.data
 from fangxin.data.catalog.dataset import read_catalog
@@ -152,15 +153,23 @@ def alone(home: Path) -> Iterator[None]:
         except OSError:
             raise WriterBusy("another run is at work in this home", hint="wait for it, then run this again") from None
         sweep_tmp(home)
-        entered = _HELD.set(_HELD.get() | {home})
+        entered, kept = _HELD.set(_HELD.get() | {home}), _KEPT.set({})
         try:
             yield
         finally:
             _HELD.reset(entered)
+            _KEPT.reset(kept)
     finally:
         os.close(fd)
 
 
+def memory() -> dict[str, Any]:  # Any: whatever a step keeps
+    """What the run that holds a home keeps in memory from one step to the next; outside of a run it is lost at once."""
+    kept = _KEPT.get()
+    return {} if kept is None else kept
+
+
+_KEPT: ContextVar[dict[str, Any] | None] = ContextVar("kept", default=None)
 _HELD: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())  # homes that this run of ours holds
 
 

@@ -84,21 +84,28 @@ class Story:
 
     @cached_property
     def by_subject(self) -> Mapping[str, Mapping[int, pd.DataFrame]]:
-        """Each subject's part of the fates, facts, hits, shared rows and of what stands outside."""
-        frames = {
+        """Each subject's part of the fates, facts, hits, shared rows, findings and of what stands outside."""
+        return {name: dict(each(frame, "subject")) for name, frame in self._frames.items()}
+
+    @cached_property
+    def _frames(self) -> Mapping[str, pd.DataFrame]:
+        return {
             "fates": self.plan.fates,
             "facts": self.plan.facts,
             "hits": self.after.hits,
             "shared": self.shared,
             "outside": self.outside,
+            "findings": self.findings,
         }
-        return {name: dict(each(frame, "subject")) for name, frame in frames.items()}
+
+    @cached_property
+    def _none(self) -> Mapping[str, pd.DataFrame]:
+        return {name: frame.iloc[:0] for name, frame in self._frames.items()}
 
     def of(self, name: str, subject: int) -> pd.DataFrame:
         """One subject's part of one of these tables."""
-        frame = {"fates": self.plan.fates, "facts": self.plan.facts, "hits": self.after.hits}
-        whole = frame.get(name, self.shared if name == "shared" else self.outside)
-        return self.by_subject[name].get(subject, whole.iloc[:0])
+        found = self.by_subject[name]
+        return found[subject] if subject in found else self._none[name]
 
 
 def publish(batch_id: str) -> None:
@@ -264,7 +271,7 @@ def _facts(
         request=one.id,
         batch=story.batch.id,
         subject=one.number,
-        findings=story.findings,
+        findings=story.of("findings", one.number),
         times=Times(**{k: _time(story.times.get(k)) for k in Times.__dataclass_fields__}),  # type: ignore[arg-type]  # received is always there
         keys=_keys(estate, story, one, fates),
         retained=_retained(estate, fates),

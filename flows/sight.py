@@ -20,10 +20,11 @@ import numpy as np
 from fangxin.checks.residue.control import prove
 from fangxin.checks.residue.patterns import Needles, needles_for
 from fangxin.checks.residue.scan import Scan, scan, walk
+from fangxin.checks.residue.together import Together
 from fangxin.data.catalog.kinds import canonical
 from fangxin.data.vocabulary import Catalog, Identity
 from fangxin.flows.cells import touched
-from fangxin.flows.estate import Estate
+from fangxin.flows.estate import Estate, memory
 from fangxin.flows.frames import each, pack, tuples, unpack
 from fangxin.flows.own import HOME, controls
 from fangxin.flows.places import NOBODYS, places
@@ -118,7 +119,23 @@ def needles(catalog: Catalog, facts: pd.DataFrame, texts: pd.DataFrame | None = 
     return needles_for([(int(s), Identity(k, v)) for s, k, v in rows], spelled=spelled)
 
 
-def look(estate: Estate, wanted: Needles, *, workers: int = 2) -> Sight:
+def searching(catalog: Catalog, facts: pd.DataFrame, texts: pd.DataFrame) -> Together:
+    """The needles of these people, and what this run has searched for them already.
+
+    Baseline and validation of the same people in one run share it: a file that is the same to the byte is read and
+    digested again, and its answer is known.
+    """
+    columns = facts[["subject", "kind", "value"]], texts[["subject", "text"]]
+    people = hashlib.sha256(b"".join(pack(one.reset_index(drop=True)) for one in columns)).digest()
+    run = memory()
+    known: Together | None = run.get("searched") if run.get("searched for") == people else None
+    if known is None:
+        known = Together(needles(catalog, facts, texts), remember=True)
+        run |= {"searched": known, "searched for": people}
+    return known
+
+
+def look(estate: Estate, together: Together, *, workers: int = 2) -> Sight:
     """Search every file of every store, of our own home and of every root, once.
 
     Raises DoesNotHold where the scanner misses its own control: then it proves nothing about anybody.
@@ -129,7 +146,8 @@ def look(estate: Estate, wanted: Needles, *, workers: int = 2) -> Sight:
     where = places(estate)
     for label, _path in where.files:
         estate.meter.open("scan", label)
-    seen = sight(scan(where.files, wanted, workers=workers), wanted, where.claims)
+    wanted = together.needles
+    seen = sight(scan(where.files, wanted, workers=workers, searched=together), wanted, where.claims)
     return replace(seen, controls=tuple(parts), longer=longer(estate, wanted, seen))
 
 

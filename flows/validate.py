@@ -24,7 +24,7 @@ from fangxin.flows.outside import outside
 from fangxin.flows.overwrite import read_erasures
 from fangxin.flows.places import places
 from fangxin.flows.publish import state_findings
-from fangxin.flows.sight import Sight, look, needles
+from fangxin.flows.sight import Sight, look, searching
 from fangxin.flows.strays import discreetly, left
 
 if TYPE_CHECKING:
@@ -46,8 +46,9 @@ def validate(batch_id: str) -> None:
     keys = confirm_gone(estate, batch, plan)
     before = Sight.unpack(estate.requests.kept(batch, "before") or b"")
     estate.meter.step = "validate"
-    wanted = needles(estate.catalog, plan.facts, plan.texts)
-    after = look(estate, wanted)
+    together = searching(estate.catalog, plan.facts, plan.texts)
+    wanted = together.needles
+    after = look(estate, together)
     closed = closures(estate, batch, places(estate), erasures, before, after)
     estate.meter.step = "validate-rows"
     again = locate_again(estate, plan.facts)

@@ -15,7 +15,7 @@ recursively and at any offset; `containers/` has a file for each family of them,
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from fangxin.checks.residue.containers import registry
 from fangxin.checks.residue.containers.bloom import Answer, Probes
@@ -45,7 +45,7 @@ def carve(
     margin: int,
     problems: list[str],
     limits: Limits | None = None,
-    probes: Probes | None = None,
+    probes: Probes | Callable[[], Probes] | None = None,
     answers: list[Answer] | None = None,
     columns: bool = False,
 ) -> Iterator[Piece]:
@@ -68,7 +68,7 @@ class Walk:
         margin: int,
         limits: Limits,
         problems: list[str],
-        probes: Probes | None,
+        probes: Probes | Callable[[], Probes] | None,
         answers: list[Answer],
         *,
         columns: bool,
@@ -77,10 +77,17 @@ class Walk:
         self.margin = margin
         self.limits = limits
         self.problems = problems
-        self.probes = probes
+        self._probes = probes
         self.answers = answers
         self.columns = columns
         self.decoded = 0
+
+    @property
+    def probes(self) -> Probes | None:
+        """What bloom filters are asked for; made when the first of them is met."""
+        if callable(self._probes):
+            self._probes = self._probes()
+        return self._probes
 
     # ------------------------------------------------------------ what a container calls
 

@@ -28,13 +28,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fangxin.checks.residue.carve import Answer, Limits, NotExaminable, OpenFile, Piece, carve
 from fangxin.checks.residue.patterns import Needles
-from fangxin.checks.residue.views import BLOOM, COLUMN, NAMES
+from fangxin.checks.residue.together import SMALL, Found, Lot, Together
+from fangxin.checks.residue.views import BLOOM, NAMES
 
 HITS = pa.schema(
     [
@@ -149,17 +149,23 @@ def scan(
     workers: int = 2,
     limits: Limits | None = None,
     progress: Callable[[int], object] | None = None,
+    searched: Together | None = None,
 ) -> Scan:
     """Search every file (place, path) for all needles at once. Places name the rows of the result.
 
-    `progress` is told, from any thread, how many more stored bytes have been read.
+    `progress` is told, from any thread, how many more stored bytes have been read. `searched` remembers what an earlier
+    scan for the same needles searched.
     """
     key = secrets.token_bytes(32)
-    searches = [(_Search(place, needles, limits or Limits()), path) for place, path in files]
+    together = searched or Together(needles)
+    searches = [(_Search(place, together, limits or Limits()), path) for place, path in files]
     with _Crew.of(max(1, workers), progress or (lambda _bytes: None)) as crew:
         # The large ones first: whoever begins one last would be waited for.
         order = sorted(range(len(files)), key=lambda i: -_size(files[i][1]))
-        list(crew.readers.map(lambda i: searches[i][0].run(searches[i][1], crew), order))
+        large = sum(_size(path) >= SMALL for _place, path in files)
+        heaps = [order[n : n + 1] for n in range(large)]
+        heaps += [order[n : n + HEAP] for n in range(large, len(order), HEAP)]
+        list(crew.readers.map(lambda heap: _run([searches[i] for i in heap], Lot(together), crew), heaps))
     results = [one for one, _path in searches]
     rows = [row for one in results for row in one.rows(key)]
     coverage = [(r.place, r.read, r.decoded, r.layers(), len(needles), str(needles.breadth)) for r in results]
@@ -170,6 +176,13 @@ def scan(
         filters=_table([row for one in results for row in one.answers()], FILTERS),
         omitted=dict(needles.omitted),
     )
+
+
+def _run(searches: Sequence[tuple[_Search, Path]], lot: Lot, crew: _Crew) -> None:
+    """Search some files, one after the other; their small pieces together."""
+    for one, path in searches:
+        one.run(path, crew, lot)
+    lot.search()
 
 
 def _table(rows: Sequence[tuple[object, ...]], schema: pa.Schema) -> pa.Table:
@@ -193,7 +206,7 @@ class _Crew:
         with ThreadPoolExecutor(workers) as readers, ThreadPoolExecutor(workers) as searchers:
             yield cls(readers, searchers, threading.Semaphore(2 * workers), progress)
 
-    def search(self, work: Callable[[], _Found]) -> Future[_Found]:
+    def search(self, work: Callable[[], Found]) -> Future[Found]:
         """Search a piece as soon as there is room for one more."""
         self.room.acquire()
         future = self.searchers.submit(work)
@@ -201,16 +214,16 @@ class _Crew:
         return future
 
 
-_Found = list[tuple[tuple[int, bool, int], int, int]]  # (needle, inside, view), hits, offset of the first
-WORTH = 256 << 10  # bytes of a piece from which on handing it to another thread pays
+HEAP = 64  # small files that one thread takes at a time
 
 
 class _Search:
     """The search through one file, and its counts."""
 
-    def __init__(self, place: str, needles: Needles, limits: Limits) -> None:
+    def __init__(self, place: str, together: Together, limits: Limits) -> None:
         self.place = place
-        self.needles = needles
+        self.together = together
+        self.needles = together.needles
         self.limits = limits
         self.read = 0
         self.decoded = 0
@@ -219,13 +232,13 @@ class _Search:
         self._counts: dict[tuple[str, str], dict[tuple[int, bool, int], tuple[int, int]]] = {}
         self._answers: list[Answer] = []
 
-    def run(self, path: Path, crew: _Crew) -> None:
-        """Search the path's names and, if it is a plain file, its contents."""
+    def run(self, path: Path, crew: _Crew, lot: Lot) -> None:
+        """Search the path's names and, if it is a plain file, its contents; what the lot holds is not counted yet."""
         try:
-            self._names(path)
+            self._names(path, lot)
             kind = path.lstat().st_mode
             if stat.S_ISREG(kind):
-                self._contents(path, crew)
+                self._contents(path, crew, lot)
             elif stat.S_ISDIR(kind):
                 os.scandir(path).close()
             elif not stat.S_ISLNK(kind):
@@ -262,9 +275,9 @@ class _Search:
 
     def _printable(self, label: str) -> str:
         """Table and column names come from the file: one that is a needle itself is not repeated."""
-        return WITHHELD if len(self.needles.find(label.encode("utf-8", "replace")).needle) else label
+        return WITHHELD if self.together.quotes(label) else label
 
-    def _names(self, path: Path) -> None:
+    def _names(self, path: Path, lot: Lot) -> None:
         texts = [os.fsencode(path)]
         if path.is_symlink():
             texts.append(os.fsencode(path.readlink()))
@@ -275,9 +288,9 @@ class _Search:
             if error.errno not in _NO_ATTRIBUTES:
                 raise
         for text in texts:
-            self._count(piece := Piece("name", "", text, decoded=False), self._found(piece))
+            lot.add(Piece("name", "", text, decoded=False), self._count)
 
-    def _contents(self, path: Path, crew: _Crew) -> None:
+    def _contents(self, path: Path, crew: _Crew, lot: Lot) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             before = os.fstat(fd)
@@ -285,23 +298,25 @@ class _Search:
                 raise NotExaminable("changed while it was read")
             file = OpenFile(fd)
             self.read = file.size
-            told, waiting = 0, list[tuple[Piece, Future[_Found]]]()
+            told, waiting = 0, list[tuple[Piece, Future[Found]]]()
             columns = self.needles.columns is not None
             pieces = carve(
                 file,
                 margin=self.needles.margin,
                 limits=self.limits,
                 problems=self.problems,
-                probes=self.needles.probes,
+                probes=lambda: self.needles.probes,
                 answers=self._answers,
                 columns=columns,
             )
             try:
                 for piece in pieces:
-                    if len(piece.data) < WORTH:
-                        self._count(piece, self._found(piece))
+                    if piece.values is None and len(piece.data) < SMALL:
+                        lot.add(piece, self._count)
+                    elif len(piece.data) < SMALL:
+                        self._count(piece, self.together.search(piece))
                     else:
-                        waiting.append((piece, crew.search(partial(self._found, piece))))
+                        waiting.append((piece, crew.search(partial(self.together.search, piece))))
                     waiting = self._counted(waiting)
                     told, before_it = max(told, min(file.read, file.size)), told
                     crew.progress(told - before_it)
@@ -321,10 +336,10 @@ class _Search:
         view = NAMES.index(BLOOM)
         for one in self._answers:
             owners = (number for probe in one.remembered for number in self.needles.probes.needles[probe])
-            found: _Found = [((number, False, view), 1, one.offset) for number in owners]
+            found: Found = [((number, False, view), 1, one.offset) for number in owners]
             self._count(Piece(one.container, one.column, b""), found)
 
-    def _counted(self, waiting: list[tuple[Piece, Future[_Found]]]) -> list[tuple[Piece, Future[_Found]]]:
+    def _counted(self, waiting: list[tuple[Piece, Future[Found]]]) -> list[tuple[Piece, Future[Found]]]:
         """Count the pieces whose search is done; those that are still waited for."""
         rest = []
         for piece, future in waiting:
@@ -334,28 +349,7 @@ class _Search:
                 rest.append((piece, future))
         return rest
 
-    def _found(self, piece: Piece) -> _Found:
-        """What stands in a piece; called from any thread."""
-        rows: _Found = []
-        if piece.values is not None and self.needles.columns is not None:
-            found_in = self.needles.columns(piece.values)
-            return [((number, False, NAMES.index(COLUMN)), n, at) for number, (n, at) in found_in.items()]
-        stop = len(piece.data) if piece.stop is None else piece.stop
-        for sqlite in (False, True) if piece.sqlite else (False,):
-            found = self.needles.find(piece.data, sqlite=sqlite)
-            own = (found.start >= piece.start) & (found.start < stop)
-            if not own.any():
-                continue
-            keys = (found.needle[own] * 2 + found.inside[own]) * len(NAMES) + found.view[own]
-            numbers, which, hits = np.unique(keys, return_inverse=True, return_counts=True)
-            first = np.full(len(numbers), np.iinfo(np.int64).max)
-            np.minimum.at(first, which, found.start[own] + piece.offset)
-            for number, at, n in zip(numbers.tolist(), first.tolist(), hits.tolist(), strict=True):
-                rest, view = divmod(number, len(NAMES))
-                rows.append(((rest // 2, bool(rest % 2), view), n, at))
-        return rows
-
-    def _count(self, piece: Piece, rows: _Found) -> None:
+    def _count(self, piece: Piece, rows: Found) -> None:
         self.containers.add(piece.container)
         self.decoded += piece.size * piece.decoded
         counts = self._counts.setdefault((piece.container, piece.column), {}) if rows else {}

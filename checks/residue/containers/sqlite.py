@@ -12,6 +12,8 @@ import sqlite3
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fangxin.checks.residue.containers.piece import (
     NotExaminable,
     OpenFile,
@@ -77,8 +79,29 @@ def _pages(walk: Walk, file: Readable, label: str, depth: int) -> Iterator[Piece
         yield Piece(inside(label, "sqlite:page"), "", *seen, decoded=bool(label), sqlite=True)
         if known:
             seen = only_free.push(_only_free(new, first, size, free), last=last)
-            yield Piece(inside(label, "sqlite:free"), "", *seen, decoded=False, sqlite=True)
+            yield from _written(inside(label, "sqlite:free"), *seen)
             yield from walk.within(seen[0], inside(label, "sqlite:free"), depth)
+
+
+def _written(label: str, data: bytes, offset: int, start: int, stop: int) -> Iterator[Piece]:
+    """What of a window is not blank, where that is little of it: zeros take as long to search as anything."""
+    there = np.flatnonzero(np.frombuffer(data, np.uint8))
+    breaks = np.flatnonzero(np.diff(there) > _BLANK)
+    if len(breaks) * _BLANK > len(data):
+        yield Piece(label, "", data, offset, start, stop, decoded=False, sqlite=True)
+        return
+    if not len(there):
+        yield Piece(label, "", b"", offset, decoded=False, sqlite=True)
+        return
+    begins, ends = there[np.append(0, breaks + 1)].tolist(), there[np.append(breaks, -1)].tolist()
+    for begin, end in zip(begins, ends, strict=True):
+        low, high = max(0, begin - _BLANK // 4), min(len(data), end + 1 + _BLANK // 4)
+        first, last = max(start, low), min(stop, high)
+        if first < last:
+            yield Piece(label, "", data[low:high], offset + low, first - low, last - low, decoded=False, sqlite=True)
+
+
+_BLANK = 2048  # zeros that part two stretches: more than lies between a form and what it needs beside it
 
 
 def _records(walk: Walk, file: Readable, label: str, depth: int, *, damaged: bool) -> Iterator[Piece]:
