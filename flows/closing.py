@@ -746,7 +746,7 @@ def told_of(d: Disposition) -> dict[str, Any]:
         "fate": d.fate,
         "amount": d.amount,
         "minor": d.money.minor if d.money else None,
-        "currency": d.money.currency if d.money else None,
+        "currency": d.money.currency if d.money else d.currency,
         "lost": d.lost,
         "version": d.version,
         "digest": d.digest,

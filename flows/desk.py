@@ -54,7 +54,7 @@ UNPLANNED = timedelta(days=30)  # so long a request may wait for a plan
 STALE = timedelta(days=15)  # what waits for an officer is looked at by then, at the latest
 # Places of a closing's own entries, beside those of its request in a batch (flows/evidence.py).
 SIGNED, SEALED, RESTORED, ENDED, REFUSED, WITHDRAWN, STALLED = 8, 9, 10, 11, 12, 13, 14
-SETTLED, HELD, BROKEN, GROWN, DELAYED, BACK, LOCKED, WAIVED, KEPT = (2**n for n in range(33, 42))
+SETTLED, HELD, BROKEN, GROWN, DELAYED, BACK, LOCKED, WAIVED, KEPT, LAPSED, UNMADE = (2**n for n in range(33, 44))
 
 
 @dataclass(frozen=True)

@@ -40,12 +40,13 @@ from fangxin.flows.channels import Channels
 from fangxin.flows.claims import payer
 from fangxin.flows.closing import current, expired, make_plans, payouts, restored, reviewed, seal, verified
 from fangxin.flows.delivery import deliver, shred
-from fangxin.flows.desk import DELAYED, ENDED, UNPLANNED, Desk, Secret, renamed, request_of
+from fangxin.flows.desk import DELAYED, ENDED, LAPSED, UNPLANNED, Desk, Secret, renamed, request_of
 from fangxin.flows.destroy_keys import destroy_keys
 from fangxin.flows.lifecycle import ERASING, Actor, Event, Hold, Keys, Settlement, State
 from fangxin.flows.orders import orderer
 from fangxin.flows.watch import begin, watch
 from fangxin.reports.certificate import PARTIAL
+from fangxin.reports.ledger.entries import band
 
 _ERASED = ("erased", "erased_with_retention")
 
@@ -450,12 +451,24 @@ def _begin(desk: Desk, batch: Batch) -> None:
     with desk.together(there):
         for closure in there:
             if request_of(closure).state is State.READY:
-                desk.take(closure, Event("begin"), desk.now, body={"batch": batch.id}, facts={"batch": batch.id})
+                told = {"batch": batch.id}
+                desk.take(closure, Event("begin"), desk.now, entries=lapses(closure), body=told, facts=told)
             elif closure.facts.get("batch") is None:
                 again = renamed(request_of(closure))
                 told = {"batch": batch.id}
                 desk.write(closure, again, "begin_again", desk.now, by="system", body=told, facts=told)
     desk.estate.requests.done(batch.id, BEGUN, at=desk.estate.minute, note={})
+
+
+def lapses(closure: Closure) -> list[tuple[int, dict[str, int | str]]]:
+    """What a person gave up, as the ledger has it and the public report counts it: its kind, and a band of the money.
+
+    It is lost at the point of no return: until then an account can come back with everything.
+    """
+    lost = [one for one in (closure.facts.get("plan") or {}).get("items", ()) if one["lost"]]
+    codes = [f"lapsed/{one['kind']}" for one in lost]
+    codes += [f"forfeited/{one['currency']}/{band(one['lost'])}" for one in lost if one["currency"]]
+    return [(LAPSED + n, {"type": "exception", "code": code, "role": "holder"}) for n, code in enumerate(codes)]
 
 
 def _end_seals(desk: Desk, batch: Batch) -> None:

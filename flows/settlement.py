@@ -64,6 +64,7 @@ class Disposition:
     money: Money | None = None
     lost: int = 0
     version: int = 0
+    currency: str | None = None  # of what is lost, where it is counted in money
 
     @property
     def digest(self) -> str:
@@ -133,7 +134,7 @@ def _decide(one: Entitlement, choice: Choice | None, rules: Clearance, closed: d
     if fate == "lapse":
         if choice is None or not choice.tick:
             raise NotAllowed(f"{one.kind}: an item is lost only where it is ticked by itself")
-        return Disposition(one.id, one.kind, fate, one.amount, None, one.amount, one.version)
+        return Disposition(one.id, one.kind, fate, one.amount, None, one.amount, one.version, one.currency)
     return Disposition(one.id, one.kind, fate, one.amount, _money(one, rule, fate, closed), 0, one.version)
 
 

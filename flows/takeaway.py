@@ -19,7 +19,7 @@ from fangxin.data.errors import NotAllowed
 from fangxin.data.requests import Request
 from fangxin.data.vocabulary import Identity
 from fangxin.flows.closing import current
-from fangxin.flows.desk import WAIVED, Desk, renamed, request_of
+from fangxin.flows.desk import UNMADE, WAIVED, Desk, renamed, request_of
 from fangxin.flows.evidence import EXPORTED
 from fangxin.flows.export import by_person, check_folder, hand_over, seal_folders
 from fangxin.flows.exports import destroy_folder
@@ -53,7 +53,8 @@ def take(desk: Desk, closure_id: str, to: Path) -> Closure:
         manifest = seal_folders(to, [person], {})[closure.id]
     except Exception:
         destroy_folder(to / closure.id)
-        desk.take(closure, Event("export_failed"), desk.now)
+        entry = {"type": "exception", "code": "export_failed", "role": "system"}
+        desk.take(closure, Event("export_failed"), desk.now, entries=[(UNMADE + closure.version, entry)])
         raise
     noted = {
         "folder": str(to.resolve() / closure.id),

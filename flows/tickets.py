@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections import Counter
 from collections.abc import Sequence
@@ -34,8 +35,10 @@ from fangxin.flows.channels import Channels
 from fangxin.flows.clocks import Clock
 from fangxin.flows.delivery import escalation
 from fangxin.flows.desk import Desk
+from fangxin.flows.evidence import record
 from fangxin.flows.spotting import masked, warning
 
+COMPLAINTS = frozenset({"complaint", "dispute", "appeal", "refund", "export_failed"})
 MOST_A_DAY = 5
 MOST_BYTES = 4096
 _LABEL = b"fangxin/tickets/1"
@@ -83,6 +86,7 @@ def open_ticket(desk: Desk, receipt: str, category: str, text: str, *, role: Rol
     tickets = Tickets(desk.closures.engine)
     sealed = _sealed(desk, ref, 0, kept)
     tickets.open(ticket, role.value, sealed, most=MOST_A_DAY, since=desk.now - timedelta(days=1))
+    record(desk.estate, complaints([ticket]))
     return Taken(tickets.get(ticket.id), counts)
 
 
@@ -154,6 +158,7 @@ def look_after(desk: Desk, channels: Channels) -> list[Alarm]:
     From 80 % on officers hear of it by their mailbox, where the home has one.
     """
     tickets, found = Tickets(desk.closures.engine), []
+    record(desk.estate, complaints(tickets.standing(OPEN)))  # what a kill left untold
     for ticket in tickets.standing(OPEN):
         percent = clock_of(ticket).alarm(desk.now) or 0
         if percent <= ticket.alarmed:
@@ -168,6 +173,20 @@ def look_after(desk: Desk, channels: Channels) -> list[Alarm]:
     tickets.close([t.id for t in tickets.standing(ANSWERED) if t.answered and t.answered <= quiet], desk.now)
     forget(desk, [t for t in tickets.known() if t.closed and t.closed <= desk.now - desk.support.keep])
     return found
+
+
+def complaints(tickets: Sequence[Ticket]) -> list[dict[str, int | str]]:
+    """Complaints, as the ledger has them and the public report counts them: by category, under a tag of their own."""
+    return [
+        {
+            "type": "exception",
+            "tag": hashlib.sha256(b"fangxin/complaint" + one.ref).hexdigest()[:32],
+            "code": f"complaint/{one.category}",
+            "role": "holder",
+        }
+        for one in tickets
+        if one.category in COMPLAINTS
+    ]
 
 
 def forget(desk: Desk, tickets: Sequence[Ticket]) -> None:

@@ -29,12 +29,15 @@ from fangxin.data.errors import FangxinError
 from fangxin.data.keys.approval import Approval
 from fangxin.data.requests import receipt_digest
 from fangxin.data.vocabulary import Identity
-from fangxin.flows import closing, holds, tickets
+from fangxin.flows import closing, holds, looks, tickets
 from fangxin.flows.closing import Opened
 from fangxin.flows.desk import Desk, at_desk, clock_of
-from fangxin.flows.ending import run_due
+from fangxin.flows.ending import lapses, run_due
 from fangxin.flows.estate import alone, open_estate
+from fangxin.flows.settlement import Choice
 from fangxin.flows.sla import figures
+from fangxin.reports.period import Period
+from fangxin.reports.periodic import gather
 
 START = datetime(2026, 3, 2, tzinfo=UTC)  # 08:00 in Shanghai, a Monday
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -76,6 +79,8 @@ class Months:
     ledger_entries: int
     tickets: int
     late_answers: int
+    public: Counter[str]  # what the public report counts as exceptions, by code
+    known: Counter[str]  # the same, as the store of closings has it
 
     @property
     def requests(self) -> int:
@@ -94,6 +99,8 @@ class Months:
             paid = sum(self.bank.paid.values())
             if accounts.get("paid", 0) != paid:
                 found.append(f"the bank paid {paid}, the books say {accounts.get('paid', 0)}")
+        if self.public != self.known:
+            found.append(f"the public report counts {dict(self.public)}, there were {dict(self.known)}")
         found += [f"{self.late_answers} tickets were answered late or never"] if self.late_answers else []
         found += [f"{c['name']} was broken {c['breached']} times" for c in self.sla["clocks"] if c["breached"]]
         found += [f"{c['name']} still runs {c['running']} times" for c in self.sla["clocks"] if c["running"]]
@@ -108,6 +115,7 @@ class _Way:
     restore: str
     what: str
     held: int = 0
+    lapses: bool = False
 
 
 def _cpu(seconds: dict[str, float]) -> str:
@@ -121,9 +129,15 @@ def simulate(
     a_day: int,
     seed: int = 1,
     paper: str = "request",
+    lapsing: int = 0,
+    nightly: bool = False,
     progress: Callable[[str], object] = lambda _line: None,
 ) -> Months:
-    """Open so many requests, so many each day, and go on until nothing is under way; FANGXIN_HOME has to be set."""
+    """Open so many requests, so many each day, and go on until nothing is under way; FANGXIN_HOME has to be set.
+
+    `lapsing` of each day's people give up their coupon. `nightly`: run-due comes once a day, and officers sign on the
+    second day, so that everybody of a day is sealed and erased in the same night.
+    """
     chance = random.Random(seed)
     shop = make(root, number=requests + 20, now=START)
     os.environ["FANGXIN_HOME"] = str(shop.home)
@@ -141,12 +155,12 @@ def simulate(
             errors += _night(shop, bank, day.replace(hour=16, minute=10) - DAY)
         if left:
             with _desk(shop, day + HOUR) as desk:
-                ways += _opened(desk, [next(people) for _n in range(min(a_day, left))], chance, seconds)
+                ways += _opened(desk, [next(people) for _n in range(min(a_day, left))], chance, seconds, lapsing)
                 left = max(0, left - a_day)
         with _timed(seconds, "officers"):
-            _officers(shop, day + 3 * HOUR, ways, officers)
+            _officers(shop, day + 3 * HOUR, ways, officers, wait=2 * DAY if nightly else timedelta())
         with _timed(seconds, "run_due"):
-            errors += _night(shop, bank, day + 4 * HOUR + timedelta(minutes=10))
+            errors += [] if nightly else _night(shop, bank, day + 4 * HOUR + timedelta(minutes=10))
         day += DAY
         progress(f"{day:%Y-%m-%d}: {requests - left} of {requests} taken in; {_cpu(seconds)}")
         if not left and not _under_way(shop, day):
@@ -156,7 +170,9 @@ def simulate(
     return _sums(shop, bank, day, errors, seconds)
 
 
-def _opened(desk: Desk, people: list[int], chance: random.Random, seconds: dict[str, float]) -> list[_Way]:
+def _opened(
+    desk: Desk, people: list[int], chance: random.Random, seconds: dict[str, float], lapsing: int
+) -> list[_Way]:
     """A day's arrivals: taken in together, planned together; who will cancel is never planned."""
     whats = [next(w for w, upto in _LUCK if luck < upto) for luck in (chance.random() for _one in people)]
     asked = [
@@ -173,10 +189,17 @@ def _opened(desk: Desk, people: list[int], chance: random.Random, seconds: dict[
     for one in made:
         if isinstance(one, Opened) and chance.random() < _ASKING:
             digest = receipt_digest(one.receipt)
-            tickets.open_ticket(desk, digest, "question", "When?", role=tickets.Role.WEB, locale="en", mask=False)
+            category = "complaint" if chance.random() < 0.5 else "question"
+            tickets.open_ticket(desk, digest, category, "When?", role=tickets.Role.WEB, locale="en", mask=False)
     ways = [_Way(one.id, one.restore, what) for one, what in zip(made, whats, strict=True) if isinstance(one, Opened)]
     assert len(ways) == len(people), [one for one in made if not isinstance(one, Opened)]
-    planned = desk.closures.many([one.id for one in ways if one.what != "cancelled"])
+    for way in [one for one in ways if one.what == "alone"][:lapsing]:
+        (seen,) = looks.look(desk, [desk.opened(desk.closures.get(way.id))])
+        assert isinstance(seen, looks.Look)
+        coupon = next(item.id for item in seen.items if item.kind == "coupon")
+        closing.make_plan(desk, way.id, [Choice(coupon, "lapse", tick=True)])
+        way.lapses = True
+    planned = desk.closures.many([one.id for one in ways if one.what != "cancelled" and not one.lapses])
     with _timed(seconds, "plan"):
         refused = {c: e for c, e in closing.make_plans(desk, planned).items() if isinstance(e, FangxinError)}
     assert not refused, refused
@@ -187,8 +210,10 @@ _LUCK = (("alone", 0.68), ("signed", 0.82), ("risky", 0.88), ("held", 0.90), ("c
 _ASKING = 0.03  # so many open a ticket on their first day
 
 
-def _officers(shop: Shop, now: datetime, ways: list[_Way], officers: Any) -> None:  # Any: private keys
-    """Officers sign what waits for them; people cancel, or come back on the third day."""
+def _officers(
+    shop: Shop, now: datetime, ways: list[_Way], officers: Any, *, wait: timedelta
+) -> None:  # Any: private keys
+    """Officers sign what has waited so long for them; people cancel, or come back on the third day."""
     with _desk(shop, now) as desk:
         for ticket in Tickets(desk.closures.engine).standing(OPEN):
             if ticket.opened < now - 12 * HOUR:
@@ -199,7 +224,11 @@ def _officers(shop: Shop, now: datetime, ways: list[_Way], officers: Any) -> Non
                     continue
             elif way.what == "cancelled":
                 closing.cancel(desk, way.id)
-            elif way.what in ("signed", "risky") and closure.state == "review":
+            elif (
+                way.what in ("signed", "risky")
+                and closure.state == "review"
+                and now - closure.opened >= wait - 3 * HOUR
+            ):
                 grant = closing.paper(desk, way.id)
                 names = list(officers) if way.what == "risky" else ["dpo_1"]
                 signed = [Approval.sign(grant, officer=n, key=officers[n], now=desk.now - 2 * HOUR) for n in names]
@@ -267,6 +296,12 @@ def _sums(shop: Shop, bank: Bank, now: datetime, errors: list[str], seconds: dic
         books = desk.closures.books()
         entries = desk.estate.ledger.size
         asked = Tickets(desk.closures.engine).all()
+        told = gather(desk.estate.ledger.entries(), Period.parse("2026"))
+        public = Counter(str(one["code"]) for one in told.entries if one["type"] == "exception")
+        known = Counter(f"complaint/{one.category}" for one in asked if one.category in tickets.COMPLAINTS)
+        for closure in desk.closures.many(desk.closures.in_state("certified", "restricted", "closed")):
+            known.update(str(entry["code"]) for _place, entry in lapses(closure))
+        public = Counter({code: n for code, n in public.items() if not code.startswith(("hold/", "lifted/"))})
     late = sum(one.answered is None or one.answered >= one.due for one in asked)
     files = [p for p in shop.home.glob("closures.db*") if p.is_file()]
     days = (now - START).days
@@ -283,4 +318,6 @@ def _sums(shop: Shop, bank: Bank, now: datetime, errors: list[str], seconds: dic
         entries,
         len(asked),
         late,
+        public,
+        known,
     )
