@@ -1061,6 +1061,27 @@ def ticket_close(
     return work(_home(home), catalog, ticket, receipt, role=role, now=now, as_json=json)
 
 
+@app.command(name="read")
+def read(
+    address: str,
+    /,
+    *,
+    out: Annotated[Path, Parameter(name="--out", help="A new Parquet file.")],
+    field: Annotated[
+        list[str] | None, Parameter(name="--field", negative="", help="What to read; repeatable. Default: every field.")
+    ] = None,
+    account: Annotated[str | None, Parameter(name="--account", help="@FILE: of this account alone.")] = None,
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """Read a collection without the rows of anybody whose account is being closed."""
+    from fangxin.flows.cli.read import read as work
+
+    return work(_home(home), catalog, address, out, field or [], account, now, as_json=json)
+
+
 @app.command(name="run-due")
 def run_due(*, catalog: CatalogPath = None, home: Home = None, now: Now = None, json: Json = False) -> int:
     """Do everything that is due now: reviews, seals, ends of regret, erasures; twice changes nothing."""

@@ -16,7 +16,7 @@ from keys.vaults import raw
 from process import bank as banks
 from process.bank import Bank
 from process.front import post
-from process.shop import NOW, Shop, make
+from process.shop import NOW, PEOPLE, Shop, make
 from test_cli_answers import conforms
 
 from fangxin.checks import verify
@@ -24,9 +24,11 @@ from fangxin.data.closures.store import Closures
 from fangxin.data.errors import InputError
 from fangxin.data.keys.envelope import ref_of
 from fangxin.data.vocabulary import Identity
+from fangxin.flows.ahead import look_again
 from fangxin.flows.closing import Asked, Opened, make_plans, open_closures
 from fangxin.flows.desk import at_desk
-from fangxin.flows.estate import open_estate
+from fangxin.flows.estate import alone, open_estate
+from fangxin.flows.lifecycle import Event
 from fangxin.flows.looks import Look, look
 
 TONIGHT = datetime(2026, 11, 24, 16, 5, tzinfo=UTC)  # 00:05 in Shanghai
@@ -200,8 +202,42 @@ def test_the_restore_code_brings_back_every_bit_one_second_before_the_end(sealed
     assert status["state"] == "restored"
     assert status["owed"] == []
     assert ref_of("ref:wallet/accounts.id", "5") in keys(shop)
+    assert shop.ask("read", "wallet/accounts", "--out", shop.file("read"), "--field", "id")["kept_back"] == 0
     shop.now = OVER + timedelta(days=1)
     assert shop.ask("run-due")["erased"] == []
+
+
+@pytest.mark.scenario("S27")
+def test_from_the_seal_on_readers_are_turned_away_and_after_a_restore_they_are_not(
+    sealed: tuple[Shop, dict[str, str]],
+) -> None:
+    shop, opened = sealed
+    account = shop.root / "account"
+    account.write_text("5\n")
+
+    def read(name: str, *more: str) -> int:
+        code, document = shop.run("read", "wallet/coupons", "--out", shop.file(name), *more)
+        if code == 0:
+            conforms("read", document)
+            assert pq.read_table(shop.file(name)).num_rows == document["rows"] == PEOPLE - document["kept_back"]
+            assert (5 in pq.read_table(shop.file(name))["account"].to_pylist()) == (document["kept_back"] == 0)
+        return code
+
+    assert read("sealed.parquet", "--field", "coupon", "--field", "account") == 0
+    assert pq.read_table(shop.file("sealed.parquet")).column_names == ["coupon", "account"]
+    assert shop.run("read", "wallet/coupons", "--out", shop.file("his"), "--account", f"@{account}") == (4, {})
+    assert "403" in shop.said
+    assert not (shop.root / "his").exists()
+    assert read("sealed.parquet") == 3  # is there already
+    assert read("other.parquet", "--field", "colour") == 3
+    with alone(shop.home), at_desk(open_estate(shop.home, shop.root / "catalog", OVER)) as desk:
+        over = desk.take(desk.closures.get(opened["closure"]), Event("end_regret"), desk.now)
+        (ready,), _waiting = look_again(desk, [desk.take(over, Event("escrow"), desk.now)])
+        desk.take(ready, Event("begin"), desk.now)
+    shop.now = OVER
+    assert shop.run("read", "wallet/coupons", "--out", shop.file("his"), "--account", f"@{account}") == (4, {})
+    assert "410" in shop.said
+    assert read("gone.parquet") == 0
 
 
 @pytest.mark.scenario("S41")

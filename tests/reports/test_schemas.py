@@ -218,6 +218,7 @@ ANSWERS: dict[str, Any] = {
         "said": [{"at": "2026-11-24T01:00:00Z", "role": "web", "text": None}],
     },
     "ticket-list": {"tickets": [TICKET], "categories": {"question": {"zh": "一般咨询", "en": "A question"}}},
+    "read": {"collection": "wallet/accounts", "out": "accounts.parquet", "rows": 29, "kept_back": 1},
     "request-items": {
         "closure": "c-abcdefghijklmnop",
         "items": [
