@@ -1,7 +1,7 @@
-"""One account through the days of its closing, for the demo: a clock that moves, and a person who comes back.
+"""Two accounts through the days of their closing, for the demo: a clock that moves, and one person who comes back.
 
-It ends by the restore code in the last second. What happens where nobody comes back is what the demo has shown before:
-the next run-due erases everybody whose days are over, in one batch.
+The one comes back by the restore code in the last second. The other does not: in the minute in which the days to change
+one's mind are over run-due erases whoever is due, in one batch, and issues the certificate.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from fangxin.data.vocabulary import Identity
 from fangxin.flows.cli.console import say, table
 
 
-def walk(house: Path, catalog: Path, identity: Identity, now: datetime) -> str:
-    """Close an account from the request to the last second of regret; returns the state it ends in."""
+def walk(house: Path, catalog: Path, back: Identity, gone: Identity, now: datetime) -> dict[str, str]:
+    """Close two accounts from the request to their end; the states they end in, and the certificate of who left."""
     from fangxin.data.errors import NotAllowed
     from fangxin.flows import closing, ending
     from fangxin.flows.desk import at_desk, request_of
-    from fangxin.flows.estate import open_estate
+    from fangxin.flows.estate import alone, open_estate
 
     _answering(house)
 
@@ -28,8 +28,11 @@ def walk(house: Path, catalog: Path, identity: Identity, now: datetime) -> str:
         say(f"   {local:%m-%d %H:%M:%S}  {text}")
 
     with at_desk(open_estate(house, catalog, now)) as desk:
-        made = closing.open_closure(desk, [identity], level="session", laws=("pipl", "gdpr"))
+        made = closing.open_closure(desk, [back], level="session", laws=("pipl", "gdpr"))
         told(now, f"{made.id} is opened: receipt code {made.receipt}")
+        left = closing.open_closure(desk, [gone], level="session", laws=("pipl", "gdpr"))
+        told(now, f"{left.id} is opened by somebody else, who will not come back")
+        closing.make_plan(desk, left.id)
         planned = closing.status(desk, closing.make_plan(desk, made.id))
         items = [
             (i["kind"], i["fate"], i["amount"], f"{i['minor'] / 100:.2f}" if i["minor"] else "")
@@ -52,9 +55,16 @@ def walk(house: Path, catalog: Path, identity: Identity, now: datetime) -> str:
             closing.restore(desk, made.id, answers={})
         except NotAllowed as refused:
             told(last, f"somebody who is merely signed in: {refused.message}")
-        back = closing.restore(desk, made.id, code=made.restore)
+        restored = closing.restore(desk, made.id, code=made.restore)
         told(last, "the restore code, in the last second: everything is back, bit for bit")
-    return back.state
+    with at_desk(open_estate(house, catalog, ends)) as desk, alone(house):
+        for error in ending.run_due(desk, options={"now": ends.isoformat()}).errors:
+            raise error
+        over = closing.status(desk, desk.closures.get(left.id))
+        told(ends, f"the days of the other are over: keys destroyed, bytes overwritten, {over['public']}")
+    number = Path(str(over["certificate"])).stem
+    say(f"   its certificate: {number}; the receipt code still opens status, certificate and questions")
+    return {"closing": restored.state, "closed": over["state"], "certificate": str(over["certificate"])}
 
 
 def _answering(house: Path) -> None:

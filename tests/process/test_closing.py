@@ -314,7 +314,7 @@ def test_the_night_of_prefect_does_what_the_command_does(shop: Shop, monkeypatch
     assert shop.ask("request", "status", opened["closure"])["state"] == "sealing"
 
 
-@pytest.mark.scenario("S1", "S9", "S11")
+@pytest.mark.scenario("S1", "S9", "S11", "S44")
 def test_what_is_taken_along_is_what_was_located_and_goes_when_its_hours_are_over(shop: Shop) -> None:
     closure = shop.ask("request", "open", "--identity", shop.phone(3), "--verified", "session")["closure"]
     export = ["request", "export", closure]
@@ -343,12 +343,18 @@ def test_what_is_taken_along_is_what_was_located_and_goes_when_its_hours_are_ove
     assert not folder.exists()
     assert shop.run("run-due")[1]["exports_destroyed"] == []
     other = shop.ask("request", "open", "--identity", shop.phone(4), "--verified", "session")["closure"]
+    away = shop.wallet.rename(shop.root / "away")
+    assert shop.run("request", "export", other, "--out", shop.file("none"))[0] != 0
+    away.rename(shop.wallet)
+    assert shop.ask("request", "status", other)["export"]["state"] == "failed"
     assert shop.ask("request", "export", other, "--waive")["export"]["state"] == "waived"
     store = Closures(f"sqlite:///{shop.home / 'closures.db'}")
     (said,) = [e for one in store.events(other) if one["type"] == "waive_export" for e in one["body"]["entries"]]
     store.engine.dispose()
     ledger = open_estate(shop.home, shop.root / "catalog", shop.now).ledger
     assert ledger.find([said["tag"]])[said["tag"]][1]["code"] == "export_waived"  # not skipped unseen
+    counted = [one["code"] for _index, one in ledger.entries() if one["type"] == "exception"]
+    assert counted == ["export_failed", "export_waived"]  # the public report counts them by these codes
 
 
 def test_a_day_of_arrivals_is_answered_as_each_would_be_alone(shop: Shop) -> None:

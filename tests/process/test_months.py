@@ -16,7 +16,7 @@ def test_forty_requests_come_to_their_end_and_the_public_figures_are_those_of_th
     found = simulate(tmp_path / "shop", requests=40, a_day=40, lapsing=2, nightly=True)
     assert found.wrong() == []  # nobody stuck, books at zero, no cent owed, each promise kept, each loss counted
     assert found.errors == []
-    assert (found.requests, found.days) == (40, 10)
+    assert (found.requests, found.days) == (40, 11)
     assert set(found.states) == {"certified", "cancelled", "restored"}
     assert found.public["lapsed/coupon"] == found.public["forfeited/CNY/1000-9999"] == 2
     assert found.public["complaint/complaint"] == 1
