@@ -66,7 +66,7 @@ def _claims(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:  # Any: JSON
 
 def _short(row: Mapping[str, Any]) -> bool:  # Any: JSON
     """Whether name and store surely take a line each in the first column of the results (116 points at 8 a letter)."""
-    name, store = f"{row['dataset']}/{row['collection']}", f"{row['store']} · aa"
+    name, store = f"{row['dataset']}/{row['collection']}", f"{row['store']}  aa)"
     return max(_width(name), _width(store)) <= 116 / 8
 
 
