@@ -37,6 +37,18 @@ def lay(database: Path) -> None:
         new.replace(database)
 
 
+def is_ready(database: Path) -> bool:
+    """Whether a database stands where the kept one does, which this Prefect migrated: nothing is left to be done."""
+    with suppress(OSError, RuntimeError, sqlite3.Error):
+        return not _elsewhere() and _revision(database) == _revision(_kept())
+    return False
+
+
+def _revision(database: Path) -> str:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
+        return str(db.execute("SELECT version_num FROM alembic_version").fetchall())
+
+
 def keep(database: Path) -> None:
     """Keep a database in which nothing ran, where none is kept; it may be open."""
     with suppress(OSError, RuntimeError, sqlite3.Error):

@@ -7,18 +7,22 @@ person into its configuration and results. Hence an ephemeral context, results a
   INCONCLUSIVE before success is looked at. Both shapes in which exceptions are reported are read.
 * An empty table passes every column and a null passes most sets: every suite says how many rows it expects
   and that nothing is null.
-* Importing Great Expectations takes seven seconds, so it happens inside the functions that need it.
+* Importing Great Expectations takes seconds, so it happens inside the functions that need it; and half of them are
+  statistics and charts of expectations that we never state, so those are imported when somebody asks for them.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from fangxin.data.errors import DoesNotHold, Incomplete
@@ -53,6 +57,25 @@ class Answer:
         raise DoesNotHold(f"{what}: expected every expectation to hold, these did not: {listed}", hint=hint)
 
 
+class _Later(ModuleType):
+    """Stands for a module until somebody asks for something in it; then that is imported and answers."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+def great_expectations() -> Any:  # Any: the module; it has no usable types
+    """Import it without scipy.stats and altair, half of its four seconds of CPU; both stay as real, only later."""
+    later = {name: _Later(name) for name in ("scipy.stats", "altair") if name not in sys.modules}
+    sys.modules.update(later)
+    try:
+        return importlib.import_module("great_expectations")
+    finally:  # whoever imports one of them from now on gets the module itself
+        for name, one in later.items():
+            if sys.modules.get(name) is one:
+                del sys.modules[name]
+
+
 # The module of expectations is given to the function, so that suites are written without importing it.
 Expectations = Callable[[Any], Sequence[Any]]  # Any: Great Expectations has no usable types
 
@@ -72,7 +95,7 @@ def run(suites: Sequence[Suite], *, tmp: Path) -> Answer:
     No suites at all is INCONCLUSIVE: what was not asked does not hold.
     """
     with _temporary_files_in(tmp):
-        import great_expectations as gx
+        gx = great_expectations()
         from great_expectations.data_context.types.base import ProgressBarsConfig
 
         logging.getLogger("great_expectations").setLevel(logging.WARNING)

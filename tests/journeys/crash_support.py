@@ -26,13 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import great_expectations  # noqa: F401  -- imported here so that children need not
-import pandas  # noqa: F401
+import pandas  # noqa: F401  -- imported here so that children need not
 import pyarrow.parquet as pq
 from journeys.witness import unpacked
 
 from fangxin.checks import verify
-from fangxin.checks.suites import erased, exported  # noqa: F401
+from fangxin.checks.suites import erased, exported, judgement  # noqa: F401
 from fangxin.data.catalog.kinds import canonical
 from fangxin.data.keys.columns import open_rows
 from fangxin.data.sample.lecard import sample
@@ -41,6 +40,8 @@ from fangxin.flows import erase
 from fangxin.flows.batch import Step
 from fangxin.flows.estate import Estate, make_home, open_estate
 from fangxin.flows.protect import protect
+
+judgement.great_expectations()
 
 NOW = datetime(2026, 11, 24, 1, 0, tzinfo=UTC)
 MONTHS = ("2023-07", "2026-10")  # one month whose trades go, one whose trades a law keeps

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from fangxin.checks.suites.judgement import great_expectations
+
 
 def before_forks() -> None:
     """Import what a whole run needs."""
-    for name in ("great_expectations", "pyhanko.sign", "typst"):
+    great_expectations()
+    for name in ("pyhanko.sign", "typst"):
         import_module(name)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fangxin.flows.empty_database import keep, lay
+from fangxin.flows.empty_database import is_ready, keep, lay
 
 
 @pytest.fixture
@@ -23,6 +23,7 @@ def new(path: Path, *runs: str) -> Path:
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA journal_mode = WAL")
         db.executescript("CREATE TABLE flow (name); CREATE TABLE flow_run (name); CREATE TABLE configuration (value)")
+        db.executescript("CREATE TABLE alembic_version (version_num); INSERT INTO alembic_version VALUES ('head')")
         db.execute("INSERT INTO configuration VALUES ('ENCRYPTION_KEY')")
         db.executemany("INSERT INTO flow_run VALUES (?)", [(run,) for run in runs])
     return path
@@ -63,3 +64,18 @@ def test_one_with_a_run_is_not_kept_and_a_damaged_one_is_not_laid(
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")  # somebody else's server has its own
     keep(tmp_path / "new.db")
     assert files(cache) == []
+
+
+def test_a_server_is_spared_its_preparations_only_over_a_database_that_this_prefect_prepared(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = new(tmp_path / "prefect.db")
+    assert not is_ready(there)  # nobody knows what is ready: none is kept yet
+    keep(there)
+    assert is_ready(there)
+    assert not is_ready(tmp_path / "none.db")
+    with closing(sqlite3.connect(there)) as db, db:
+        db.execute("UPDATE alembic_version SET version_num = 'older'")
+    assert not is_ready(there)
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+    assert not is_ready(new(tmp_path / "theirs.db"))
