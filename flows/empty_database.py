@@ -20,6 +20,8 @@ _CONFIGURED = (
     "PREFECT_SERVER_DATABASE_CONNECTION_URL",
     "PREFECT_PROFILE",
 )
+# What a server need not do over a database that is ready; both default to true.
+PREPARED = ("PREFECT_API_DATABASE_MIGRATE_ON_START", "PREFECT_API_BLOCKS_REGISTER_ON_START")
 
 
 def lay(database: Path) -> None:

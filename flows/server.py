@@ -18,7 +18,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from fangxin.flows.empty_database import is_ready, keep, lay
+from fangxin.flows.empty_database import PREPARED, is_ready, keep, lay
 
 STARTER = "FANGXIN_STARTER"
 _PATIENCE = 5.0  # seconds for a server to end by itself; Prefect gives it as long
@@ -36,7 +36,7 @@ def _wake() -> None:
     database = Path(os.environ.get("PREFECT_HOME") or Path("~/.prefect").expanduser()) / "prefect.db"
     lay(database)
     if is_ready(database):  # its migrations ran and its blocks are registered: looking again takes two seconds
-        for name in ("PREFECT_API_DATABASE_MIGRATE_ON_START", "PREFECT_API_BLOCKS_REGISTER_ON_START"):
+        for name in PREPARED:
             os.environ.setdefault(name, "false")
     with suppress(Exception):  # the flow meets the same obstacle, and tells it
         from prefect.client.orchestration import get_client

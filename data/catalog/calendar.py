@@ -22,7 +22,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -187,7 +187,11 @@ def end_of(day: date, zone: ZoneInfo) -> datetime:
 
 
 def _read(path: Path) -> tuple[Notice, str]:
-    body = path.read_bytes()
+    return _parsed(path, path.read_bytes())
+
+
+@lru_cache(maxsize=256)  # some sixteen years a country, asked for by every command and every request of a night
+def _parsed(path: Path, body: bytes) -> tuple[Notice, str]:
     try:
         found = tomllib.loads(body.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
