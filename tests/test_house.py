@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,12 @@ def files(*suffixes: str) -> list[Path]:
     return sorted(path for path in found if path.is_file() and not path.is_symlink())
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    """A file's tree, which nobody changes; four tests walk over all of them."""
+    return ast.parse(path.read_text("utf-8"))
+
+
 # ------------------------------------------------------------ what an import costs
 
 
@@ -42,7 +49,7 @@ def test_heavy_libraries_are_named_at_the_top_of_no_module_that_flows_import_ear
         name = path.relative_to(ROOT).as_posix()
         if not name.startswith(ROOMS):
             continue
-        for node in ast.parse(path.read_text("utf-8")).body:
+        for node in parsed(path).body:
             modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             found |= {(name, top) for m in modules if (top := m.partition(".")[0]) in HEAVY - {"pyarrow", "numpy"}}
@@ -93,7 +100,7 @@ def test_what_we_import_is_declared_and_locked() -> None:
     for path in files(".py"):
         if path.relative_to(ROOT).parts[0] not in ROOMS:
             continue
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in ast.walk(parsed(path)):
             modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             imported |= {m.partition(".")[0] for m in modules}
@@ -119,7 +126,7 @@ def test_no_test_is_skipped_or_expected_to_fail() -> None:
     for path in files(".py"):
         if path.relative_to(ROOT).parts[0] != "tests" or path.relative_to(ROOT) == needs_root:
             continue
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Attribute) and node.attr in shy and ast.unparse(node.value) in owners:
                 found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {node.attr}")
     assert found == []
@@ -131,7 +138,7 @@ def test_every_test_has_something_to_say() -> None:
     for path in files(".py"):
         if path.relative_to(ROOT).parts[0] != "tests":
             continue
-        tree = ast.parse(path.read_text("utf-8"))
+        tree = parsed(path)
         functions = {n.name: n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
         for name, node in functions.items():
             if name.startswith("test_") and not _asserts(node):

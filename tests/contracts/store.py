@@ -37,7 +37,7 @@ from fangxin.data.vocabulary import (
 PERSON = "13800138000"
 CANARY = "19912345678"
 BATCH = "batch-1"
-KILLS = 2  # the gate kills at every second step of a store, the drill at each
+KILLS = 4  # the gate kills at every fourth step of a store, the drill at each
 PEOPLE: tuple[Mapping[str, Any], ...] = (
     {"member_id": 1, "phone": "13900000001", "name": "李雷", "note": "likes tea"},
     {"member_id": 2, "phone": PERSON, "name": "韩梅梅", "note": 'prefers, "quoted"\nlines'},

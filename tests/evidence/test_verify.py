@@ -333,6 +333,7 @@ def test_nothing_cut_doubled_moved_or_added_goes_unnoticed(shared: Home, tmp_pat
         assert "verifier itself" not in verify.table(checks)
 
 
+@pytest.mark.drill
 def test_with_the_manifest_made_right_again_no_change_of_any_file_passes(shared: Home, tmp_path: Path) -> None:
     files = contents(shared.zip)
     chance = random.Random(3)

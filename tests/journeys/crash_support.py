@@ -92,14 +92,15 @@ def leavers(place: Path, count: int) -> list[list[Identity]]:
     return [[Identity(k, canonical(k, v)) for k, v in row.items() if v] for row in rows[:count]]
 
 
-def build(base: Path) -> Arena:
-    """Make the estate, protect it, open a batch of three people, and keep the copy."""
+def build(base: Path, *, settle: Callable[[Path], None] = lambda _home: None) -> Arena:
+    """Make the estate, protect it, `settle` its home, open a batch of three people, and keep the copy."""
     place = base / "arena"
     os.environ["FANGXIN_HOME"] = str(place / "home")
 
     def make() -> str:
         catalog = small_estate(place)
         protect(open_estate(place / "home", catalog, NOW))
+        settle(place / "home")
         estate = open_estate(place / "home", catalog, NOW)
         options = {"approved": True, "now": NOW.isoformat(), "export": str(place / "handed-over")}
         return erase.open_batch(estate, leavers(place, 3), options=options)

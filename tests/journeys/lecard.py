@@ -13,6 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from journeys.paper import on_request
+
 from fangxin.data.catalog.kinds import canonical
 from fangxin.data.sample.lecard import sample
 from fangxin.data.vocabulary import Identity
@@ -115,6 +117,7 @@ def make(root: Path) -> LeCard:
     made = sample(root / "estate", people=PEOPLE, seed=SEED)
     shutil.copytree(made.stores, root / "clear")
     make_home(root / "home", rehearsal=True, origin=ORIGIN, now=NOW, capacity=5_000)
+    on_request(root / "home")
     found = LeCard(root)
     protect(found.open())
     return found

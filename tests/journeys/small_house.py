@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from journeys.paper import on_request
+
 from fangxin.checks import verify
 from fangxin.data.vocabulary import Identity
 from fangxin.flows import batch as batches
@@ -88,4 +90,5 @@ def build(tmp_path: Path) -> House:
     (tmp_path / "stores/t/m.csv").write_text("who,phone\n" + rows)
     made.catalog.write_text(DATABASE + TEXT)
     make_home(made.home, rehearsal=True, origin="house.example/erasure", now=NOW, capacity=500)
+    on_request(made.home)
     return made

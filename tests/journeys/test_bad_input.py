@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 from journeys import crash_support as crash
 from journeys.crash_support import in_child, told
+from journeys.paper import on_request
 
 from fangxin.flows import erase
 from fangxin.flows.cli.main import main
@@ -375,7 +376,7 @@ def test_where_it_is_not_required_the_certificate_says_that_the_rows_were_only_d
     in_memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FANGXIN_HOME", "unset")
-    arena = crash.build(in_memory)
+    arena = crash.build(in_memory, settle=on_request)
 
     def work() -> Any:
         erase.journey(arena.batch)

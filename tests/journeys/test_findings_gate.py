@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import sqlite3
@@ -16,7 +15,8 @@ from typing import Any
 import pandas as pd
 import pytest
 from journeys.lecard import LeCard, seed
-from journeys.witness import Leaving, Needles, expected, read, same
+from journeys.small_house import NOW, THEIRS, House, build
+from journeys.witness import Needles, read, same
 
 from fangxin.checks.suites import erased
 from fangxin.checks.suites.judgement import Answer, Judgement
@@ -25,77 +25,66 @@ from fangxin.data.keys.envelope import ref_of
 from fangxin.data.keys.tree import RollbackSuspected
 from fangxin.flows import baseline
 from fangxin.flows import erase as journeys
-
-ROLES = ("two_accounts", "mentioned")
+from fangxin.flows.estate import open_estate
 
 
 @dataclass(frozen=True)
 class Waiting:
     """A journey that has done everything but validate; `before` is the estate as it was."""
 
-    lecard: LeCard
-    before: LeCard
+    house: House
+    before: Path
     batch: str
-
-    @property
-    def person(self) -> dict[str, list[int]]:
-        return self.lecard.cast["two_accounts"]
 
 
 @pytest.fixture(scope="module")
-def stopped(short: LeCard, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, LeCard, str]:
-    """Where the journey ran, a copy of all of it as it stood before validation, and the batch."""
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path, str]:
+    """Where the journey ran, the stores before it, a copy of all of it before validation, and the batch."""
     root = tmp_path_factory.mktemp("waiting")
-    mine = short.copy(root / "lecard")
-    batch = mine.begin([seed(mine.cast[role]) for role in ROLES])
-    for step in journeys.STEPS[: journeys.STEPS.index(journeys.validate)]:
-        journeys.run_step(step, batch)
-    return mine.root, mine.copy(root / "frozen"), batch
+    house = build(root / "house")
+    before = Path(shutil.copytree(house.root / "stores", root / "before"))
+    os.environ["FANGXIN_HOME"] = str(house.home)
+    batch = house.begin()
+    house.until(journeys.validate, batch)
+    return house.root, before, Path(shutil.copytree(house.root, root / "frozen")), batch
 
 
 @pytest.fixture
-def waiting(stopped: tuple[Path, LeCard, str], short: LeCard) -> Waiting:
+def waiting(stopped: tuple[Path, Path, Path, str]) -> Waiting:
     """The same moment for every test: a batch remembers where its catalog lies, so the place must be the same."""
-    place, frozen, batch = stopped
+    place, before, frozen, batch = stopped
     shutil.rmtree(place)
     os.environ["FANGXIN_HOME"] = str(place / "home")
-    return Waiting(frozen.copy(place), short, batch)
+    return Waiting(House(Path(shutil.copytree(frozen, place))), before, batch)
 
 
 # ---------------------------------------------------------------- what may be left behind
 
 
 def an_old_file_of_theirs(waiting: Waiting) -> Path:
-    """A month of trades comes back from a backup."""
-    months = sorted((waiting.before.stores / "lake/transactions").rglob("*.parquet"))
-    name = months[0].relative_to(waiting.before.stores)
-    shutil.copy2(waiting.before.stores / name, waiting.lecard.stores / name)
-    return waiting.lecard.stores / name
+    """A file comes back from a backup."""
+    return Path(shutil.copy2(waiting.before / "t/m.csv", waiting.house.root / "stores/t/m.csv"))
 
 
 def a_row_of_theirs(waiting: Waiting) -> Path:
-    """Somebody still writes: a coupon for an account that is gone."""
-    wallet = waiting.lecard.stores / "wallet.db"
+    """Somebody still writes: a row for an account that is gone."""
+    wallet = waiting.house.root / "stores/w/w.db"
     with closing(sqlite3.connect(wallet)) as db, db:
-        account = waiting.person["accounts"][1]
-        db.execute("INSERT INTO coupons VALUES (1, ?, '咖啡券', 500, '2027-01-01')", [account])
+        db.execute("INSERT INTO accounts VALUES (5, ?, 'again')", [THEIRS])
     return wallet
 
 
 def a_file_that_nobody_catalogued(waiting: Waiting) -> Path:
     """A note with their phone in a folder of a store."""
-    note = waiting.lecard.stores / "support" / "notes.txt"
-    note.write_text(f"call back {waiting.person['phones'][0]}\n")
+    note = waiting.house.root / "stores/t/notes.txt"
+    note.write_text(f"call back {THEIRS}\n")
     return note
 
 
-def a_line_of_theirs_in_a_later_chat(waiting: Waiting) -> Path:
+def a_line_of_theirs_in_a_later_file(waiting: Waiting) -> Path:
     """A new unit that was not there when people were located."""
-    from gzip import compress
-
-    line = {"chat_id": 1, "account_id": 1, "at": "", "sender": "agent", "text": waiting.person["phones"][0]}
-    late = waiting.lecard.stores / "support" / "chats-2026-12.jsonl.gz"
-    late.write_bytes(compress(json.dumps(line).encode() + b"\n"))
+    late = waiting.house.root / "stores/t/m2.csv"
+    late.write_text(f"who,phone\nx5,{THEIRS}\n")
     return late
 
 
@@ -103,7 +92,7 @@ LEFT_BEHIND = (
     an_old_file_of_theirs,
     pytest.param(a_row_of_theirs, marks=pytest.mark.drill),
     pytest.param(a_file_that_nobody_catalogued, marks=pytest.mark.drill),  # the next test has one, too
-    pytest.param(a_line_of_theirs_in_a_later_chat, marks=pytest.mark.drill),
+    pytest.param(a_line_of_theirs_in_a_later_file, marks=pytest.mark.drill),
 )
 
 
@@ -113,7 +102,7 @@ def _nothing_is_published(waiting: Waiting) -> None:
         with pytest.raises(FangxinError) as refused:
             step(waiting.batch)
         assert refused.value.exit_code in (1, 2, 4)
-    estate = waiting.lecard.open()
+    estate = open_estate(waiting.house.home, waiting.house.catalog.parent, NOW)
     issued = [entry["type"] for _index, entry in estate.ledger.entries()]
     assert "certificate.issued" not in issued
     assert "validated" not in issued
@@ -128,29 +117,35 @@ def test_nothing_is_published_while_there_is(waiting: Waiting, what: Callable[[W
     with pytest.raises(DoesNotHold) as found:
         journeys.run_step(journeys.validate, waiting.batch)
     assert found.value.exit_code == 1
-    values = {phone: "phone" for phone in waiting.person["phones"]}
-    assert list(Needles(values).within(str(found.value).encode())) == []
+    assert list(Needles({THEIRS: "phone"}).within(str(found.value).encode())) == []
     _nothing_is_published(waiting)
-    assert "residue.found" in [entry["type"] for _index, entry in waiting.lecard.open().ledger.entries()]
+    assert "residue.found" in waiting.house.entries()
 
 
 def test_when_the_cause_is_gone_the_same_batch_is_published(waiting: Waiting) -> None:
+    house = waiting.house
     note = a_file_that_nobody_catalogued(waiting)
     with pytest.raises(DoesNotHold):
-        journeys.journey(waiting.batch, home=waiting.lecard.home)
+        journeys.journey(waiting.batch, home=house.home)
     note.unlink()
-    journeys.journey(waiting.batch, home=waiting.lecard.home)
-    outcomes = [one["outcome"] for one in journeys.summary(waiting.lecard.home, waiting.batch)["requests"]]
-    assert outcomes == ["erased_with_retention"] * len(ROLES)
-    leaving = Leaving.of([waiting.lecard.cast[role] for role in ROLES])
-    assert same(expected(read(waiting.before.stores), leaving).after, read(waiting.lecard.stores)) == {}
+    journeys.journey(waiting.batch, home=house.home)
+    assert [one["outcome"] for one in journeys.summary(house.home, waiting.batch)["requests"]] == ["erased"]
+    assert _held(house.root / "stores") == [row for row in _held(waiting.before) if THEIRS not in row]
+
+
+def _held(stores: Path) -> list[tuple[str, ...]]:
+    """Every row of both stores, as text."""
+    with closing(sqlite3.connect(stores / "w/w.db")) as db:
+        rows = db.execute("SELECT * FROM accounts ORDER BY id").fetchall()
+    lines = (stores / "t/m.csv").read_text("utf-8").splitlines()
+    return [tuple(map(str, row)) for row in rows] + [tuple(line.split(",")) for line in lines]
 
 
 # ---------------------------------------------------------------- what may be wrong with the findings
 
 
 SPOILED: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], type[FangxinError]]] = {
-    "a missing collection": (lambda t: t[t["collection"] != "coupons"], DoesNotHold),
+    "a missing collection": (lambda t: t[t["collection"] != "members"], DoesNotHold),
     "a null": (lambda t: t.astype({"ground": object}).assign(ground=None), DoesNotHold),
     "a hit": (lambda t: t.assign(hits_after=1), DoesNotHold),
     "an expectation that cannot be evaluated": (lambda t: t.drop(columns=["hits_after"]), Incomplete),
@@ -193,9 +188,28 @@ def test_a_catalog_through_which_somebody_could_not_be_found_is_refused_before_a
 
 
 def test_a_scan_that_does_not_see_the_canary_stops_the_run_before_anything_of_anybody_is_touched(
-    lecard: LeCard, monkeypatch: pytest.MonkeyPatch
+    house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scan is given the person's forms and not the canary's: whatever it says afterwards would prove nothing."""
+    needles = baseline.needles
+    monkeypatch.setattr(
+        baseline, "needles", lambda catalog, facts, texts: needles(catalog, facts[facts["subject"] == 0])
+    )
+    before = _held(house.root / "stores")
+    batch = house.begin()
+    with pytest.raises(DoesNotHold, match="the baseline is blind"):
+        journeys.journey(batch, home=house.home)
+    assert _held(house.root / "stores") == before  # the canary left again, too
+    assert open_estate(house.home, house.catalog.parent, NOW).requests.unfinished() == ()
+    assert not {"validated", "certificate.issued", "store.overwritten"} & set(house.entries())
+    assert list((house.home / "certificates").iterdir()) == []
+    assert Needles({THEIRS: "phone"}).below(house.home) == []
+
+
+@pytest.mark.drill
+def test_where_the_baseline_is_blind_every_row_and_key_of_a_whole_estate_is_what_it_was(
+    lecard: LeCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     needles = baseline.needles
     monkeypatch.setattr(
         baseline, "needles", lambda catalog, facts, texts: needles(catalog, facts[facts["subject"] == 0])

@@ -47,6 +47,7 @@ def test_free_space_is_filled_once_after_the_stores_and_told_in_ledger_and_answe
     assert house.verified(batch) == 0
 
 
+@pytest.mark.drill
 def test_nobody_who_did_not_ask_has_free_space_worked_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("fill", "discard"):
         monkeypatch.setattr(freespace, name, lambda *_a, **_k: pytest.fail("nobody asked for it"))

@@ -135,7 +135,7 @@ def test_units_written_after_the_approval_are_located_again_and_the_ledger_says_
 @pytest.mark.parametrize(
     "refusing",
     [
-        pytest.param("w.db", id="a unit that was written"),
+        pytest.param("w.db", id="a unit that was written", marks=pytest.mark.drill),
         pytest.param("x.db", id="a unit that is new", marks=pytest.mark.drill),
     ],
 )
@@ -168,6 +168,7 @@ def test_units_written_after_the_approval_are_rehearsed_again_before_any_of_thei
     assert house.verified(batch) == 0
 
 
+@pytest.mark.drill
 def test_a_full_text_index_over_a_catalogued_table_is_no_stray_and_forgets(house: House) -> None:
     path = house.root / "stores/w/w.db"
     with closing(sqlite3.connect(path)) as db, db:

@@ -70,7 +70,10 @@ def refused(house: House, *where: str) -> None:
     "remarks",
     [
         (THEIRS, f"tel{THEIRS}", f"86{THEIRS}"),
-        (f"+86{THEIRS}", f'{{"said": "\\u7535{THEIRS}"}}', f"https://example.cn/?q=%E7%94%B5{THEIRS}"),
+        pytest.param(
+            (f"+86{THEIRS}", f'{{"said": "\\u7535{THEIRS}"}}', f"https://example.cn/?q=%E7%94%B5{THEIRS}"),
+            marks=pytest.mark.drill,
+        ),
     ],
     ids=["alone, after letters, after 86", "after +86, after an escaped character, after a character in a URL"],
 )
@@ -81,6 +84,7 @@ def test_a_value_in_a_row_of_others_that_nothing_would_clean_stops_the_run_first
     refused(house, *(f"t/members.remark{n}:" for n in (1, 2, 3)))
 
 
+@pytest.mark.drill
 def test_a_value_kept_as_a_number_in_a_row_of_others_stops_the_run_first(house: House) -> None:
     amounts = {"amount": pa.array([int(THEIRS), 1]), "price": pa.array([Decimal(f"{THEIRS}.00"), Decimal("1.00")])}
     first = lake(house, ["13900000001", THEIRS], **amounts)
@@ -184,6 +188,7 @@ def test_a_key_that_the_first_record_lacks_is_read_before_anything_is_destroyed(
     assert path.read_text() == before
 
 
+@pytest.mark.drill
 def test_a_value_in_a_nested_column_stops_the_run_first_unless_its_row_goes(house: House) -> None:
     nested = {
         "list_in_struct": pa.array([{"of": [f"call {THEIRS}"]}, None]),
@@ -201,6 +206,7 @@ def test_a_value_in_a_nested_column_stops_the_run_first_unless_its_row_goes(hous
     assert pq.read_table(path).to_pylist() == [{"phone": "13900000001", **stays}]
 
 
+@pytest.mark.drill
 def test_a_name_of_a_column_or_key_that_is_somebodys_number_stops_the_run_and_is_not_repeated(house: House) -> None:
     chats(house, f'"x", "{THEIRS}": "{THEIRS}"')
     refused(house, "j/chats.the name of a key")
@@ -218,7 +224,7 @@ def test_a_column_named_by_somebodys_number_stops_the_run_and_is_not_repeated(ho
 @pytest.mark.parametrize(
     "statement",
     [
-        f"CREATE VIEW vip AS SELECT * FROM accounts WHERE phone = '{THEIRS}'",
+        pytest.param(f"CREATE VIEW vip AS SELECT * FROM accounts WHERE phone = '{THEIRS}'", marks=pytest.mark.drill),
         f"ALTER TABLE accounts ADD COLUMN boss TEXT DEFAULT '{THEIRS}'",
     ],
     ids=["view", "default"],

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from journeys.paper import on_request
 
 from fangxin.checks import verify
 from fangxin.data.errors import NotAllowed
@@ -87,6 +88,7 @@ def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         db.executemany("INSERT INTO accounts VALUES (?, ?, ?)", rows)
     (tmp_path / "catalog/c.yml").write_text(CATALOG)
     make_home(made.home, rehearsal=False, origin="office.example/erasure", now=NOW, capacity=2_000)
+    on_request(made.home)
     monkeypatch.setenv("FANGXIN_HOME", str(made.home))
     protect(made.estate())
     for name in ("an", "bo", "chen"):

@@ -29,14 +29,15 @@ from typing import Any
 import pytest
 import yaml
 from journeys.lecard import NOW, LeCard
+from journeys.small_house import THEIRS, House
 from jsonschema import Draft202012Validator
 
 from fangxin.checks.residue.patterns import Needles
 from fangxin.checks.residue.scan import scan, walk
 from fangxin.data.errors import InputError, NotAllowed
 from fangxin.data.vocabulary import Cohort, Identity, Subject
-from fangxin.flows.empty_database import keep, lay
-from fangxin.flows.estate import SCHEMAS
+from fangxin.flows.empty_database import PREPARED, is_ready, keep, lay
+from fangxin.flows.estate import SCHEMAS, Estate, open_estate
 from fangxin.flows.locate import find
 from fangxin.flows.plan import decide
 from fangxin.flows.settings import PREFECT, prepare_prefect
@@ -93,6 +94,9 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
         database = folder / "harness" / "prefect-test.db"
         database.parent.mkdir()
         lay(database)
+        if is_ready(database):
+            for name in PREPARED:
+                patch.setenv(name, "false")
         patch.setattr("prefect.testing.utilities.mkdtemp", lambda: str(database.parent))
         with prefect_test_harness(server_startup_timeout=300):
             keep(database)
@@ -143,7 +147,10 @@ def leaving(pristine: LeCard) -> list[tuple[Identity, ...]]:
 
 @pytest.fixture(scope="module")
 def known(pristine: LeCard, leaving: list[tuple[Identity, ...]]) -> Known:
-    estate = pristine.open()
+    return known_of(pristine.open(), leaving)
+
+
+def known_of(estate: Estate, leaving: list[tuple[Identity, ...]]) -> Known:
     found = find(estate, Cohort(tuple(Subject(str(n), one) for n, one in enumerate(leaving))))
     facts = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date()).facts
     kinds = {*estate.catalog.kinds, "name"}
@@ -153,7 +160,9 @@ def known(pristine: LeCard, leaving: list[tuple[Identity, ...]]) -> Known:
 # ---------------------------------------------------------------- the command
 
 
-def command(lecard: LeCard, prefect: Prefect, leaving: list[tuple[Identity, ...]], *more: str) -> subprocess.Popen[str]:
+def command(
+    lecard: LeCard | House, prefect: Prefect, leaving: list[tuple[Identity, ...]], *more: str
+) -> subprocess.Popen[str]:
     """`fangxin erase` as an operator starts it; the people are in a file beside the home."""
     subjects = lecard.root / "people.csv"
     with subjects.open("w", encoding="utf-8", newline="") as out:
@@ -276,48 +285,45 @@ def test_another_team_s_flow_reads_and_writes_columns_and_prefect_learns_no_valu
 
 
 def test_a_killed_run_leaves_nothing_behind_and_the_night_finishes_it(
-    pristine: LeCard,
-    tmp_path: Path,
-    prefect: Prefect,
-    leaving: list[tuple[Identity, ...]],
-    known: Known,
-    capfd: pytest.CaptureFixture[str],
+    house: House, prefect: Prefect, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from fangxin.flows import deployed
     from fangxin.flows.erase import journey
     from fangxin.flows.runner import run
 
-    lecard = pristine.short(tmp_path / "lecard")
-    nobody = lecard.begin([(Identity("phone_number", PHONE),)])  # refused by its first step, and holds up nobody
-    child = command(lecard, prefect, leaving)
+    leaving = [(Identity("phone_number", phone),) for phone in (THEIRS, "13900000007")]
+    known = known_of(open_estate(house.home, house.catalog, NOW), leaving)
+    assert known.found_in(house.root / "stores")
+    nobody = house.begin(PHONE)  # refused by its first step, and holds up nobody
+    child = command(house, prefect, leaving)
     # One connection all the while: the last one that closes takes the log away under the scan of the home.
-    with closing(sqlite3.connect(f"file:{lecard.home / 'requests.db'}?mode=ro", uri=True, timeout=10)) as watching:
+    with closing(sqlite3.connect(f"file:{house.home / 'requests.db'}?mode=ro", uri=True, timeout=10)) as watching:
         while child.poll() is None and not _noted(watching, "destroy_keys"):  # as long as this machine needs
             time.sleep(0.02)
         child.send_signal(signal.SIGKILL)
     stdout, stderr = child.communicate(timeout=60)
     assert child.returncode == -signal.SIGKILL, stdout + stderr
 
-    requests = lecard.open().requests
+    requests = open_estate(house.home, house.catalog, NOW).requests
     (batch,) = (b for b in requests.unfinished() if b != nobody)
     with pytest.raises(NotAllowed, match=f"batch {batch} has them already"):
         lecard.begin(leaving)
     assert requests.note(batch, "destroy_keys") is not None
     assert requests.note(batch, "publish") is None
-    (lecard.home / "tmp" / "screens").write_text(stdout + stderr)
-    assert known.found_in(lecard.home, prefect.folder) == []
+    (house.home / "tmp" / "screens").write_text(stdout + stderr)
+    assert known.found_in(house.home, prefect.folder) == []
 
     with pytest.raises(InputError):
         run(deployed.due)
     assert requests.batch(batch).state == "closed"
     assert requests.batch(nobody).state == "abandoned"
-    before = {p: p.read_bytes() for p in _files(lecard.stores)}
+    before = {p: p.read_bytes() for p in _files(house.root / "stores")}
     journey(batch)
-    assert {p: p.read_bytes() for p in _files(lecard.stores)} == before
+    assert {p: p.read_bytes() for p in _files(house.root / "stores")} == before
 
     screens = capfd.readouterr()
-    (lecard.home / "tmp" / "screens").write_text(screens.out + screens.err)
-    assert known.found_in(lecard.home, prefect.folder) == []
+    (house.home / "tmp" / "screens").write_text(screens.out + screens.err)
+    assert known.found_in(house.home, prefect.folder) == []
 
 
 def _noted(db: sqlite3.Connection, step: str) -> bool:

@@ -69,7 +69,7 @@ def in_memory() -> Iterator[Path]:
         pytest.param("published", 2, id="when one unit is done and the next replaced"),
         pytest.param("held", 3, id="when two units are done and the third is held", marks=pytest.mark.drill),
         pytest.param("published", 0, id="after the last unit is replaced", marks=pytest.mark.drill),
-        pytest.param("done", 0, id="after the last unit is destroyed"),
+        pytest.param("done", 0, id="after the last unit is destroyed", marks=pytest.mark.drill),
     ],
 )
 def test_a_protect_that_was_killed_is_finished_by_the_next_one(fresh: LeCard, step: str, number: int) -> None:
@@ -175,6 +175,7 @@ def test_a_key_domain_keeps_the_suite_its_first_values_were_written_in(fresh: Le
     assert _suites(fresh) == {SM4}
 
 
+@pytest.mark.drill
 def test_without_lanes_the_same_is_written_and_read_one_by_one(fresh: LeCard, monkeypatch: pytest.MonkeyPatch) -> None:
     truth = _values(fresh.open(), fresh)
     text = (fresh.home / "fangxin.toml").read_text("utf-8")
@@ -217,6 +218,7 @@ def test_what_was_protected_comes_back_in_clear_but_for_those_whose_key_is_gone(
     assert protect(fresh.open()), "the catalog still calls the fields crypto-erase"
 
 
+@pytest.mark.drill
 def test_an_unprotect_that_was_killed_is_finished_by_the_next_one(fresh: LeCard) -> None:
     before = _tables(fresh)
     protect(fresh.open())

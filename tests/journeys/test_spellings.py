@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from journeys.small_house import DATABASE, THEIRS, House
 
 from fangxin.flows import erase
@@ -99,6 +100,7 @@ def test_a_longer_number_of_somebody_else_is_no_sight_of_the_person(house: House
     assert f"x9,9{THEIRS}77" in (house.root / "stores/t/m.csv").read_text()
 
 
+@pytest.mark.drill
 def test_bytes_that_look_like_part_of_a_longer_number_make_it_partial_in_a_file_nobody_catalogued(house: House) -> None:
     for name in ("raw.bin", "notes.txt"):
         (house.root / "stores/t" / name).write_text(f"0042{THEIRS}0017\n")

@@ -142,7 +142,7 @@ def simulate(
     shop = make(root, number=requests + 20, now=START)
     os.environ["FANGXIN_HOME"] = str(shop.home)
     settings = shop.home / "fangxin.toml"
-    settings.write_text(settings.read_text("utf-8").replace('paper = "issue"', f'paper = "{paper}"'), "utf-8")
+    settings.write_text(settings.read_text("utf-8").replace('paper = "request"', f'paper = "{paper}"'), "utf-8")
     officers = {
         n: load_pem_private_key((shop.root / "keys" / f"{n}.key").read_bytes(), None) for n in ("dpo_1", "dpo_2")
     }

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from journeys.paper import on_request
+
 from fangxin.flows.cli.main import main
 from fangxin.flows.estate import make_home, open_estate
 from fangxin.flows.protect import protect
@@ -142,6 +144,7 @@ def make(root: Path, *, number: int = PEOPLE, now: datetime = NOW) -> Shop:
     (root / "catalog" / "c.yml").write_text(CATALOG, "utf-8")
     made = Shop(root, now)
     make_home(made.home, rehearsal=True, origin="shop.example/erasure", now=now, capacity=max(500, 5 * number))
+    on_request(made.home)
     (made.home / "holdings.toml").write_text(HOLDINGS, "utf-8")
     protect(open_estate(made.home, root / "catalog", now))
     home = ["--home", str(made.home), "--json"]

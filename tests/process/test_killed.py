@@ -38,7 +38,7 @@ MOVES = {
     "begin", "first_share_gone", "keys_gone", "overwritten", "clean", "watching", "forgotten", "watched",
 }  # fmt: skip
 # Where the gate kills; the drill does at every move.
-FEW = {"begin", "keys_gone"}
+FEW = {"keys_gone"}
 ACTS = ((KeyTree, "destroy"), (sealing, "seal"), (sealing, "end"), (sealing, "settle"))  # on the vaults
 
 

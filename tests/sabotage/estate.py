@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from journeys.paper import on_request
 
 from fangxin.data.vocabulary import Identity
 from fangxin.flows.estate import make_home, open_estate
@@ -140,6 +141,7 @@ def build(root: Path) -> Estate:
     halves = ("".join(lines[: MEMBERS - 1]), "".join(lines[MEMBERS - 1 :]))
     (made.stores / "t/chats.jsonl.gz").write_bytes(b"".join(gzip.compress(h.encode()) for h in halves))
     make_home(made.home, rehearsal=True, origin="sabotage.example/erasure", now=NOW, capacity=500)
+    on_request(made.home)
     _in_wal(made.stores / "v/v.db", people)
     _duckdb(made.stores / "d/d.duckdb", people)
     protect(open_estate(made.home, made.catalog, NOW))

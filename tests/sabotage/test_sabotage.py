@@ -29,7 +29,12 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Estate]:
 
 
 @pytest.mark.parametrize(
-    ("step", "store"), [("old file: hold", "sqlite:w"), ("parquet: dictionaries", "parquet")], ids=str
+    ("step", "store"),
+    [
+        ("old file: hold", "sqlite:w"),
+        pytest.param("parquet: dictionaries", "parquet", marks=pytest.mark.drill),
+    ],
+    ids=str,
 )
 def test_a_step_that_was_left_out_is_noticed_though_its_record_says_success(
     pristine: Estate, tmp_path: Path, step: str, store: str
