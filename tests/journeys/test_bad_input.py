@@ -16,12 +16,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from journeys import crash_support as crash
 from journeys.crash_support import in_child, told
-from journeys.paper import on_request
+from journeys.small_house import build
 
 from fangxin.flows import erase
 from fangxin.flows.cli.main import main
@@ -375,19 +374,15 @@ def test_where_overwriting_is_required_a_medium_that_refuses_stops_everything_be
 def test_where_it_is_not_required_the_certificate_says_that_the_rows_were_only_deleted_logically(
     in_memory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FANGXIN_HOME", "unset")
-    arena = crash.build(in_memory, settle=on_request)
-
-    def work() -> Any:
-        erase.journey(arena.batch)
-        return {"summary": erase.summary(arena.home, arena.batch), "verify": crash.verified(arena)}
-
-    found = told(in_child(work))
-    verdicts = [v for one in found["summary"]["requests"] for v in one["verdicts"]]
-    acted = [v for v in verdicts if v["rows_erased"] or v["values_masked"]]
-    assert acted
+    house = build(in_memory)
+    monkeypatch.setenv("FANGXIN_HOME", str(house.home))
+    batch = house.begin()
+    erase.journey(batch)
+    (request,) = erase.summary(house.home, batch)["requests"]
+    acted = [v for v in request["verdicts"] if v["rows_erased"] or v["values_masked"]]
+    assert {v["store"].partition(":")[0] for v in acted} == {"sqlite", "text"}
     assert {v["method"] for v in acted} == {"LOGICAL_DELETE"}
     assert all("tmpfs" in v["reason"] and not v["bytes_overwritten"] for v in acted)
-    assert found["verify"] == 0
-    page = Path(found["summary"]["requests"][0]["certificate"])
+    assert house.verified(batch) == 0
+    page = Path(request["certificate"])
     assert "LOGICAL_DELETE" in json.dumps(json.loads(page.read_bytes())["collections"])

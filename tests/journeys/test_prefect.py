@@ -34,6 +34,7 @@ from jsonschema import Draft202012Validator
 
 from fangxin.checks.residue.patterns import Needles
 from fangxin.checks.residue.scan import scan, walk
+from fangxin.data.catalog.kinds import canonical
 from fangxin.data.errors import InputError, NotAllowed
 from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows.empty_database import PREPARED, is_ready, keep, lay
@@ -291,7 +292,8 @@ def test_a_killed_run_leaves_nothing_behind_and_the_night_finishes_it(
     from fangxin.flows.erase import journey
     from fangxin.flows.runner import run
 
-    leaving = [(Identity("phone_number", phone),) for phone in (THEIRS, "13900000007")]
+    phones = [canonical("phone_number", phone) for phone in (THEIRS, "13900000007")]
+    leaving = [(Identity("phone_number", phone),) for phone in phones]
     known = known_of(open_estate(house.home, house.catalog, NOW), leaving)
     assert known.found_in(house.root / "stores")
     nobody = house.begin(PHONE)  # refused by its first step, and holds up nobody
@@ -307,7 +309,7 @@ def test_a_killed_run_leaves_nothing_behind_and_the_night_finishes_it(
     requests = open_estate(house.home, house.catalog, NOW).requests
     (batch,) = (b for b in requests.unfinished() if b != nobody)
     with pytest.raises(NotAllowed, match=f"batch {batch} has them already"):
-        lecard.begin(leaving)
+        house.begin(*phones)
     assert requests.note(batch, "destroy_keys") is not None
     assert requests.note(batch, "publish") is None
     (house.home / "tmp" / "screens").write_text(stdout + stderr)
