@@ -191,9 +191,11 @@ def test_a_scan_that_does_not_see_the_canary_stops_the_run_before_anything_of_an
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The scan is given the person's forms and not the canary's: whatever it says afterwards would prove nothing."""
-    needles = baseline.needles
+    searching = baseline.searching
     monkeypatch.setattr(
-        baseline, "needles", lambda catalog, facts, texts: needles(catalog, facts[facts["subject"] == 0])
+        baseline,
+        "searching",
+        lambda catalog, facts, texts: searching(catalog, facts[facts["subject"] == 0], texts.iloc[:0]),
     )
     before = _held(house.root / "stores")
     batch = house.begin()
@@ -210,9 +212,11 @@ def test_a_scan_that_does_not_see_the_canary_stops_the_run_before_anything_of_an
 def test_where_the_baseline_is_blind_every_row_and_key_of_a_whole_estate_is_what_it_was(
     lecard: LeCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    needles = baseline.needles
+    searching = baseline.searching
     monkeypatch.setattr(
-        baseline, "needles", lambda catalog, facts, texts: needles(catalog, facts[facts["subject"] == 0])
+        baseline,
+        "searching",
+        lambda catalog, facts, texts: searching(catalog, facts[facts["subject"] == 0], texts.iloc[:0]),
     )
     before, person = read(lecard.stores), lecard.cast["two_accounts"]
     batch = lecard.begin([seed(person)])
