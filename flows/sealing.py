@@ -112,7 +112,7 @@ def restore(
                 continue
             grant = _grant(estate, {ref: frozenset({SEALED})}, now)
             seals.restore(case, ref, code=code, answers=answers.get(case, ()), grant=grant, now=now)
-        seals.settle(now=now)
+        seals.settle(now=now, among=[case for case, _ref, _codes in cases])
     commit_root(estate)
 
 

@@ -246,12 +246,19 @@ class Seals:
         except FileNotFoundError:
             raise InputError("no such case is sealed here", hint="it was restored, or its time is over") from None
 
-    def settle(self, *, now: datetime) -> int:
+    def settle(self, *, now: datetime, among: Sequence[bytes] | None = None) -> int:
         """Finish what was interrupted: a record without a living share in the vault counts for nothing and goes.
 
-        One caller at a time: the record of a seal that is being made has no share yet. Returns how many went.
+        `among`: look at these cases only, not at every seal there is. One caller at a time: the record of a seal that
+        is being made has no share yet. Returns how many went.
         """
-        left = {*self.cases(), *(bytes.fromhex(p.stem) for p in self.folder.glob("*.partial"))}
+        if among is None:
+            left = {*self.cases(), *(bytes.fromhex(p.stem) for p in self.folder.glob("*.partial"))}
+        else:
+            paths = {one: self._path(one) for one in among}
+            left = {one for one, path in paths.items() if path.exists() or path.with_suffix(".partial").exists()}
+        if not left:
+            return 0
         gone = sorted(left - self.tree.sealed_cases())
         self._clear(gone, now=now)
         return len(gone)
