@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from fangxin.data.keys.roots.protocol import CONDITIONS
 from fangxin.reports.certificate import certificate_bytes
@@ -57,7 +57,13 @@ def whole(template: str, **words: Mapping[str, object]) -> str:
 
 def draw(text: str, **values: Any) -> bytes:  # Any: whatever the template prints
     """Fill a template's text; UTF-8."""
-    return _environment().from_string(text).render(**values).encode()
+    return _compiled(text).render(**values).encode()
+
+
+@lru_cache(maxsize=8)
+def _compiled(text: str) -> Template:
+    """The template of a text: to make one takes longer than everything else of a certificate."""
+    return _environment().from_string(text)
 
 
 def page(template: str, **values: Any) -> bytes:  # Any: whatever the template prints
