@@ -1,4 +1,4 @@
-"""DuckDB databases as a store: a collection is a table, a unit is a database file, a position is a rowid.
+"""DuckDB databases as a store: a collection is a table, a unit a database file, a position the number of rows before.
 
 A search of the raw bytes shows nothing in a DuckDB file, before a delete or after one: its values are compressed, and
 freed blocks keep them. So the store is opaque, and what it shows instead is how the new file was made
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from fangxin.data.stores.duckdb_tables import (
     SPILL,
     WALS,
     Column,
+    Gaps,
     Table,
     asking,
     attach,
@@ -225,7 +227,9 @@ class DuckdbStore(DatabaseFiles["duckdb.DuckDBPyConnection", Table]):
     def _stream(
         self, db: duckdb.DuckDBPyConnection, unit: str, table: Table, names: Sequence[str], positions: Positions | None
     ) -> Iterator[Rows]:
-        return stream(db, table, names, positions)
+        gaps = Gaps.of(db, table)
+        for rows in stream(db, table, names, None if positions is None else gaps.ids(positions)):
+            yield replace(rows, positions=gaps.positions(rows.positions))
 
     def _told(self, done: Done) -> Erasure:
         note = done.note

@@ -21,7 +21,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ from fangxin.data.stores.duckdb_tables import (
     SPILL,
     WALS,
     Column,
+    Gaps,
     Table,
     attach,
     engine,
@@ -71,7 +72,7 @@ class Digest:
 
 @dataclass
 class _Task:
-    """What is done to one table: rows that go, values by (positions, filler), values by (positions, new values)."""
+    """What is done to one table: rows that go, values by (row ids, filler), values by (row ids, new values)."""
 
     drop: Positions = field(default_factory=lambda: _NOBODY)
     blanks: list[tuple[str, Blank]] = field(default_factory=list)
@@ -148,16 +149,17 @@ class Work:
 
     def apply(self, change: Change, table: Table) -> None:
         """Take down what one change says; StoreUnavailable or UnitChanged if it cannot be done."""
-        address, task = change.collection.address, self._task(table)
-        drop = np.unique(np.concatenate([task.drop, change.drop]))
+        address, task, gaps = change.collection.address, self._task(table), Gaps.of(self.db, table)
+        drop = np.unique(np.concatenate([task.drop, gaps.ids(change.drop)]))
         task.drop = drop if due("duckdb: rows") else task.drop
         if self._count(table, "live", drop) != len(drop):
             raise UnitChanged(f"{self.unit}: rows that were located are not there any more", hint="locate again")
         for name, blank in change.blank.items():
             self._settable(table, name, change.collection.where)
-            task.blanks.append((name, blank))
+            task.blanks.append((name, replace(blank, positions=gaps.ids(blank.positions))))
         for name, redaction in change.redact.items():
             column = self._settable(table, name, change.collection.where)
+            redaction = replace(redaction, positions=gaps.ids(redaction.positions))
             texts = by_position(redaction)
             values: list[str | bytes | None] = []
             where: list[int] = []

@@ -178,9 +178,9 @@ def schema_of(db: duckdb.DuckDBPyConnection, table: Table) -> pa.Schema:
 def stream(
     db: duckdb.DuckDBPyConnection, table: Table, names: Sequence[str], positions: Positions | None = None
 ) -> Iterator[Rows]:
-    """Yield rows in Arrow batches, in their order: all of them, or those at `positions`.
+    """Yield rows in Arrow batches, in their order: all of them, or those with the row ids `positions`.
 
-    While it lasts the connection cannot be asked anything else.
+    Their positions are row ids (see `Gaps`). While it lasts the connection cannot be asked anything else.
     """
     chosen = ", ".join(["o.rowid", *(f"{table.columns[name].sql} AS {quoted(name)}" for name in names)])
     only = ""
@@ -195,6 +195,45 @@ def stream(
         yield Rows(table.unit, ids.to_numpy().astype(np.int64), pa.record_batch(arrays, schema=pa.schema(fields)))
     if positions is not None:
         db.unregister("wanted")
+
+
+class Gaps:
+    """Where rows of a table were deleted: how its row ids become positions, and these row ids again.
+
+    A position is the number of rows before it, so that it stays what it is when a database is written anew: then the
+    engine numbers the rows that are left without gaps. In memory are 16 bytes for each gap.
+    """
+
+    def __init__(self, starts: Positions, lengths: Positions) -> None:
+        self._starts = starts  # row ids that are missing, as stretches in order,
+        self._before = np.concatenate([[0], np.cumsum(lengths)])  # how many are missing before each and in all
+        self._seen = starts - self._before[:-1]  # and the position of the first row behind each
+
+    @classmethod
+    def of(cls, db: duckdb.DuckDBPyConnection, table: Table) -> Gaps:
+        """Those of one table of the attached database `live`."""
+        none = np.empty(0, np.int64)
+        ((count, last),) = db.execute(f"SELECT count(*), max(rowid) FROM {table.sql('live')}").fetchall()
+        if not count or last == count - 1:
+            return cls(none, none)
+        starts, lengths, due = [], [], 0
+        for batch in db.sql(f"SELECT rowid AS id FROM {table.sql('live')} ORDER BY id").to_arrow_reader(BATCH):
+            ids = np.concatenate([[due - 1], batch.column(0).to_numpy()])
+            at = np.flatnonzero(np.diff(ids) != 1)
+            starts.append(ids[at] + 1)
+            lengths.append(ids[at + 1] - ids[at] - 1)
+            due = int(ids[-1]) + 1
+        return cls(np.concatenate(starts), np.concatenate(lengths))
+
+    def positions(self, ids: Positions) -> Positions:
+        """The positions of rows by their ids."""
+        found: Positions = ids - self._before[np.searchsorted(self._starts, ids, side="right")]
+        return found
+
+    def ids(self, positions: Positions) -> Positions:
+        """The row ids at positions; one behind the last row has no row."""
+        found: Positions = positions + self._before[np.searchsorted(self._seen, positions, side="right")]
+        return found
 
 
 def listed(positions: Positions) -> pa.Table:

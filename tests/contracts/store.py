@@ -304,7 +304,11 @@ class StoreContract:
         before = self.rows(store)
         units = [u.name for u in store.units()]
         row = {"member_id": 99, "phone": CANARY, "name": "金丝雀", "note": "canary"}
+        places = [self.find(store, "phone", p["phone"]) for p in PEOPLE]
         store.plant([(store.collections[0], row)])
+        now = [self.find(self.open(root), "phone", p["phone"]) for p in PEOPLE]
+        told = [[{u: at.tolist() for u, at in one.items()} for one in some] for some in (places, now)]
+        assert told[0] == told[1], "a row stands where it was located, also when a canary is planted in between"
         assert not list(root.rglob(".fangxin-*")), "planting leaves nothing of ours behind"
         store = self.open(root)
         store.check(for_writing=True)

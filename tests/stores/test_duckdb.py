@@ -14,11 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from contracts import store as contract
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fangxin.data import medium
 from fangxin.data.errors import DoesNotHold, NotAllowed, StoreUnavailable, UnitChanged
 from fangxin.data.stores import duckdb_rewrite, duckdb_tables
 from fangxin.data.stores.duckdb import DuckdbStore
+from fangxin.data.stores.duckdb_tables import Gaps, Table
 from fangxin.data.vocabulary import (
     Blank,
     Change,
@@ -68,7 +71,10 @@ class TestDuckdbKeepsThePromisesOfEveryStore(contract.StoreContract):
         for name, people in (("east.duckdb", contract.PEOPLE[:3]), ("west.duckdb", contract.PEOPLE[3:])):
             with duckdb.connect(root / name, config=PLAIN) as db:
                 db.execute(f"CREATE TABLE members ({columns})")
-                db.executemany("INSERT INTO members VALUES (?,?,?,?)", [list(person.values()) for person in people])
+                rows = [list(person.values()) for person in people]
+                gone = [[90 + n, "x", "x", "x"] for n in range(3)]  # an application deleted rows: row ids have gaps
+                db.executemany("INSERT INTO members VALUES (?,?,?,?)", [*gone[:2], rows[0], gone[2], *rows[1:]])
+                db.execute("DELETE FROM members WHERE member_id >= 90")
 
     def open(self, root: Path, meter: Meter | None = None) -> DuckdbStore:
         return DuckdbStore(root, ".", (contract.collection("duckdb", ".", "*.duckdb"),), meter or Meter())
@@ -153,6 +159,20 @@ def at(store: DuckdbStore, *people: int) -> Positions:
 def order(store: DuckdbStore, *, drop: Positions | None = None, **rest: object) -> Order:
     change = Change(store.collections[0], at(store, PEOPLE // 2) if drop is None else drop, **rest)  # type: ignore[arg-type]  # test shorthand
     return Order(store.units()[0], (change,))
+
+
+@given(st.sets(st.integers(0, 60), min_size=1))
+@settings(max_examples=25, deadline=None)
+def test_rows_are_numbered_as_if_none_had_been_deleted(there: set[int]) -> None:
+    with duckdb.connect(":memory:") as db:
+        db.execute("ATTACH ':memory:' AS live")
+        db.execute("CREATE TABLE live.t AS SELECT i FROM range(61) r(i)")
+        db.execute(f"DELETE FROM live.t WHERE i NOT IN ({', '.join(map(str, there))})")
+        gaps = Gaps.of(db, Table("t.duckdb", "main", "t", {}))
+    ids = np.array(sorted(there), np.int64)
+    assert gaps.positions(ids).tolist() == list(range(len(ids)))
+    assert gaps.ids(np.arange(len(ids))).tolist() == ids.tolist()
+    assert gaps.ids(np.array([len(ids)])) > ids[-1]
 
 
 def erase(store: DuckdbStore, *orders: Order) -> list[Erasure]:
