@@ -13,18 +13,22 @@ Python loop runs over rows. A cohort is the subjects handled in one pass: every 
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from fangxin.data.errors import InputError
 
 Positions = npt.NDArray[np.int64]
 ASIDE = 32  # bytes beside a text that can tell whether it is part of a longer one
@@ -306,6 +310,15 @@ class Unit:
     mtime_ns: int
     dev: int
     ino: int
+
+    def __post_init__(self) -> None:
+        if not self.name.isascii() and self.name != (seen := shown(self.name)):
+            raise InputError(f"{seen}: expected a name in UTF-8, found other bytes", hint="rename the file")
+
+
+def shown(path: str | PathLike[str]) -> str:
+    r"""A path as text that can be written anywhere: bytes that are no UTF-8 become `\xNN` (GBK on an old disk)."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True)

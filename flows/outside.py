@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from fangxin.checks.residue.patterns import Needles
 from fangxin.checks.residue.scan import WITHHELD
+from fangxin.data.vocabulary import shown
 from fangxin.flows.frames import each
 from fangxin.flows.places import NOBODYS, Places, roots
 from fangxin.flows.sight import Sight
@@ -126,6 +127,8 @@ def _collection(number: int, kind: str, path: Path, root: Path, fields: Sequence
 
 
 def _kind(path: Path) -> str:
+    if shown(path) != os.fspath(path):
+        return ""  # a catalog is text, in which no such name can be written
     name = path.name.lower()
     packed = next((end for end in _PACKED if name.endswith(end)), "")
     return _KINDS.get(Path(name.removesuffix(packed)).suffix, "") if path.is_file() else ""

@@ -19,6 +19,7 @@ from pathlib import Path
 from fangxin.checks.residue.control import MARK
 from fangxin.checks.residue.scan import walk
 from fangxin.data.errors import InputError
+from fangxin.data.vocabulary import shown
 from fangxin.flows.estate import Estate
 from fangxin.flows.own import HOME, part_of
 
@@ -98,4 +99,4 @@ def _rest(estate: Estate) -> Iterator[_Found]:
 
 def inside(root: Path, path: Path) -> str:
     """A path relative to its root; a name alone where it lies elsewhere."""
-    return str(path.relative_to(root)) if path.is_relative_to(root) and path != root else path.name
+    return shown(path.relative_to(root) if path.is_relative_to(root) and path != root else path.name)

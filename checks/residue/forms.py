@@ -20,6 +20,7 @@ import json
 import re
 import struct
 import unicodedata
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
@@ -172,6 +173,7 @@ def _forms(identity: Identity, spelled: Mapping[str, str], seen: Sequence[str]) 
             name = _named(f"as written {number + 1}", form.name)
             yield Form(name, form.data, form.before, form.after, text=form.name == "utf-8")
     yield from _fragments(identity)
+    yield from _bytes_of_uuid(identity.value)
     for name, text in spelled.items():
         digits = text.removeprefix("+")
         if digits.isascii() and digits.isdigit() and not digits.startswith("0"):
@@ -182,6 +184,17 @@ def _forms(identity: Identity, spelled: Mapping[str, str], seen: Sequence[str]) 
             for form in _hashes(text):
                 yield Form(_named(name, form.name), form.data, random=True)
     yield from _exchanged(identity)
+
+
+def _bytes_of_uuid(value: str) -> Iterator[Form]:
+    """The sixteen bytes of a UUID (RFC 9562), also in the order of Microsoft's GUID, and both in base64."""
+    if not re.fullmatch(r"[0-9A-Fa-f]{8}(-?[0-9A-Fa-f]{4}){3}-?[0-9A-Fa-f]{12}", value):
+        return
+    one = uuid.UUID(value)
+    for name, raw in (("uuid", one.bytes), ("guid", one.bytes_le)):
+        yield Form(name, raw)
+        for form in _base64(raw):
+            yield replace(form, name=_named(name, form.name))
 
 
 def _exchanged(identity: Identity) -> Iterator[Form]:

@@ -35,6 +35,7 @@ from fangxin.checks.residue.carve import Answer, Limits, NotExaminable, OpenFile
 from fangxin.checks.residue.patterns import Needles
 from fangxin.checks.residue.together import SMALL, Found, Lot, Together
 from fangxin.checks.residue.views import BLOOM, NAMES
+from fangxin.data.vocabulary import shown
 
 HITS = pa.schema(
     [
@@ -101,7 +102,7 @@ def walk(roots: Sequence[Path]) -> list[tuple[str, Path]]:
     found: list[tuple[str, Path]] = []
     for root in roots:
         if root.is_symlink() or not root.is_dir():
-            found.append((str(root), root))
+            found.append((shown(root), root))
             continue
         pending = [root]
         while pending:
@@ -109,16 +110,16 @@ def walk(roots: Sequence[Path]) -> list[tuple[str, Path]]:
             try:
                 entries = sorted(os.scandir(folder), key=lambda e: e.name)
             except OSError:
-                found.append((str(folder), folder))  # the scan says why it cannot be read
+                found.append((shown(folder), folder))  # the scan says why it cannot be read
                 continue
             if not entries or _has_attributes(folder):
-                found.append((str(folder), folder))
+                found.append((shown(folder), folder))
             for entry in entries:
                 path = Path(entry.path)
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(path)
                 else:
-                    found.append((str(path), path))
+                    found.append((shown(path), path))
     return sorted(set(found), key=lambda pair: pair[0])
 
 

@@ -475,7 +475,7 @@ def _honest(keys: Mapping[bytes, bytes], before: int, after: int, removed: set[s
                 value = json.dumps(told).encode()
             except (ValueError, AttributeError, KeyError, TypeError):
                 continue  # it does not say what its name promises
-        elif any(v.encode() in value for v in removed):
+        elif any(form in key + b" " + value for v in removed for form in (v.encode(), json.dumps(v)[1:-1].encode())):
             continue
         kept[key] = value
     return kept

@@ -9,17 +9,22 @@ import lzma
 import os
 import random
 import sqlite3
+import uuid
 import zlib
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import duckdb
 import lz4.frame
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fangxin.checks.residue.patterns import Needles, needles_for
 from fangxin.checks.residue.scan import scan, walk
-from fangxin.data.vocabulary import Identity
+from fangxin.data.errors import InputError
+from fangxin.data.vocabulary import Identity, Unit
 
 TEXT = b"call back 13912345678 tomorrow, order 8871; " * 3
 PHONE = Identity("phone_number", "+8613912345678")
@@ -99,3 +104,36 @@ def test_a_packed_value_that_was_deleted_from_a_database_is_opened(needles: Need
             db.execute("DELETE FROM t WHERE id = 99")
     found = scan(walk([tmp_path]), needles, workers=1).hits["container"].to_pylist()
     assert {one for one in found if "gzip" in one} == {"sqlite:free > gzip"}
+
+
+@pytest.mark.parametrize("pack", [lambda b: b, gzip.compress, lambda b: base64.b64encode(gzip.compress(b))])
+def test_a_packed_value_in_the_metadata_of_a_parquet_file_is_found(
+    pack: Callable[[bytes], bytes], needles: Needles, tmp_path: Path
+) -> None:
+    table = pa.table({"a": [1]}).replace_schema_metadata({b"sample": pack(TEXT)})
+    pq.write_table(table, tmp_path / "k.parquet")
+    hits = scan(walk([tmp_path]), needles, workers=1).hits.to_pylist()
+    assert any("parquet:key-value" in hit["container"] for hit in hits)
+
+
+def test_an_integer_of_any_size_in_duckdb_is_read_as_a_number(needles: Needles, tmp_path: Path) -> None:
+    with duckdb.connect(tmp_path / "n.duckdb") as db:
+        db.execute("CREATE TABLE t AS SELECT '13912345678'::VARINT AS n, ['13912345678'::VARINT] AS many")
+    hits = scan(walk([tmp_path]), needles, workers=1).hits.to_pylist()
+    assert {hit["column"].rpartition(".")[2] for hit in hits} >= {"n", "many"}
+
+
+def test_a_uuid_is_found_as_its_bytes(tmp_path: Path) -> None:
+    one = uuid.UUID("6b0e5ad2-58a1-4c43-9b3e-0d1f2a3b4c5d")
+    (tmp_path / "u").write_bytes(b"xx" + one.bytes + b"yy" + one.bytes_le + base64.b64encode(b"z" + one.bytes))
+    found = scan(walk([tmp_path]), needles_for([(0, Identity("device", str(one)))]), workers=1).hits.to_pylist()
+    assert {hit["form"].partition(" at")[0] for hit in found} == {"uuid", "guid", "base64"}
+
+
+def test_a_name_that_is_not_utf8_is_walked_and_printed(needles: Needles, tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode("备份.csv".encode("gbk"))).write_text("13912345678")
+    found = scan(walk([tmp_path]), needles, workers=1)
+    (place,) = set(found.hits["place"].to_pylist())
+    assert place.endswith(r"/\xb1\xb8\xb7\xdd.csv")
+    with pytest.raises(InputError, match="UTF-8"):
+        Unit(os.fsdecode("客户.csv".encode("gbk")), 1, 1, 1, 1)

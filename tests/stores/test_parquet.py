@@ -15,6 +15,7 @@ import pytest
 from contracts.store import BATCH, PEOPLE, PERSON, StoreContract, collection
 
 from fangxin.data.errors import CatalogError, StoreUnavailable
+from fangxin.data.stores import rebuild
 from fangxin.data.stores.parquet import ParquetStore
 from fangxin.data.stores.registry import open_stores
 from fangxin.data.vocabulary import Blank, Catalog, Change, Dataset, Meter, Order
@@ -133,6 +134,11 @@ def test_the_holder_of_every_extreme_leaves_statistics_index_and_bloom_filter(tm
     meta = pq.ParquetFile(tmp_path / "a.parquet").metadata
     assert [meta.row_group(i).num_rows for i in range(4)] == [99, 100, 100, 100]
     assert meta.row_group(0).column(0).statistics.max == 99
+
+
+def test_a_key_value_that_names_somebody_who_left_in_escapes_is_left_out() -> None:
+    keys = {b"best": json.dumps({"holder": "王小一"}).encode(), b"owner": b"team 7", "王小一".encode(): b"1"}
+    assert rebuild._honest(keys, 3, 2, {"王小一"}) == {b"owner": b"team 7"}
 
 
 def test_the_new_file_is_written_in_the_manner_of_the_old(tmp_path: Path) -> None:

@@ -78,12 +78,22 @@ def read(files: Mapping[str, tuple[int, int, int]]) -> Iterator[Answer]:
         for schema, table in tables:
             # Names come from the file and are quoted as identifiers.
             name = f"held.{_quoted(schema)}.{_quoted(table)}"
-            for batch in base.sql(f"SELECT * FROM {name}").to_arrow_reader(1 << 16):  # noqa: S608
+            for batch in base.sql(f"SELECT *{_readable(base, schema, table)} FROM {name}").to_arrow_reader(1 << 16):  # noqa: S608
                 batch.validate(full=True)
                 out = io.BytesIO()
                 with pa.ipc.new_stream(out, batch.schema) as stream:
                     stream.write_batch(batch)
                 yield {"kind": "rows", "schema": schema, "table": table}, out.getvalue()
+
+
+def _readable(base: DuckDBPyConnection, schema: str, table: str) -> str:
+    """Integers of any size come out of the engine as its own bytes: they are asked for as text instead."""
+    asked = (
+        "SELECT column_name FROM duckdb_columns() WHERE database_name = 'held' AND schema_name = ? AND table_name = ?"
+        " AND regexp_matches(data_type, 'BIGNUM|VARINT')"
+    )
+    names = [_quoted(name) for (name,) in base.execute(asked, [schema, table]).fetchall()]
+    return f" REPLACE ({', '.join(f'CAST({name} AS VARCHAR) AS {name}' for name in names)})" if names else ""
 
 
 def _attached(files: Mapping[str, tuple[int, int, int]]) -> DuckDBPyConnection:

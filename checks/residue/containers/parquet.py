@@ -62,8 +62,8 @@ def _file(walk: Walk, file: Readable, footer: Footer, label: str, depth: int) ->
         yield from walk.guarded(_chunk(walk, file, chunk, label, depth, known), inside(label, "parquet"))
         if (chunk.path in decimals or walk.columns) and not chunk.encrypted:
             yield from walk.guarded(_values(walk, file, chunk, label), inside(label, "parquet:values"))
-    yield from _around(file, footer, label)
-    yield from _gaps(walk, file, known, inside(label, "parquet:gap"))
+    yield from _around(walk, file, footer, label, depth)
+    yield from _gaps(walk, file, known, inside(label, "parquet:gap"), depth)
 
 
 def _chunk(
@@ -190,8 +190,8 @@ def _decimals(file: Readable) -> frozenset[str]:
     return frozenset(field.name for field in schema if pa.types.is_decimal(field.type))
 
 
-def _around(file: Readable, footer: Footer, label: str) -> Iterator[Piece]:
-    """Statistics and key-values by their own names, then the footer without them."""
+def _around(walk: Walk, file: Readable, footer: Footer, label: str, depth: int) -> Iterator[Piece]:
+    """Statistics and key-values by their own names, with what is packed in them, then the footer without them."""
     rest = bytearray(file.at(footer.span.offset, footer.size - footer.span.offset))
     named = [("statistics", c.path, b) for c in footer.chunks for b in c.statistics]
     named += [("key-value", c.path, b) for c in footer.chunks for b in c.key_values]
@@ -200,21 +200,22 @@ def _around(file: Readable, footer: Footer, label: str) -> Iterator[Piece]:
         if value.at >= 0:
             start = value.at - footer.span.offset
             rest[start : start + len(value)] = bytes(len(value))
-        yield Piece(inside(label, f"parquet:{what}"), column, bytes(value), max(value.at, 0))
+        yield from walk.leaf(bytes(value), inside(label, f"parquet:{what}"), column, depth, max(value.at, 0))
     yield Piece(inside(label, "parquet:footer"), "", bytes(rest), footer.span.offset, decoded=False)
 
 
-def _gaps(walk: Walk, file: Readable, known: list[tuple[int, int]], label: str) -> Iterator[Piece]:
+def _gaps(walk: Walk, file: Readable, known: list[tuple[int, int]], label: str, depth: int) -> Iterator[Piece]:
     at = 0
     for start, end in [*sorted(known), (file.size, file.size)]:
         if start > at:
-            yield from walk.guarded(_gap(walk, file, at, start, label), label)
+            yield from walk.guarded(_gap(walk, file, at, start, label, depth), label)
         at = max(at, end)
 
 
-def _gap(walk: Walk, file: Readable, at: int, end: int, label: str) -> Iterator[Piece]:
+def _gap(walk: Walk, file: Readable, at: int, end: int, label: str, depth: int) -> Iterator[Piece]:
     for seen in walk.windows(Slice(file, at, end - at)):
         yield Piece(label, "", seen.data, at + seen.offset, seen.start, seen.stop, decoded=False)
+        yield from walk.within(seen.data, label, depth)
 
 
 def _decompressed(codec: str, body: memoryview, size: int) -> bytes | memoryview:
