@@ -14,6 +14,7 @@ import json
 import quopri
 import struct
 import urllib.parse
+import uuid
 from collections.abc import Iterator
 from decimal import Decimal
 
@@ -30,6 +31,8 @@ def references(kind: str, value: str) -> dict[str, bytes]:
         for name, data in numbers(int(digits)):
             found[f"{spelling}, {name}"] = data
     found.update(cut(kind, value))
+    for order, raw in uuid_bytes(value).items():
+        found |= {f"{order}, bytes": raw, f"{order}, base64": base64.b64encode(b"\x07" + raw)}
     return found
 
 
@@ -224,6 +227,15 @@ def digests(text: str) -> Named:
         yield f"{name} HEX", digest.hex().upper().encode()
         yield f"{name} base64", base64.b64encode(digest)
         yield f"{name} base64url", base64.urlsafe_b64encode(digest)
+
+
+def uuid_bytes(value: str) -> dict[str, bytes]:
+    """The sixteen bytes of a UUID in either order; nothing for what is none."""
+    try:
+        one = uuid.UUID(value)
+    except ValueError:
+        return {}
+    return {"uuid": one.bytes, "guid": one.bytes_le}
 
 
 def cut(kind: str, value: str) -> Named:

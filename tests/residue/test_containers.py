@@ -34,6 +34,7 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from residue.references import uuid_bytes
 
 from fangxin.checks.residue.carve import Limits, Probes, carve
 from fangxin.checks.residue.containers import apart
@@ -68,9 +69,10 @@ def values(needles: Needles) -> list[bytes]:
     """Every byte form, once; base64 with the neighbours that a real encoding gives it."""
     whole = {}
     for number, (_subject, identity) in enumerate(PEOPLE):
-        for name, text in spellings(identity).items():
+        written = {name: text.encode() for name, text in spellings(identity).items()}
+        for name, raw in (written | uuid_bytes(identity.value)).items():
             for shift in range(3):
-                encoded = base64.b64encode(b"?" * shift + text.encode() + b"?")
+                encoded = base64.b64encode(b"?" * shift + raw + b"?")
                 of = f" ({name})" if name else ""
                 whole[(number, f"base64 at {shift}{of}")] = encoded
                 whole[(number, f"base64url at {shift}{of}")] = encoded.replace(b"+", b"-").replace(b"/", b"_")

@@ -22,6 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import csv
+from residue.references import uuid_bytes
 
 from fangxin.checks.residue.carve import Limits, carve
 from fangxin.checks.residue.patterns import Breadth, Context, Needle, Needles, needles_for
@@ -195,9 +196,10 @@ def _encodings() -> None:
     from fangxin.checks.residue.patterns import spellings
 
     for number, (_subject, identity) in enumerate(PEOPLE):
-        for name, text in spellings(identity).items():
+        written = {name: text.encode() for name, text in spellings(identity).items()}
+        for name, raw in (written | uuid_bytes(identity.value)).items():
             for shift in range(3):
-                whole = base64.b64encode(b"?" * shift + text.encode() + b"?")
+                whole = base64.b64encode(b"?" * shift + raw + b"?")
                 of = f" ({name})" if name else ""
                 _BASE64[(number, f"base64 at {shift}{of}")] = whole
                 _BASE64[(number, f"base64url at {shift}{of}")] = whole.replace(b"+", b"-").replace(b"/", b"_")
