@@ -1,4 +1,4 @@
-"""Cells that a hit touches: where a value begins and ends, and in which row and column it stands.
+"""Cells that a hit touches, or that hold something packed: where a value begins and ends, in which row and column.
 
 Stores answer for the fields that the catalog declares. Others may come and go from file to file and from record to
 record: they are read here, and records of text only where their bytes hold a value that is searched.
@@ -25,6 +25,7 @@ from fangxin.data.stores.records import blocks, form, reading
 from fangxin.data.stores.sqlite_tables import asking, connect, look, stream
 from fangxin.data.vocabulary import Collection, Positions, Store
 from fangxin.flows.estate import Estate
+from fangxin.flows.packed import beginnings
 
 NOWHERE = -1  # the position of what belongs to no row
 _READ_HERE = ("text", "parquet", "sqlite")  # kinds of stores whose undeclared fields are read here, unit by unit
@@ -42,19 +43,39 @@ class Cell:
     body: bytes = field(repr=False)
 
 
-def touched(estate: Estate, wanted: Needles, places: Set[str]) -> Iterator[Cell]:
-    """Every cell in these places that a hit touches, also in columns that no field declares; each unit read once."""
+@dataclass(frozen=True)
+class _Wanted:
+    """What a cell is handed out for: a needle in it, or (where `packed`) the beginning of something packed."""
+
+    needles: Needles
+    packed: bool
+
+    def at(self, body: bytes | memoryview) -> Positions:
+        """Where in these bytes it stands: first and last byte of every needle, the first of what is packed."""
+        hits = self.needles.find(body)
+        places = [hits.start, hits.end - 1]
+        if self.packed:
+            places.append(np.array(beginnings(bytes(body)), dtype=np.int64))
+        return np.concatenate(places)
+
+
+def touched(estate: Estate, needles: Needles, places: Set[str], packed: Set[str] = frozenset()) -> Iterator[Cell]:
+    """Every cell in these places that a hit touches, also in columns that no field declares; each unit read once.
+
+    In places that are `packed`, also cells in which something packed begins.
+    """
     for store in estate.stores:
         units = [u.name for u in store.units() if f"{store.name}/{u.name}" in places]
+        wanted = {name: _Wanted(needles, f"{store.name}/{name}" in packed) for name in units}
         asked = {c.address: _asked(store, c) for c in store.collections} if units else {}
         for address, rows in store.scan(asked, units) if asked else ():
             for name, column in zip(rows.columns.schema.names, rows.columns.columns, strict=True):
-                for row, body in _with_needles(column, wanted, binary=store.kind == "parquet"):
+                for row, body in _with_needles(column, wanted[rows.unit], binary=store.kind == "parquet"):
                     position = int(rows.positions[row])
                     yield Cell(f"{store.name}/{rows.unit}", address, rows.unit, position, name, body)
         for collection in store.collections if asked else ():
             for unit in (u.name for u in store.units(collection) if u.name in units):
-                yield from _unasked(store, collection, unit, frozenset(asked[collection.address]), wanted)
+                yield from _unasked(store, collection, unit, frozenset(asked[collection.address]), wanted[unit])
 
 
 def _asked(store: Store, collection: Collection) -> list[str]:
@@ -62,7 +83,7 @@ def _asked(store: Store, collection: Collection) -> list[str]:
     return [f.name for f in collection.fields if f.name in there] if store.kind in _READ_HERE else list(there)
 
 
-def _unasked(store: Store, collection: Collection, unit: str, asked: frozenset[str], wanted: Needles) -> Iterator[Cell]:
+def _unasked(store: Store, collection: Collection, unit: str, asked: frozenset[str], wanted: _Wanted) -> Iterator[Cell]:
     """Cells in fields that the catalog does not declare."""
     place = f"{store.name}/{unit}"
     for positions, name, values in _columns(store.kind, store.root / unit, collection, asked, wanted):
@@ -73,8 +94,8 @@ def _unasked(store: Store, collection: Collection, unit: str, asked: frozenset[s
                 yield Cell(place, collection.address, unit, int(positions[row]), name, body)
 
 
-def _with_needles(column: pa.Array, wanted: Needles, *, binary: bool) -> Iterator[tuple[int, bytes]]:
-    """Row and bytes of the cells that a hit touches, if only over the edge of two of them.
+def _with_needles(column: pa.Array, wanted: _Wanted, *, binary: bool) -> Iterator[tuple[int, bytes]]:
+    """Row and bytes of the cells that are wanted, if a hit touches them only over the edge of two.
 
     Integers are searched as text, but as eight bytes where the store is `binary`.
     """
@@ -83,7 +104,7 @@ def _with_needles(column: pa.Array, wanted: Needles, *, binary: bool) -> Iterato
     if binary and pa.types.is_integer(column.type):
         values = column.cast(pa.int64(), safe=False).fill_null(0).to_numpy(zero_copy_only=False)
         body, width = values.astype("<i8").tobytes(), 8
-        starts = wanted.find(body).start
+        starts = wanted.needles.find(body).start
         for row in np.unique(starts[starts % width == 0] // width).tolist():
             yield row, body[row * width : (row + 1) * width]
         return
@@ -103,9 +124,8 @@ def _with_needles(column: pa.Array, wanted: Needles, *, binary: bool) -> Iterato
     if data is None or not len(cells):
         return
     edges = offsets - offsets[0]
-    hits = wanted.find(memoryview(data).cast("B")[int(offsets[0]) : int(offsets[-1])])
-    touched = np.concatenate([np.searchsorted(edges, at, side="right") - 1 for at in (hits.start, hits.end - 1)])
-    for row in np.unique(touched).tolist():
+    places = wanted.at(memoryview(data).cast("B")[int(offsets[0]) : int(offsets[-1])])
+    for row in np.unique(np.searchsorted(edges, places, side="right") - 1).tolist():
         yield row, cells[row].as_py()
 
 
@@ -126,7 +146,7 @@ def _leaves(column: pa.Array, rows: Positions) -> Iterator[tuple[pa.Array, Posit
 
 
 def _columns(
-    kind: str, path: Path, collection: Collection, asked: frozenset[str], wanted: Needles
+    kind: str, path: Path, collection: Collection, asked: frozenset[str], wanted: _Wanted
 ) -> Iterator[tuple[Positions, str, Any]]:
     """Positions, field and values of cells in fields that are not among `asked`, and the names of fields.
 
@@ -168,7 +188,7 @@ def _sqlite(path: Path, collection: Collection, asked: frozenset[str]) -> Iterat
                 yield rows.positions, name, column
 
 
-def _text(path: Path, asked: frozenset[str], wanted: Needles) -> Iterator[tuple[int, str, str]]:
+def _text(path: Path, asked: frozenset[str], wanted: _Wanted) -> Iterator[tuple[int, str, str]]:
     how = form(path)
     if how is None:
         return
@@ -178,8 +198,8 @@ def _text(path: Path, asked: frozenset[str], wanted: Needles) -> Iterator[tuple[
                 yield NOWHERE, "the header", head.raw.decode(errors="replace")
             if how.csv and set(head.names) <= asked:
                 return
-            starts = wanted.find(block.data).start
-            for row in np.unique(np.searchsorted(block.starts, starts, side="right") - 1).tolist():
+            places = wanted.at(block.data)
+            for row in np.unique(np.searchsorted(block.starts, places, side="right") - 1).tolist():
                 if row < 0:
                     continue
                 record = block.data[int(block.starts[row]) : int(block.ends[row])].decode(errors="replace")

@@ -1,7 +1,7 @@
 """Hits laid at somebody's door: whose they are, in which collection, and which rows that stay explain them.
 
 A hit afterwards is explained only by a row that the plan lists as remaining: in the same unit, in the same column,
-the same value.
+the same value, as the store itself keeps it. What is packed inside a value is explained by nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from fangxin.flows.again import Again
 from fangxin.flows.estate import Estate
 from fangxin.flows.frames import each, tuples
 from fangxin.flows.own import is_own
+from fangxin.flows.packed import is_packed
 from fangxin.flows.places import NOBODYS
 from fangxin.flows.plan import Plan
 from fangxin.flows.sight import Sight, searchable
@@ -41,6 +42,11 @@ class Hit:
     foreign: bool  # in a table that no collection names
     inside: bool  # as far as its neighbours tell, part of a longer value
     longer: int  # if so, how often cells of the place hold it as a part of longer ones
+
+    @property
+    def packed(self) -> bool:
+        """Whether it stands in what a value holds packed, where no row explains it."""
+        return is_packed(self.place, self.container)
 
 
 def opaque(estate: Estate) -> frozenset[str]:
@@ -77,29 +83,28 @@ def explained(estate: Estate, seen: Iterable[Hit], again: Again, stands: pd.Data
 
     Where the bytes do not name a field, only whole rows can be explained (text, and the pages of a database); in
     text no more occurrences than such rows hold. What stands in a table nobody catalogued, in free pages, footers,
-    sidecars or names is never explained by a row. Nor is part of a longer value a hit: a cell has to hold that value.
+    sidecars, names, or packed inside a value is never explained by a row. Nor is part of a longer value a hit: a cell
+    has to hold that value.
     """
     names = {c.address: s.name for s in estate.stores for c in s.collections}
-    free = {(c.address, f.name) for c in estate.catalog.collections for f in c.fields if f.data_type == "text"}
     keys = ["subject", "collection", "unit", "field"]
     still = again.hits.merge(stands[keys].drop_duplicates(), on=keys)
     exact: set[tuple[str, str, str, tuple[str, str]]] = set()
-    room: dict[tuple[str, tuple[str, str]], float] = {}
-    columns = ("collection", "unit", "field", "kind", "value")
-    for collection, unit, name, kind, value in tuples(still, *columns):
+    room: dict[tuple[str, tuple[str, str]], int] = {}
+    columns = ("collection", "unit", "field", "kind", "value", "times")
+    for collection, unit, name, kind, value, times in tuples(still, *columns):
         place = f"{names[collection]}/{unit}"
         exact.add((collection, place, name, (kind, value)))
-        more = float("inf") if (collection, name) in free else 1.0
-        room[(place, (kind, value))] = room.get((place, (kind, value)), 0.0) + more
+        room[(place, (kind, value))] = room.get((place, (kind, value)), 0) + times
     for hit in seen:
-        if hit.foreign or hit.container in ("sqlite:free", "name"):
+        if hit.foreign or hit.packed or hit.container in ("sqlite:free", "name"):
             continue
         if hit.longer and (hit.column or hit.container.startswith("sqlite") or hit.most <= hit.longer):
             yield hit
             continue
         pages = hit.container.startswith(("sqlite:page", "sqlite:index="))
         text = not hit.column and not pages and not hit.container.startswith("parquet")
-        left = room.get((hit.place, hit.fact), 0.0)
+        left = room.get((hit.place, hit.fact), 0)
         if (hit.address, hit.place, hit.column, hit.fact) in exact or (pages and left) or (text and hit.most <= left):
             yield hit
 
@@ -113,11 +118,8 @@ def sums(hits: Iterable[Hit]) -> dict[tuple[int, str], int]:
 
 
 def table_of(container: str) -> str | None:
-    """The SQLite table a decoded hit stands in, from the container's label."""
-    for part in container.split(":"):
-        if part.startswith("table="):
-            return part.removeprefix("table=")
-    return None
+    """The table of a database in which a decoded hit stands, if only packed in a value, from the container's label."""
+    return container.split(" > ")[0].partition(":table=")[2] or None
 
 
 def sighted(

@@ -51,7 +51,7 @@ def validate(batch_id: str) -> None:
     after = look(estate, together)
     closed = closures(estate, batch, places(estate), erasures, before, after)
     estate.meter.step = "validate-rows"
-    again = locate_again(estate, plan.facts)
+    again = locate_again(estate, plan.facts, wanted)
     planted = json.loads(estate.requests.kept(batch, "planted") or b"{}")
     table = findings(estate, Evidence(plan, erasures, before, after, again, planted, closed))
     elsewhere = outside(before, after)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import gzip
+import json
 import random
 import sqlite3
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +21,11 @@ from journeys.small_house import DATABASE, NOW, TEXT, THEIRS, House, build
 
 from fangxin.data.errors import Incomplete, NotAllowed
 from fangxin.flows import erase
+from fangxin.flows.again import locate_again
 from fangxin.flows.estate import open_estate
+from fangxin.flows.hits import Hit, explained, table_of
+from fangxin.flows.packed import is_packed
+from fangxin.flows.sight import needles
 
 LAKE = """  - fides_key: l
     name: l
@@ -44,7 +51,7 @@ def beside(house: House, *remarks: str) -> Path:
 
 def lake(house: House, phones: list[str], **columns: pa.Array) -> Path:
     house.catalog.write_text(DATABASE + TEXT + LAKE)
-    (house.root / "stores/l").mkdir()
+    (house.root / "stores/l").mkdir(exist_ok=True)
     path = house.root / "stores/l/n.parquet"
     pq.write_table(pa.table({"phone": phones, **columns}), path)
     return path
@@ -156,6 +163,8 @@ def test_a_person_whose_only_row_holds_an_unusual_spelling_is_seen_and_goes(pass
 
 # ---------------------------------------------------------------- keys, nested columns, names, schemas
 
+BACKUP = gzip.compress(json.dumps([{"phone": THEIRS, "home": "12 Secret Lane"}] * 3).encode(), mtime=0)
+
 CHATS = """  - fides_key: j
     name: j
     erasure: {store: {kind: text, url: j/}, mode: delete, copies: []}
@@ -176,7 +185,7 @@ def chats(house: House, *notes: str) -> Path:
     keys = "".join(f', "note{n}": {note}' for n, note in enumerate(notes, start=1))
     path.write_text(
         f'{{"id": 1, "phone": "13900000001"}}\n{{"id": 2, "phone": "13900000002"{keys}}}\n'
-        f'{{"id": 5, "phone": "{THEIRS}"}}\n'
+        f'{{"id": 5, "phone": "{THEIRS}", "backup": "{base64.b64encode(BACKUP).decode()}"}}\n'  # goes with its row
     )
     return path
 
@@ -233,6 +242,100 @@ def test_a_number_in_the_schema_of_a_database_stops_the_run_first(house: House, 
     with closing(sqlite3.connect(house.root / "stores/w/w.db")) as db, db:
         db.execute(statement)
     refused(house, "w/accounts.the schema")
+
+
+# ---------------------------------------------------------------- packed in a value
+
+DUCK = """  - fides_key: d
+    name: d
+    erasure: {store: {kind: duckdb, url: d/d.duckdb}, mode: delete, copies: []}
+    collections:
+      - name: members
+        fields:
+          - {name: phone, data_categories: [user.contact.phone_number], fides_meta: {identity: phone_number}}
+"""
+
+CALLS = """  - fides_key: j
+    name: j
+    erasure: {store: {kind: text, url: j/}, mode: delete, copies: []}
+    collections:
+      - name: calls
+        erasure: {store: {glob: "c*.jsonl*"}}
+        fields:
+          - {name: id, data_categories: [user.unique_id], fides_meta: {primary_key: true}}
+          - name: text
+            erasure: {data_type: text, ownership: mention, mode: keep, because: what others said stays}
+"""
+
+
+def calls(house: House, **more: str) -> Path:
+    """Somebody else's note mentions them, which the catalog keeps; another record of somebody else holds `more`."""
+    house.catalog.write_text(DATABASE + TEXT + CALLS)
+    (house.root / "stores/j").mkdir(exist_ok=True)
+    path = house.root / "stores/j/c.jsonl"
+    records = [{"id": 7, "text": f"call {THEIRS}"}, {"id": 9, **more}]
+    path.write_text("".join(json.dumps(one) + "\n" for one in records))
+    return path
+
+
+def test_a_value_packed_in_rows_of_others_stops_the_run_first_in_every_store(house: House) -> None:
+    """So do a table that no collection names and the SQL of a view, where a search sees it and no order reaches."""
+    import duckdb
+
+    lake(house, ["13900000001", THEIRS], shut=pa.array([BACKUP, b""]))
+    path = calls(house, backup=base64.b64encode(BACKUP).decode())
+    path = path.rename(path.with_suffix(".jsonl.gz"))
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    with closing(sqlite3.connect(house.root / "stores/w/w.db")) as db, db:
+        db.execute("ALTER TABLE accounts ADD COLUMN shut BLOB")
+        db.execute("UPDATE accounts SET shut = ? WHERE id = 7", [BACKUP])
+        db.execute("CREATE TABLE notes (said BLOB)")
+        db.execute("INSERT INTO notes VALUES (?)", [BACKUP])
+    (house.root / "stores/d").mkdir()
+    with duckdb.connect(str(house.root / "stores/d/d.duckdb")) as base:
+        base.execute(f"CREATE TABLE members AS SELECT '{THEIRS}' AS phone UNION SELECT '13900000001'")
+        base.execute(f"CREATE VIEW vip AS SELECT * FROM members WHERE phone = '{THEIRS}'")
+    house.catalog.write_text(DATABASE + TEXT + LAKE + CALLS + DUCK)
+    before = path.read_bytes()
+    packed = (
+        f"{one}: a value packed in rows that stay" for one in ("j/calls.backup", "l/notes.shut", "w/accounts.shut")
+    )
+    refused(house, *packed, "table notes, which", "d.duckdb: the definition of a view, table, macro or type")
+    assert path.read_bytes() == before
+
+
+def test_a_kept_mention_explains_what_its_own_text_holds_and_no_more(house: House) -> None:
+    """As often as the texts hold it, in the file's own form: not what is packed in some other record of the file."""
+    calls(house, text=f"{THEIRS} or {THEIRS}", more="\u7535")
+    estate = open_estate(house.home, house.catalog.parent, NOW)
+    facts = pd.DataFrame({"subject": [1], "kind": ["phone_number"], "value": [f"+86{THEIRS}"]})
+    again = locate_again(estate, facts, needles(estate.catalog, facts))
+    mine = again.hits[again.hits["collection"] == "j/calls"]
+    assert sorted(zip(mine["position"], mine["times"], strict=True)) == [(0, 1), (1, 2)]
+
+    def stays(container: str, most: int, place: str) -> bool:
+        hit = Hit(
+            1, "j/calls", place, container, "", (facts["kind"][0], facts["value"][0]), 9, most,
+            certain=True, foreign=False, inside=False, longer=0,
+        )  # fmt: skip
+        return bool(list(explained(estate, [hit], again, mine)))
+
+    place = next(f"{s.name}/c.jsonl" for s in estate.stores if s.kind == "text" and "j" in s.name)
+    assert [stays("raw", most, place) for most in (1, 3, 4)] == [True, True, False]
+    assert not any(stays(one, 1, place) for one in ("base64 > gzip", "gzip", "zip > raw", "raw > gzip"))
+
+
+def test_what_is_packed_lies_below_the_form_in_which_the_store_itself_keeps_it() -> None:
+    own = [("text:a/b.jsonl", "raw"), ("text:a/b.csv.gz", "gzip"), ("text:a/b.csv.zst", "zstd")]
+    own += [("sqlite:a/b.db", "sqlite:table=notes"), ("parquet:a/b.parquet", "parquet:page"), ("duckdb:a/b", "raw")]
+    assert not [one for one in own if is_packed(*one)]
+    assert [one for one in own if not is_packed(one[0], f"{one[1]} > gzip")] == []
+    assert is_packed("text:a/b.jsonl", "gzip")
+    assert is_packed("text:a/b.csv.gz", "zstd")
+    assert is_packed("duckdb:a/b", "gzip")
+    assert table_of("sqlite:table=notes > gzip") == table_of("sqlite:table=notes") == "notes"
+    assert table_of("sqlite:table=a:b") == "a:b"
+    assert table_of("base64 > sqlite:table=notes") is None
 
 
 @pytest.mark.drill
