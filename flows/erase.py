@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from fangxin.checks.readiness import check
-from fangxin.data.errors import DoesNotHold, Incomplete, InputError, NotAllowed
+from fangxin.data.errors import DoesNotHold, FangxinError, Incomplete, InputError, NotAllowed
 from fangxin.data.requests import Requests
 from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows import canary as canaries
@@ -133,13 +133,17 @@ def journey(batch_id: str, *, home: Path | None = None) -> None:
 def run_step(step: Step, batch_id: str) -> None:
     """Run one step; an approved batch that is refused before anything is destroyed is given up, its people forgotten.
 
-    Later steps that are started too early just say so: nothing is given up once a key may be dead.
+    So is one that met a defect of ours there: it would meet it again, and its canary would stay in the stores. What may
+    pass (a store or a disk that does not answer) leaves the batch open. Later steps that are started too early just say
+    so: nothing is given up once a key may be dead.
     """
     try:
         _end_giving_up(batch_id)
         step(batch_id)
-    except (InputError, NotAllowed, Incomplete, DoesNotHold):
-        if step in _BEFORE_DESTRUCTION:
+    except Exception as error:
+        refused = isinstance(error, (InputError, NotAllowed, Incomplete, DoesNotHold))
+        defect = not isinstance(error, (FangxinError, OSError))
+        if step in _BEFORE_DESTRUCTION and (refused or defect):
             abandon(batch_id)
         raise
 

@@ -222,7 +222,7 @@ def carried_out(
     except (Exception, KeyboardInterrupt) as error:
         with contextlib.suppress(Exception):  # a damaged home has no answer; what damaged it is told below
             stopped(document())
-        if isinstance(error, FangxinError):
+        if isinstance(error, Exception):
             with contextlib.suppress(Exception):
                 warn(_how_it_stands(home, batch))
         raise

@@ -22,6 +22,7 @@ from journeys.small_house import DATABASE, NOW, TEXT, THEIRS, House, build
 from fangxin.data.errors import Incomplete, NotAllowed
 from fangxin.flows import erase
 from fangxin.flows.again import locate_again
+from fangxin.flows.cli.main import main
 from fangxin.flows.estate import open_estate
 from fangxin.flows.hits import Hit, explained, table_of
 from fangxin.flows.packed import is_packed
@@ -361,6 +362,30 @@ def test_what_cannot_be_examined_stops_the_run_first_and_the_batch_is_given_up(h
     assert told.value.exit_code == 2
     assert open_estate(house.home, house.catalog.parent, NOW).requests.batch(batch).state == "abandoned"
     assert (house.root / "stores/t/m.csv").read_text().count(THEIRS) == 1
+
+
+def test_a_look_that_meets_a_defect_leaves_no_canary_behind_and_the_next_run_goes_through_it(
+    house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    before = (house.root / "stores/t/m.csv").read_bytes()
+    batch = house.begin()
+    with monkeypatch.context() as patch:
+        patch.setattr("fangxin.flows.sight.scan", broken)
+        assert main(["resume"]) == 70
+    assert f"batch {batch} is given up: nothing of it was destroyed" in capsys.readouterr().err
+    assert (house.root / "stores/t/m.csv").read_bytes() == before
+    with closing(sqlite3.connect(house.root / "stores/w/w.db")) as db:
+        assert db.execute("SELECT count(*), max(id) FROM accounts").fetchone() == (39, 39)
+    assert main(["resume"]) == 0
+    with monkeypatch.context() as patch:  # a disk that does not answer may answer later: that batch stays
+        patch.setattr("fangxin.flows.sight.scan", lambda *_a, **_k: (_ for _ in ()).throw(OSError("full")))
+        waits = house.begin()
+        with pytest.raises(OSError, match="full"):
+            erase.journey(waits)
+    assert open_estate(house.home, house.catalog.parent, NOW).requests.unfinished() == (waits,)
 
 
 @pytest.mark.drill
