@@ -1,7 +1,8 @@
 """Outside: where people stand in files that no collection names, found in passing and reported.
 
 No order reaches such a file, so nothing of it is erased: the certificate says that it is partial, and the operator
-gets a draft of catalog entries. A draft names files and columns, never a value; a name that holds one is withheld.
+gets a draft of catalog entries. A draft names files and columns, never a value; a name that holds one, or that looks
+like anybody's, is withheld (flows/printable.py).
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fangxin.checks.residue.patterns import Needles
-from fangxin.checks.residue.scan import WITHHELD
 from fangxin.data.vocabulary import shown
 from fangxin.flows.frames import each
-from fangxin.flows.places import NOBODYS, Places, roots
+from fangxin.flows.places import Places, roots
+from fangxin.flows.printable import label, message, names_somebody, printable, withheld
 from fangxin.flows.sight import Sight
 
 if TYPE_CHECKING:
@@ -30,20 +31,21 @@ _KINDS = {".parquet": "parquet", ".csv": "text", ".jsonl": "text", ".db": "sqlit
 _PACKED = (".gz", ".zst", ".bz2", ".xz")
 
 
-def outside(before: Sight, after: Sight) -> pd.DataFrame:
+def outside(before: Sight, after: Sight, paths: Mapping[str, Path]) -> pd.DataFrame:
     """One row per subject and place outside the catalog in which they stand now, with how often, before and now.
 
+    `paths`: where places lie, for the inodes of names that are withheld.
     `doubtful`: all of the hits look like part of a longer number, address or word; nobody knows such a file's cells.
     """
     import pandas as pd
 
     then = {(s, p): int(rows["hits"].sum()) for s, p, rows in each(_outside(before), "subject", "place")}
-    named = _named(before) | _named(after)
+    named = _named(before, paths) | _named(after, paths)
     rows = [
         {
             "subject": subject,
-            "place": printed(named.get(place, place)),
-            "containers": ",".join(sorted(set(found["container"]))),
+            "place": named.get(place) or printable(place, paths.get(place)),
+            "containers": ",".join(sorted(set(map(label, found["container"])))),
             "before": then.get((subject, place), 0),
             "hits": int(found["hits"].sum()),
             "doubtful": bool(found["inside"].all()),
@@ -53,17 +55,11 @@ def outside(before: Sight, after: Sight) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"subject": "int32", "before": "int64", "hits": "int64"})
 
 
-def closed(seen: Sight) -> tuple[tuple[str, str], ...]:
-    """Places outside the catalog that could not be examined, with the reason; names that hold a value are withheld."""
-    named = _named(seen)
-    return tuple(
-        sorted((printed(named.get(p, p)), reason) for p, reason in seen.not_examinable if seen.claims.get(p) == NOBODYS)
-    )
-
-
-def printed(place: str) -> str:
-    """A place as a page may print it: what is neither ASCII nor a common Chinese character stands as its code point."""
-    return "".join(c if "\x20" <= c < "\x7f" or "\u4e00" <= c <= "\u9fff" else f"%{ord(c):04X}" for c in place)
+def closed(seen: Sight, paths: Mapping[str, Path]) -> tuple[tuple[str, str], ...]:
+    """Places that could not be examined, with the reason, as a page may show them; each once."""
+    named = _named(seen, paths)
+    shut = ((p, r) for p, r in seen.not_examinable if p in seen.claims)
+    return tuple(sorted({(named.get(p) or printable(p, paths.get(p)), message(reason)) for p, reason in shut}))
 
 
 def _outside(seen: Sight) -> pd.DataFrame:
@@ -71,11 +67,11 @@ def _outside(seen: Sight) -> pd.DataFrame:
     return seen.hits[seen.hits["place"].isin(nobodys)]
 
 
-def _named(seen: Sight) -> dict[str, str]:
-    """What is printed of places outside whose names hold a value: the folder of the root, and which of them it is."""
+def _named(seen: Sight, paths: Mapping[str, Path]) -> dict[str, str]:
+    """What is printed of places outside whose names hold a value: the folder of the root, and the inode."""
     hits = _outside(seen)
-    held = sorted(set(hits.loc[hits["container"].str.startswith("name"), "place"]))
-    return {place: f"{place.split('/', 1)[0]}/{WITHHELD} {n}" for n, place in enumerate(held, start=1)}
+    held = set(hits.loc[hits["container"].str.startswith("name"), "place"])
+    return {place: f"{place.split('/', 1)[0]}/{withheld(paths.get(place))}" for place in held}
 
 
 def draft(estate: Estate, where: Places, found: Sequence[str], wanted: Needles, folder: Path) -> str:
@@ -98,7 +94,9 @@ def draft(estate: Estate, where: Places, found: Sequence[str], wanted: Needles, 
         if path is None or not kind or not _below(path, beginnings["outside"]):
             lines.append(f"# - {place}")
             continue
-        fields = [name for name in _fields(kind, path) if not len(wanted.find(name.encode()).needle)]
+        fields = [
+            name for name in _fields(kind, path) if not (names_somebody(name) or len(wanted.find(name.encode()).needle))
+        ]
         entries[kind] = [*entries.get(kind, []), *_collection(number, kind, path, beginnings["outside"], fields)]
     if entries:
         lines += [f"root: {_quoted(os.path.relpath(beginnings['outside'], folder))}", "dataset:"]

@@ -25,8 +25,8 @@ from fangxin.flows.batch import approved_plan, finish, is_done, opened, outcome,
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import ISSUED, VALIDATED, load_keys, load_sources, mark, record
 from fangxin.flows.frames import each, tuples, unpack
-from fangxin.flows.outside import closed as closed_outside
-from fangxin.flows.outside import draft, printed
+from fangxin.flows.outside import closed as closed_places
+from fangxin.flows.outside import draft
 from fangxin.flows.outsiders import attest
 from fangxin.flows.paper import pages, signatory
 from fangxin.flows.places import places
@@ -74,6 +74,7 @@ class Story:
     findings: pd.DataFrame = field(repr=False)
     after: Sight
     outside: pd.DataFrame = field(repr=False)  # flows/outside.py
+    shut: tuple[tuple[str, str], ...]  # places that could not be examined, and why, as a page may show them
     closures: Mapping[str, Mapping[str, Any]]  # store name -> what became of its inodes
     canaries: Mapping[str, Mapping[str, Any]]  # an auditor's commitment -> what became of it
     keys: Mapping[str, Any]  # the vault receipt's event
@@ -236,13 +237,15 @@ def _story(estate: Estate, batch: Batch) -> Story:
     notes = {s: outcome(estate, batch, s) or {} for s in steps}
     validated = estate.ledger.find([mark(batch, VALIDATED)])
     index = next((str(i) for i, _e in validated.values()), None)
+    after = Sight.unpack(estate.requests.kept(batch, "after") or b"")
     return Story(
         batch=batch,
         requests=estate.requests.requests(batch.id),
         plan=approved_plan(estate, batch),
         findings=unpack(estate.requests.kept(batch, "findings") or b"")[0],
-        after=Sight.unpack(estate.requests.kept(batch, "after") or b""),
+        after=after,
         outside=unpack(estate.requests.kept(batch, "outside") or b"")[0],
+        shut=closed_places(after, places(estate).paths) if after.not_examinable else (),
         canaries=sealed.told(estate, batch),
         closures=json.loads(estate.requests.kept(batch, "closures") or b"{}"),
         keys=notes["destroy_keys"]["event"],
@@ -317,10 +320,8 @@ def _scan(story: Story, one: Request, by_record: tuple[str, ...]) -> Scan:
     after = story.after
     found = set(story.of("hits", one.number)["place"])
     closed = {place for place, _reason in after.not_examinable}
-    here = {(printed(place), reason) for place, reason in after.not_examinable_here()}
-    told = tuple(sorted({*closed_outside(after), *here}))
     clean = len(after.read.keys() - found - closed)
-    return Scan(after.patterns, after.forms, after.total, by_record, after.scanner, len(found), clean, told)
+    return Scan(after.patterns, after.forms, after.total, by_record, after.scanner, len(found), clean, story.shut)
 
 
 def _outside(rows: pd.DataFrame) -> tuple[Outside, ...]:

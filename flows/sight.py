@@ -28,6 +28,7 @@ from fangxin.flows.estate import Estate, memory
 from fangxin.flows.frames import each, pack, tuples, unpack
 from fangxin.flows.own import HOME, controls
 from fangxin.flows.places import NOBODYS, places
+from fangxin.flows.printable import message
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,11 +55,8 @@ class Sight:
 
     def blind(self, address: str) -> list[str]:
         """Why parts of what an address holds could not be examined; Prefect's moving files are read as they stand."""
-        return [r for p, r in self.not_examinable if address in self.claims.get(p, NOBODYS) and not live(p, r)]
-
-    def not_examinable_here(self) -> set[tuple[str, str]]:
-        """Places of stores and of our home that could not be examined as a whole; what stands outside is apart."""
-        return {(place, reason) for place, reason in self.not_examinable if self.claims.get(place)}
+        shut = (r for p, r in self.not_examinable if address in self.claims.get(p, NOBODYS) and not live(p, r))
+        return [message(reason) for reason in shut]
 
     def pack(self) -> bytes:
         """As Arrow IPC, to be sealed until the certificate."""

@@ -22,6 +22,7 @@ from fangxin.flows.own import is_own
 from fangxin.flows.packed import beside_rows, packed_in
 from fangxin.flows.places import NOBODYS
 from fangxin.flows.plan import REMAINS, Plan, standing
+from fangxin.flows.printable import message
 from fangxin.flows.sight import Sight, live
 
 _BLANKED = (Mode.OVERWRITE, Mode.MASK, Mode.DELETE, Mode.CRYPTO_ERASE)
@@ -99,8 +100,10 @@ def _in_scope(place: str, seen: Sight, keep: set[str]) -> bool:
 
 
 def discreetly(places: Sequence[str], wanted: Needles) -> str:
-    """The first five of these places, for a message: none whose name holds an identity is named."""
-    shown = [one if not len(wanted.find(one.encode()).needle) else "a place named by an identity" for one in places]
+    """The first five of these places, for a message: none whose name holds an identity, or looks so, is named."""
+    shown = [
+        message(one) if not len(wanted.find(one.encode()).needle) else "a place named by an identity" for one in places
+    ]
     more = f"; and {len(shown) - 5} more places" if len(shown) > 5 else ""
     return "; ".join(shown[:5]) + more
 

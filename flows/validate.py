@@ -49,12 +49,13 @@ def validate(batch_id: str) -> None:
     together = searching(estate.catalog, plan.facts, plan.texts)
     wanted = together.needles
     after = look(estate, together)
-    closed = closures(estate, batch, places(estate), erasures, before, after)
+    where = places(estate)
+    closed = closures(estate, batch, where, erasures, before, after)
     estate.meter.step = "validate-rows"
     again = locate_again(estate, plan.facts, wanted)
     planted = json.loads(estate.requests.kept(batch, "planted") or b"{}")
     table = findings(estate, Evidence(plan, erasures, before, after, again, planted, closed))
-    elsewhere = outside(before, after)
+    elsewhere = outside(before, after, where.paths)
     estate.requests.keep(batch, "findings", pack(table))
     estate.requests.keep(batch, "after", after.pack())
     estate.requests.keep(batch, "outside", pack(elsewhere))

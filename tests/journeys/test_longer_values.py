@@ -8,6 +8,7 @@ import gzip
 import json
 import random
 import sqlite3
+import zipfile
 from collections.abc import Iterator
 from contextlib import closing
 from decimal import Decimal
@@ -26,6 +27,7 @@ from fangxin.flows.cli.main import main
 from fangxin.flows.estate import open_estate
 from fangxin.flows.hits import Hit, explained, table_of
 from fangxin.flows.packed import is_packed
+from fangxin.flows.printable import label, message, names_somebody, printable
 from fangxin.flows.sight import needles
 
 LAKE = """  - fides_key: l
@@ -105,6 +107,13 @@ def test_a_value_kept_as_a_number_in_a_row_of_others_stops_the_run_first(house: 
 
 REMARKS = (f"9{THEIRS}77", f"{THEIRS}0", f"order 2024{THEIRS}")
 NOTE = f"88{THEIRS}01"
+STRANGERS = (
+    "13900000007.txt",
+    "139-0000-0007/letter 7.txt",
+    "wang@example.cn/2026-11-28/x.txt",
+    "110101199003070038/x.txt",
+    "day/2026-11-28.txt",
+)
 SPELLED = {
     "13900000011": "139\u30000000\u30000011",
     "13900000012": "139\u200b00000012",
@@ -125,11 +134,45 @@ def passed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, st
             db.execute("UPDATE accounts SET trade = ? WHERE id = 7", [int(f"9{THEIRS}77")])
         beside(house, *REMARKS)
         lake(house, [*SPELLED.values(), "13900000001"])
+        strangers(house)
         chats(house, f'"{NOTE}"')
         house.catalog.write_text(DATABASE + TEXT + LAKE + CHATS)
         batch = house.begin(THEIRS, *SPELLED)
         erase.journey(batch)
         yield house, batch
+
+
+def strangers(house: House) -> None:
+    """Files that no collection names, called by other people's numbers and addresses, hold the leaver's."""
+    for name in STRANGERS:
+        path = house.root / "stores/mail" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"from {THEIRS}")
+    (house.root / "stores/mail/wang@example.cn.csv.gz").write_bytes(
+        gzip.compress(random.Random(1).randbytes(5000))[:2000]
+    )
+
+
+def test_names_of_files_that_look_like_other_people_are_printed_nowhere_and_can_be_found_by_inode(
+    passed: tuple[House, str],
+) -> None:
+    house, batch = passed
+    told = erase.summary(house.home, batch)
+    (mine,) = (r for r in told["requests"] if r["outcome"] == "partial")
+    places = [one["place"] for one in mine["outside"]]
+    assert sorted(p.rsplit("/", 1)[-1] for p in places if "withheld" not in p) == ["2026-11-28.txt"]
+    inodes = {(house.root / "stores/mail" / name).lstat().st_ino for name in STRANGERS if name.startswith("1390")}
+    assert [n for n in inodes if not any(f"inode {n}" in p for p in places)] == []
+    certificate = json.loads(Path(mine["certificate"]).read_bytes())
+    assert any("withheld" in one["place"] for one in certificate["scan"]["not_examinable"])
+    wrong = [b"1390000000", b"13900000007", b"0000-0007", b"wang@", b"110101199003070038"]
+    files = [p for p in house.home.rglob("*") if p.is_file()]
+    assert any(p.suffix == ".yml" for p in files)
+    for path in files:
+        body = path.read_bytes()
+        members = zipfile.ZipFile(path) if path.suffix == ".zip" else None
+        parts = [members.read(name) for name in members.namelist()] if members else [body]
+        assert [(path, w) for w in wrong for part in parts if w in part] == []
 
 
 def test_a_longer_number_in_a_column_nobody_declared_does_not_stop_it(passed: tuple[House, str]) -> None:
@@ -404,3 +447,24 @@ def test_units_with_other_columns_are_exported_together(house: House, tmp_path: 
         {"phone": THEIRS, "amount": "1.5", "memo": "late"},
         {"phone": THEIRS, "amount": None, "memo": "{'a': 1}"},
     ]
+
+
+def test_what_looks_like_an_identity_in_a_name_is_told_from_dates_numbers_and_words() -> None:
+    somebody = [
+        "13900000007", "139-0000-0007.txt", "+86 139 0000 0007", "a@b.cn", "a%40b.cn",
+        "\uff11\uff13\uff19\uff10\uff10\uff10\uff10\uff10\uff10\uff10\uff17", "tel1234567",
+        "110101199003070038", "6222021234567890128", "oLVPpjqs9BhvzwPj5A-vTYAX3GLc",
+        "0f8fad5b-d9cb-469f-a165-70867728950e", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    ]  # fmt: skip
+    nobody = [
+        "2026-11-28", "dt=20261128", "backup_20261128_103000.tar.gz", "export-2026-11-28T10-30-00.csv",
+        "part-00000.parquet",
+        "CustomerExport_2024_final-Version2.xlsx", "members", "客户资料", "v1.2.3", "outside",
+    ]  # fmt: skip
+    assert [one for one in somebody if not names_somebody(one)] == []
+    assert [one for one in nobody if names_somebody(one)] == []
+    assert printable("outside/13900000007/2026-11-28/a.txt") == "outside/(name withheld)/2026-11-28/a.txt"
+    assert label("sqlite:table=t13900000007 > gzip") == "(name withheld) > gzip"
+    assert message("text:t/139-0000-0007.csv: a page unpacks to 123456789 bytes; wang@b.cn/x") == (
+        "text:t/(name withheld).csv: a page unpacks to 123456789 bytes; (name withheld)/x"
+    )
