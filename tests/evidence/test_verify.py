@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any  # JSON documents
 
 import pytest
+from evidence import small_home
 from evidence.made_up_year import made_up_report
 from evidence.small_home import (
     ORIGIN,
@@ -185,6 +186,19 @@ def test_the_verifier_draws_what_jinja_draws() -> None:
     for text in ("{% block x %}", "{{ a ** b }}", "{{ a b }}", "{% if a %}", "{{ [x for x in a] }}", "{% endif %}"):
         with pytest.raises(verify.Wrong, match="template"):
             verify.Drawing(text)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_rehearsal_says_so_or_does_not_hold(told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, plainly = small_home.entry, small_home.certificate
+    rehearsed = {"approved": {"by": "rehearsal"}}
+    monkeypatch.setattr(small_home, "entry", lambda kind, **rest: plain(kind, **(rehearsed.get(kind, {}) | rest)))
+    monkeypatch.setattr(small_home, "certificate", lambda index: plainly(index, rehearsal=told))
+    home = make_home(tmp_path)
+    checks = verify.verify(home.zip, trust=home.trust)
+    assert verify.exit_code(checks) == (0 if told else 1)
+    found = rows(checks)["certificates"]
+    assert ("OF A REHEARSAL" if told else "does not say that it is one") in found.reason
 
 
 def test_without_outside_keys_the_answer_is_at_best_incomplete(shared: Home) -> None:
