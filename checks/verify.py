@@ -1755,7 +1755,7 @@ def _approval(
 # The templates of certificates' pages that were ever issued with, by the SHA-256 of their text.
 _PAGES = {
     "8df7fef9f5095e89e0757a2fbbb11674e9de95a08d317851dbf2c828a2827903": "certificate",
-    "51057df39e527fbf4fc7119a63a3801ed5fcfbc9aa76b3372775489e677c4547": "report",
+    "2192c6afb539e1d6111759725d5c7e3c3586a010e8d7c459e3d4746796b06e6f": "report",
 }
 _Value = Any  # Any: a JSON value, or what a template makes of some
 _Said = Callable[[dict[str, _Value]], _Value]
@@ -1799,7 +1799,7 @@ class Drawing:
 
     def report(self, report: dict[str, Any], values: dict[str, _Value]) -> tuple[bytes, bytes]:
         """Draw a report's page without its sections: what stands above them, and below."""
-        told = {key: report[key] for key in ("period", "preview", "origin")}
+        told = {key: report[key] for key in ("period", "preview", "rehearsal", "origin")}
         told |= {"verdict": {"kind": report["verdict"]}, "version": report["software"]["version"], "sections": []}
         head, footer, end = _joined(self._parts, {**told, **values}).partition("<footer>")
         return head.encode(), f"{footer}{end}".encode()
@@ -2805,11 +2805,14 @@ def recount(
     closed = closed_in(entries, first, last)
     documents = [certificates[one["json"]] for one in closed if one["json"] in certificates]
     whole = len(documents) == len(closed)
+    rehearsed = any(one["by"] == "rehearsal" for one in inside.get("approved", []))
+    rehearsed = rehearsed or any(one.get("rehearsal") is True for one in documents)
     at = [index for index, one in enumerate(entries) if first <= one["time"][:10] <= last]
     expected: dict[str, Any] = {
         "format": "fangxin/report/1",
         "period": {"id": period["id"], "from": first, "to": last, "days": _days_between(first, last) + 1},
         "preview": False,
+        "rehearsal": True if rehearsed else False if whole else _OPEN,
         "origin": _OPEN,
         "ledger": {"entries": len(at), "first": at[0] if at else None, "last": at[-1] if at else None},
         "flow": _flow(of, inside, closed, first, last),

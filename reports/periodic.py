@@ -122,6 +122,7 @@ def report(facts: Facts) -> dict[str, Any]:  # Any: a JSON document
             "days": period.days,
         },
         "preview": facts.preview,
+        "rehearsal": _rehearsed(facts, by_type, closed),
         "origin": facts.origin,
         "ledger": {"entries": facts.ledger.count, "first": facts.ledger.first, "last": facts.ledger.last},
         "flow": flow(shown),
@@ -204,6 +205,14 @@ def _closed(facts: Facts) -> list[tuple[Entry, Mapping[str, Any] | None]]:
         for one in facts.ledger.entries
         if one["type"] == "certificate.issued" and one["verdict"] != "failed" and facts.period.has(str(one["time"]))
     ]
+
+
+def _rehearsed(
+    facts: Facts, by_type: Mapping[str, Sequence[Entry]], closed: Sequence[tuple[Entry, Mapping[str, Any] | None]]
+) -> bool:
+    """Whether any plan of the period was approved as a rehearsal, or any certificate says that it is one."""
+    approved = [one["by"] for one in by_type.get("approved", []) if facts.period.has(str(one["time"]))]
+    return "rehearsal" in approved or any(one is not None and one.get("rehearsal") for _entry, one in closed)
 
 
 def _flow(

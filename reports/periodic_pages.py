@@ -100,6 +100,7 @@ def _view(document: Mapping[str, Any]) -> dict[str, Any]:
         "title": _said(_TITLE),
         "period": document["period"],
         "preview": document["preview"],
+        "rehearsal": document["rehearsal"],
         "origin": document["origin"],
         "digest": hashlib.sha256(report_bytes(document)).hexdigest(),
         "verdict": {"kind": document["verdict"], "title": _said(head), "text": _said(text)},
