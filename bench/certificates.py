@@ -80,6 +80,7 @@ def example() -> dict[str, Any]:
         "copies": [{"name": "nightly", "kind": "backup", "keep": "35d", "method": "expiry", "expires": "2026-12-29"}],
         "export": {"manifest": "ef" * 32, "rows": 84, "files": 12},
         "scan": {"patterns": 8552, "forms": 558, "bytes": 9 << 20, "kinds_by_record": ["name"], "scanner": "12" * 32,
+                 "breadth": "full", "omitted": [],
                  "found": 61, "not_found": 8491, "not_examinable": []},
         "outside": [], "canaries": [],
         "inventory": [{"store": "parquet:lake", "unchanged": 0, "destroyed": 12, "deleted": 0, "new": 12, "others": 0}],

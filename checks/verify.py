@@ -1754,6 +1754,7 @@ def _approval(
 
 # The templates of certificates' pages that were ever issued with, by the SHA-256 of their text.
 _PAGES = {
+    "895635bbbe6a80e22933e5e1e06af193e8dd8bc4a96e1d5074f93ce91174f169": "certificate",
     "8df7fef9f5095e89e0757a2fbbb11674e9de95a08d317851dbf2c828a2827903": "certificate",
     "2192c6afb539e1d6111759725d5c7e3c3586a010e8d7c459e3d4746796b06e6f": "report",
 }

@@ -321,7 +321,18 @@ def _scan(story: Story, one: Request, by_record: tuple[str, ...]) -> Scan:
     found = set(story.of("hits", one.number)["place"])
     closed = {place for place, _reason in after.not_examinable}
     clean = len(after.read.keys() - found - closed)
-    return Scan(after.patterns, after.forms, after.total, by_record, after.scanner, len(found), clean, story.shut)
+    return Scan(
+        after.patterns,
+        after.forms,
+        after.total,
+        by_record,
+        after.scanner,
+        len(found),
+        clean,
+        story.shut,
+        after.breadth,
+        after.omitted,
+    )
 
 
 def _outside(rows: pd.DataFrame) -> tuple[Outside, ...]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fangxin.checks.residue.control import prove
+from fangxin.checks.residue.forms import LEFT_OUT
 from fangxin.checks.residue.patterns import Needles, needles_for
 from fangxin.checks.residue.scan import Scan, scan, walk
 from fangxin.checks.residue.together import Together
@@ -47,6 +48,8 @@ class Sight:
     claims: Mapping[str, tuple[str, ...]]  # place -> addresses of what lies there; () -> no collection names it
     controls: tuple[str, ...] = ()  # parts of our own home in which the scanner found its control
     longer: Mapping[tuple[str, int], int] = field(default_factory=dict)  # place, identity: cells' longer values with it
+    breadth: str = "full"
+    omitted: tuple[tuple[str, int], ...] = ()  # forms that were not searched, and of how many identities
 
     @property
     def total(self) -> int:
@@ -73,6 +76,8 @@ class Sight:
             "claims": dict(self.claims),
             "controls": self.controls,
             "longer": [[*key, n] for key, n in self.longer.items()],
+            "breadth": self.breadth,
+            "omitted": self.omitted,
         }
         return pack(pd.DataFrame(self.hits), meta=json.dumps(meta))
 
@@ -87,7 +92,8 @@ class Sight:
         claims = {place: tuple(addresses) for place, addresses in raw["claims"].items()}
         longer = {(place, identity): n for place, identity, n in raw["longer"]}
         told = (raw["patterns"], raw["forms"], raw["scanner"], claims, tuple(raw["controls"]), longer)
-        return cls(hits, raw["read"], found, *told)
+        omitted = tuple((form, n) for form, n in raw["omitted"])
+        return cls(hits, raw["read"], found, *told, breadth=raw["breadth"], omitted=omitted)
 
 
 def searchable(catalog: Catalog, facts: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -177,7 +183,16 @@ def sight(found: Scan, wanted: Needles, claims: Mapping[str, tuple[str, ...]]) -
         forms,
         digest,
         claims,
+        breadth=str(wanted.breadth),
+        omitted=left_out(wanted.omitted),
     )
+
+
+def left_out(counts: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    """What a crowd is not searched for, and all that is too short for a search under one name."""
+    known = [(name, counts[name]) for name in LEFT_OUT if name in counts]
+    short = sum(n for name, n in counts.items() if name not in LEFT_OUT)
+    return (*known, *([("too short", short)] if short else []))
 
 
 def longer(estate: Estate, wanted: Needles, seen: Sight) -> dict[tuple[str, int], int]:

@@ -146,6 +146,8 @@ class ExportFacts:
 class Scan:
     """How it was searched: byte patterns and forms, bytes read, kinds judged by record, digest of the scanner.
 
+    `breadth` is full, or core for a crowd; `omitted` are forms that were not searched, and of how many identities.
+
     Every place ended in one of three classes: places in which this subject was found (explained rows, or outside the
     catalog), places in which nothing was found, and those that could not be examined, each with its reason.
     """
@@ -158,6 +160,8 @@ class Scan:
     found: int = 0
     not_found: int = 0
     not_examinable: tuple[tuple[str, str], ...] = ()  # place, reason
+    breadth: str = "full"
+    omitted: tuple[tuple[str, int], ...] = ()  # form, identities
 
 
 @dataclass(frozen=True)
@@ -309,7 +313,11 @@ def certificate(facts: CertificateFacts) -> dict[str, Any]:  # Any: a JSON docum
         "mentions": [asdict(one) for one in _sorted(facts.mentions)],
         "copies": [asdict(one) for one in sorted(facts.copies, key=lambda c: (c.kind, c.name))],
         "export": asdict(facts.export) if facts.export else None,
-        "scan": {**asdict(facts.scan), "not_examinable": [_place(*one) for one in facts.scan.not_examinable]},
+        "scan": {
+            **asdict(facts.scan),
+            "not_examinable": [_place(*one) for one in facts.scan.not_examinable],
+            "omitted": [{"form": form, "identities": n} for form, n in facts.scan.omitted],
+        },
         "outside": [asdict(one) for one in sorted(facts.outside, key=lambda o: o.place)],
         "inventory": [asdict(one) for one in sorted(facts.inventory, key=lambda i: i.store)],
         "canaries": [asdict(one) for one in sorted(facts.canaries, key=lambda c: c.commitment)],
@@ -405,6 +413,7 @@ def _limits(facts: CertificateFacts, rows: Sequence[Mapping[str, Any]]) -> Seque
         export=facts.export is not None,
         witnessed=facts.witnessed,
         time_stamped=facts.time_stamped,
+        crowd=facts.scan.breadth != "full",
     )
 
 

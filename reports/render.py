@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from fangxin.data.keys.roots.protocol import CONDITIONS
 from fangxin.reports.certificate import certificate_bytes
 from fangxin.reports.validation import Validation
-from fangxin.reports.words import CLAIMS, claim_of, filled
+from fangxin.reports.words import CLAIMS, LEFT_OUT, claim_of, filled
 
 
 def render(certificate: Mapping[str, Any], accepted: Validation | None = None) -> bytes:  # Any: a JSON document
@@ -41,7 +41,7 @@ def render(certificate: Mapping[str, Any], accepted: Validation | None = None) -
 @cache
 def certificate_template() -> str:
     """The certificate's page as one text; see `whole`."""
-    return whole("certificate.html.j2", claims=dict(CLAIMS), conditions=dict(CONDITIONS))
+    return whole("certificate.html.j2", claims=dict(CLAIMS), conditions=dict(CONDITIONS), left_out=dict(LEFT_OUT))
 
 
 def whole(template: str, **words: Mapping[str, object]) -> str:

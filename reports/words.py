@@ -106,7 +106,14 @@ class Limit:
 
 
 def limits(
-    *, methods: Collection[str], keys: bool, copies: bool, export: bool, witnessed: bool, time_stamped: bool
+    *,
+    methods: Collection[str],
+    keys: bool,
+    copies: bool,
+    export: bool,
+    witnessed: bool,
+    time_stamped: bool,
+    crowd: bool = False,
 ) -> tuple[Limit, ...]:
     """The limits that apply to one run, in the order in which they are printed."""
     apply = {
@@ -117,6 +124,7 @@ def limits(
         "export": export,
         "one-history": not witnessed,
         "dates": not time_stamped,
+        "crowd": crowd,
     }
     return tuple(limit for limit in LIMITS.values() if apply.get(limit.id, True))
 
@@ -173,6 +181,13 @@ _ALL = (
         "与他人相同的内容（如姓名、城市）按记录判断，而非按字节判断。",
     ),
     Limit(
+        "crowd",
+        "This batch held more than 1,000 identities, so they were searched in core breadth: a value counts where it is "
+        "a whole word or number, and the forms that are listed as not searched were left out.",
+        "本批次包含的标识超过 1,000 个，因此按核心广度查找："
+        "仅当内容为完整的词或数字时才算找到，列为未查找的形式不在其中。",
+    ),
+    Limit(
         "derived",
         "Keyed hashes, trained models and aggregates that cannot be traced back to a row were not examined.",
         "带密钥的散列值、已训练的模型以及无法追溯到单条记录的统计结果未作检查。",
@@ -206,3 +221,24 @@ _ALL = (
     ),
 )
 LIMITS: Mapping[str, Limit] = MappingProxyType({limit.id: limit for limit in _ALL})
+
+# Forms that a search may leave out (checks/residue/forms.py, LEFT_OUT), as pages say them: English, Chinese.
+LEFT_OUT: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "base64": ("base64", "base64"),
+        "hexadecimal of the text": ("hexadecimal of the text", "文本的十六进制"),
+        "reversed": ("reversed", "倒序"),
+        "UTF-16, UTF-32 and Big5, but for addresses": (
+            "UTF-16, UTF-32 and Big5, but for addresses",
+            "UTF-16、UTF-32 和 Big5（邮箱地址除外）",
+        ),
+        "numbers but int64": ("numbers but int64", "int64 以外的数字"),
+        "hashes but in hexadecimal, or as platforms exchange them": (
+            "hashes but in hexadecimal, or as platforms exchange them",
+            "散列值（十六进制及平台间交换的形式除外）",
+        ),
+        "fragments": ("fragments", "片段"),
+        "parts of longer tokens": ("parts of longer tokens", "较长词中的一部分"),
+        "too short": ("forms too short to search", "过短而无法查找的形式"),
+    }
+)

@@ -165,6 +165,8 @@ def drawn() -> Iterator[tuple[dict[str, Any], Validation | None]]:
     canary = {"commitment": "ab" * 32, "opened": False, "placements": 2}
     odd["canaries"] = [canary | dict.fromkeys(("erased", "retained", "reported", "missed"), 0)]
     odd["scan"]["not_examinable"] = [{"place": "x.zip", "reason": "encrypted"}]
+    left_out = [{"form": "base64", "identities": 1200}, {"form": "unheard of", "identities": 1}]
+    odd["scan"] |= {"breadth": "core", "omitted": left_out}
     odd["keys"]["kept"] = [{"domain": "d", "ground": "g", "until": "officer"}]
     odd["keys"] |= {"replicas": None, "copies": None, "domains": []}
     odd["keys"]["holders"][0] |= {"backup_resistant": True, "conditions": "in-place-medium, unheard-of, "}
@@ -174,6 +176,8 @@ def drawn() -> Iterator[tuple[dict[str, Any], Validation | None]]:
     odd["collections"][2] |= {"method": "CRYPTOGRAPHIC_ERASE", "verdict": "NOT_PRESENT"}
     odd["collections"][3] |= {"method": "OVERWRITE", "claim": "ext4, disk: extents"}
     yield odd, Validation("n", "c", "anna", "2026-11-24T01:00Z", "ab" * 32, "cd" * 32)
+    odd = json.loads(json.dumps(odd))
+    del odd["scan"]["breadth"], odd["scan"]["omitted"]  # as certificates were before they told it
     yield odd | {"outcome": "failed", "export": None, "times": dict.fromkeys(odd["times"])}, None
 
 

@@ -245,8 +245,10 @@ def test_denying_a_strong_word_is_allowed_claiming_it_is_not() -> None:
 @pytest.mark.scenario("S32")
 def test_the_limits_are_those_of_this_run(facts: CertificateFacts) -> None:
     told = {one["id"] for one in certificate(facts)["limits"]}
-    assert told == set(LIMITS)
+    assert set(LIMITS) - told == {"crowd"}
+    crowd = replace(facts, scan=replace(facts.scan, breadth="core"))
+    assert {one["id"] for one in certificate(crowd)["limits"]} == set(LIMITS)
     table = facts.findings.assign(method="OVERWRITE")
     calm = replace(facts, findings=table, copies=(), export=None, witnessed=True, time_stamped=True)
     fewer = {one["id"] for one in certificate(calm)["limits"]}
-    assert set(LIMITS) - fewer == {"logical-delete", "copies", "export", "one-history", "dates"}
+    assert set(LIMITS) - fewer == {"crowd", "logical-delete", "copies", "export", "one-history", "dates"}

@@ -17,10 +17,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fangxin.checks.residue.forms import LEFT_OUT, Breadth
+from fangxin.checks.residue.patterns import needles_for
 from fangxin.data.errors import StoreUnavailable
+from fangxin.data.vocabulary import Identity
+from fangxin.flows.sight import left_out
 from fangxin.reports.certificate import CertificateFacts, certificate, certificate_bytes
 from fangxin.reports.export import manifest, write_index
 from fangxin.reports.render import number, render, size
+from fangxin.reports.words import LEFT_OUT as WORDS
+from fangxin.reports.words import LIMITS
 
 
 class Page(HTMLParser):
@@ -95,6 +101,25 @@ def test_the_page_speaks_both_languages_and_shows_every_figure(facts: Certificat
     assert hashlib.sha256(certificate_bytes(document)).hexdigest() in text
     for row in document["collections"]:
         assert f"{row['dataset']}/{row['collection']}" in text
+
+
+def test_a_crowds_certificate_says_which_forms_were_not_searched_and_others_that_all_were(
+    facts: CertificateFacts,
+) -> None:
+    full = page(certificate(facts))[1].text
+    assert "full: every form" in full
+    assert "not searched" not in full
+    crowd = [(1, Identity("phone_number", "+8613800138000")), (2, Identity("email", "a@b.cn"))]
+    made = needles_for(crowd, breadth=Breadth.CORE)
+    omitted = left_out(made.omitted)
+    assert [form for form, _n in omitted][: len(LEFT_OUT)] == list(LEFT_OUT)
+    assert {n for form, n in omitted if form in LEFT_OUT} == {2}
+    scan = replace(facts.scan, breadth=str(made.breadth), omitted=omitted)
+    said = page(certificate(replace(facts, scan=scan)))[1].text
+    words = [word for form, _n in omitted for word in WORDS[form]]
+    assert [word for word in (*words, "core: the batch held more than 1,000", "核心形式") if word not in said] == []
+    assert LIMITS["crowd"].en in said
+    assert LIMITS["crowd"].zh in said
 
 
 def test_the_page_never_claims_more_than_overwriting_shows(facts: CertificateFacts, erased: CertificateFacts) -> None:

@@ -183,10 +183,12 @@ def test_a_certificate_has_three_pages_in_each_language(document: dict[str, Any]
 
 
 def test_paper_says_what_the_document_says(document: dict[str, Any], tmp_path: Path) -> None:
+    document["scan"] |= {"breadth": "core", "omitted": [{"form": "reversed", "identities": 1_200}]}
     (tmp_path / "c.pdf").write_bytes(certificate_pdf(document))
     text = re.sub(r"[\s\u200b]+", "", run("pdftotext", "-layout", tmp_path / "c.pdf", "-").stdout.decode())
     for shown in ("个人信息擦除证明", "CertificateofErasure", "FX-2026-000147", "已擦除，法律要求保留的记录除外",
-                  "Erased,exceptforwhatthelawrequirestobekept", "lecard/会员", "2029-11-22", "1/3", "3/3"):  # fmt: skip
+                  "Erased,exceptforwhatthelawrequirestobekept", "lecard/会员", "2029-11-22", "1/3", "3/3",
+                  "notsearched:reversed", "未查找:倒序", "core:thebatchheldmorethan1,000"):  # fmt: skip
         assert shown in text
     for limit in document["limits"]:
         assert re.sub(r"\s+", "", limit["en"])[:20] in text
