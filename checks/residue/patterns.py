@@ -311,7 +311,7 @@ def _is_a_value(body: bytes, start: int, end: int) -> bool:
         return True
     if int.from_bytes(before, "little") == length and len(before) == 4:  # Parquet's plain pages
         return True
-    if before[-1:] in (bytes([length]), bytes([2 * length])) and length >= SHORTEST:  # Thrift; Avro
+    if length >= SHORTEST and before.endswith((_varint(length), _varint(2 * length))):  # Thrift; Avro
         return True
     one, other = before[-1:] or after, after or before[-1:]
     return (one == other and one in _DELIMITERS) or (one, other) in (
@@ -320,6 +320,15 @@ def _is_a_value(body: bytes, start: int, end: int) -> bool:
         (b",", b"\r"),
         (b">", b"<"),
     )
+
+
+def _varint(number: int) -> bytes:
+    """A number in groups of seven bits, the lowest first (LEB128)."""
+    found = bytearray()
+    while number > 0x7F:
+        found.append(0x80 | number & 0x7F)
+        number >>= 7
+    return bytes([*found, number])
 
 
 _DELIMITERS = frozenset(bytes([code]) for code in b"\0\t\n ,;|'\"")

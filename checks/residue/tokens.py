@@ -172,7 +172,8 @@ def _grouped(codes: _Bytes, starts: Table, ends: Table) -> tuple[Table, Table]:
     sizes = ends - starts
     begin, end = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for group in _GROUPS:
-        first = np.flatnonzero(near[: len(near) - len(group) + 1] & (sizes[: len(near) - len(group) + 1] == group[0]))
+        room = max(0, len(near) - len(group) + 1)  # how many runs have enough others behind them
+        first = np.flatnonzero(near[:room] & (sizes[:room] == group[0]))
         for n, size in enumerate(group[1:], 1):
             first = first[sizes[first + n] == size]
             first = first[near[first + n - 1] & (signs[first + n - 1] == signs[first])]

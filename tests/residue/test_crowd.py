@@ -152,3 +152,19 @@ def test_numbers_are_found_at_any_offset(parts: list[bytes]) -> None:
     data, body = struct.pack("<q", 13_000_000_000), b"".join(parts)
     found = [row[1] for row in Numbers({7: data})(body).tolist()]
     assert found == [i for i in range(len(body)) if body[i : i + 8] == data]
+
+
+@pytest.mark.parametrize("body", [b"6222 0212 3456", b"139-1234", b"6222 0212 3456 7890", b"1", b"110101 19900307"])
+def test_a_text_that_is_shorter_than_the_groups_of_a_number_is_searched(body: bytes) -> None:
+    needles = needles_for([(0, Identity("bank_card", "6222021234567894"))], breadth=Breadth.CORE)
+    assert len(needles.find(body).needle) == 0
+    assert len(needles.find(b"6222 0212 3456 7894").needle) > 0
+
+
+def test_a_long_name_behind_its_length_is_a_value() -> None:
+    name = "欧阳" * 24  # 144 bytes: its length is written in two
+    needles = needles_for([(0, Identity("name", name))])
+    raw = name.encode()
+    for length in (len(raw), 2 * len(raw)):  # Thrift; Avro
+        assert len(needles.find(b"ab" + bytes([0x80 | length & 0x7F, length >> 7]) + raw + b"cd").needle) > 0
+    assert len(needles.find(b"ab" + raw + b"cd").needle) == 0
