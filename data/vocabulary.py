@@ -28,8 +28,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fangxin.data.errors import InputError
-
 Positions = npt.NDArray[np.int64]
 ASIDE = 32  # bytes beside a text that can tell whether it is part of a longer one
 
@@ -310,10 +308,6 @@ class Unit:
     mtime_ns: int
     dev: int
     ino: int
-
-    def __post_init__(self) -> None:
-        if not self.name.isascii() and self.name != (seen := shown(self.name)):
-            raise InputError(f"{seen}: expected a name in UTF-8, found other bytes", hint="rename the file")
 
 
 def shown(path: str | PathLike[str]) -> str:

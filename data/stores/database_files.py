@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from fangxin.data.errors import CatalogError, NotAsCatalogued, StoreUnavailable, UnitChanged
 from fangxin.data.medium import why_not
 from fangxin.data.pending import Done, Pending
-from fangxin.data.vocabulary import Collection, Erasure, Meter, Order, Positions, Rows, Unit
+from fangxin.data.vocabulary import Collection, Erasure, Meter, Order, Positions, Rows, Unit, shown
 
 PLANTING = "plant"  # the batch name under which plants leave records
 REHEARSING = "rehearse"  # and rehearsals
@@ -176,13 +176,16 @@ class DatabaseFiles(ABC, Generic[Connection, Table]):
     def _state(self, path: Path) -> Unit:
         """What identifies this state of a database: a WAL with something in it is part of it."""
         now = path.lstat()
+        name = path.relative_to(self.root).as_posix()
+        if name != (text := shown(name)):
+            raise unavailable(text, "a name in UTF-8", "other bytes", "rename the file")
         size, changed = now.st_size, now.st_mtime_ns
         for end in self.wals:
             with contextlib.suppress(FileNotFoundError):
                 wal = beside(path, end).lstat()
                 if wal.st_size:
                     size, changed = size + wal.st_size, max(changed, wal.st_mtime_ns)
-        return Unit(path.relative_to(self.root).as_posix(), size, changed, now.st_dev, now.st_ino)
+        return Unit(name, size, changed, now.st_dev, now.st_ino)
 
     def _as_located(self, unit: Unit) -> bool:
         """Whether nobody wrote the unit since it was located."""

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 from fangxin.data.errors import CatalogError, FangxinError, NotAsCatalogued, StoreUnavailable, UnitChanged
 from fangxin.data.medium import why_not
 from fangxin.data.pending import FOLDER, Done, Pending
-from fangxin.data.vocabulary import Collection, Erasure, Meter, Method, Order, Positions, Unit
+from fangxin.data.vocabulary import Collection, Erasure, Meter, Method, Order, Positions, Unit, shown
 
 PLANTING = "plant"  # the batch name under which plants leave records
 PLANTED = "fangxincanary"  # in the name of a unit that holds nothing but a planted row
@@ -310,6 +310,8 @@ def unusable(unit: str, expected: str, found: str, todo: str) -> StoreUnavailabl
 def state(path: Path, name: str) -> Unit:
     """What identifies this state of a file; a link is described itself, never what it points to."""
     seen = path.lstat()
+    if name != (text := shown(name)):
+        raise unusable(text, "a name in UTF-8", "other bytes", "rename the file")
     return Unit(name, seen.st_size, seen.st_mtime_ns, seen.st_dev, seen.st_ino)
 
 

@@ -238,6 +238,16 @@ class StoreContract:
             assert {n: v for n, v in after.items() if ".fangxin" not in n} == before
             mend(path)
 
+    def test_a_unit_whose_name_is_no_text_is_refused(self, root: Path) -> None:
+        store = self.open(root)
+        unit = Path(store.root, store.units()[0].name)
+        unit.rename(unit.with_name(unit.name.replace(".", os.fsdecode(b"\xbf."), 1)))
+        if "*" in store.collections[0].store.glob:
+            with pytest.raises(StoreUnavailable, match="UTF-8"):
+                self.open(root).units()
+        else:
+            assert not self.open(root).units()
+
     def test_truncated_and_foreign_units_are_refused(self, root: Path) -> None:
         store = self.open(root)
         path = store.root / store.units()[0].name
