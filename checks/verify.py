@@ -1029,6 +1029,9 @@ class _Case:
                 raise Wrong(f"{name}: a receipt that is not of the certificate of that name, nor named by one")
         rehearsed = sum(one.get("rehearsal") is True for _name, _index, one in self._kept)
         said = f"; {rehearsed} OF A REHEARSAL, which prove no real erasure" if rehearsed else ""
+        for outcome, words in (("partial", "more of the person is named, and stands"), ("failed", "not erased")):
+            many = sum(one["outcome"] == outcome for _name, _index, one in self._kept)
+            said += f"; {many} {outcome.upper()}: {words}" if many else ""
         return f"{len(stems)} certificate(s), each page logged, figures agree{said}"
 
     def _editions(
@@ -1754,7 +1757,7 @@ def _approval(
 
 # The templates of certificates' pages that were ever issued with, by the SHA-256 of their text.
 _PAGES = {
-    "895635bbbe6a80e22933e5e1e06af193e8dd8bc4a96e1d5074f93ce91174f169": "certificate",
+    "0e08326b708575c04590d4e412054e0ad2f72a3ecdc7ce98fed66329f6bedca6": "certificate",
     "8df7fef9f5095e89e0757a2fbbb11674e9de95a08d317851dbf2c828a2827903": "certificate",
     "2192c6afb539e1d6111759725d5c7e3c3586a010e8d7c459e3d4746796b06e6f": "report",
 }

@@ -311,8 +311,15 @@ class Unit:
 
 
 def shown(path: str | PathLike[str]) -> str:
-    r"""A path as text that can be written anywhere: bytes that are no UTF-8 become `\xNN` (GBK on an old disk)."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    r"""A path as text that can be written anywhere: a name that is no UTF-8 (GBK, say) byte by byte, as `\xNN`."""
+    return "/".join(_utf8_or_bytes(part) for part in os.fsencode(path).split(b"/"))
+
+
+def _utf8_or_bytes(name: bytes) -> str:
+    try:
+        return name.decode()
+    except UnicodeDecodeError:  # also where some pair of its bytes would be a character by chance
+        return name.decode("ascii", "backslashreplace")
 
 
 @dataclass(frozen=True)

@@ -194,9 +194,10 @@ _ALL = (
     ),
     Limit(
         "elsewhere",
-        "Only the collections of the catalog were examined: not logs shipped elsewhere, query caches, or copies in "
-        "other organisations' systems.",
-        "仅检查了数据目录所列的数据集合；已外送的日志、查询缓存以及其他组织系统中的副本不在其列。",
+        "Looked through were the collections of the catalog, all else below its root, and what the operator has "
+        "watched: no other folders, logs shipped elsewhere, query caches, or copies in other organisations' systems.",
+        "查找范围为数据目录所列的数据集合、其根目录下的其余文件以及运营方指定的位置；"
+        "其他文件夹、已外送的日志、查询缓存以及其他组织系统中的副本不在其列。",
     ),
     Limit(
         "copies",

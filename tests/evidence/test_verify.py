@@ -205,6 +205,16 @@ def test_a_rehearsal_says_so_or_does_not_hold(told: bool, tmp_path: Path, monkey
     assert ("OF A REHEARSAL" if told else "does not say that it is one") in found.reason
 
 
+def test_a_partial_certificate_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plainly = small_home.certificate
+    there = [{"place": "outside/old.zip", "containers": "zip", "before": 1, "hits": 1, "doubtful": False}]
+    monkeypatch.setattr(small_home, "certificate", lambda index: plainly(index, outcome="partial", outside=there))
+    home = make_home(tmp_path)
+    checks = verify.verify(home.zip, trust=home.trust)
+    assert verify.exit_code(checks) == 0
+    assert "1 PARTIAL: more of the person is named, and stands" in rows(checks)["certificates"].reason
+
+
 def test_without_outside_keys_the_answer_is_at_best_incomplete(shared: Home) -> None:
     checks = verify.verify(shared.zip)
     assert verify.exit_code(checks) == 2
