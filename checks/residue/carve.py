@@ -204,12 +204,12 @@ class Walk:
         covered = _Covered()
         covered.add(spans)
         for number, seen in enumerate(self.windows(file)):
+            heads = list(registry.at_head(file)) if members and number == 0 else []
             yield Piece(label or "raw", "", *seen, decoded=bool(label))
             if not members:
                 continue
-            if number == 0:
-                for kind in registry.at_head(file):
-                    covered.add((yield from self._open(kind, Place(file, 0, label, depth, sure=True))))
+            for kind in heads:
+                covered.add((yield from self._open(kind, Place(file, 0, label, depth, sure=True))))
             yield from self._carved(file, seen.data, seen.offset, label, depth, covered)
 
     def _leaf_in_stream(self, seen: Seen, label: str, depth: int) -> Iterator[Piece]:

@@ -300,7 +300,7 @@ class _Search:
             file = OpenFile(fd)
             self.read = file.size
             told, waiting = 0, list[tuple[Piece, Future[Found]]]()
-            columns = self.needles.columns is not None
+            columns, plain = self.needles.columns is not None, True
             pieces = carve(
                 file,
                 margin=self.needles.margin,
@@ -312,6 +312,7 @@ class _Search:
             )
             try:
                 for piece in pieces:
+                    plain = plain and piece.container == "raw"
                     if piece.values is None and len(piece.data) < SMALL:
                         lot.add(piece, self._count)
                     elif len(piece.data) < SMALL:
@@ -326,7 +327,8 @@ class _Search:
                     self._count(piece, future.result())
                 crew.progress(file.size - told)
             self._remembered()
-            after = os.fstat(fd)
+            # Of plain bytes nothing is read any more once they are searched; engines read as they like.
+            after = file.last if plain else os.fstat(fd)
             if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
                 raise NotExaminable("changed while it was read")
         finally:

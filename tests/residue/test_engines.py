@@ -188,6 +188,19 @@ def test_a_file_that_shrinks_while_it_is_read_is_not_examinable(tmp_path: Path) 
     assert [reason for _place, reason in result.not_examinable if "shorter" in reason or "changed" in reason]
 
 
+def test_what_is_written_after_the_last_read_is_no_change(tmp_path: Path) -> None:
+    path = tmp_path / "lease"
+    path.write_bytes(b"13912345678\n" + bytes(100))
+
+    def beat(_read: int) -> None:  # its owner's clock goes on, once all of it was read
+        with path.open("r+b") as file:
+            file.write(b"\1")
+
+    result = scan([("lease", path)], needles(), progress=beat)
+    assert result.totals(0) == {"lease": 1}
+    assert result.not_examinable == []
+
+
 # ---------------------------------------------------------------- other people are not hit
 
 

@@ -82,7 +82,8 @@ class OpenFile:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self.size = os.fstat(fd).st_size
+        self.last = os.fstat(fd)  # how it was after the last read
+        self.size = self.last.st_size
         self.read = 0  # bytes handed out
 
     def at(self, offset: int, length: int) -> bytes:
@@ -97,6 +98,7 @@ class OpenFile:
             offset, wanted = offset + len(part), wanted - len(part)
         found = parts[0] if len(parts) == 1 else b"".join(parts)
         self.read += len(found)
+        self.last = os.fstat(self.fd)
         return found
 
 
