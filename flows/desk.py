@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
@@ -423,9 +423,7 @@ _ENUMS: Mapping[str, type[StrEnum]] = {
 
 def machine(request: Request) -> dict[str, Any]:
     """A request of the table as JSON; its id and version are the row's."""
-    raw = asdict(request)
-    for name in ("id", "version"):
-        del raw[name]
+    raw = {one.name: getattr(request, one.name) for one in fields(request) if one.name not in ("id", "version")}
     raw |= {name: raw[name].isoformat() if raw[name] else None for name in _TIMES}
     return {**raw, "approvals": sorted(raw["approvals"])}
 

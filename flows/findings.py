@@ -18,7 +18,7 @@ from fangxin.data.vocabulary import FINDING, Collection, Erasure, Method, Mode, 
 from fangxin.flows import own
 from fangxin.flows.again import Again
 from fangxin.flows.estate import Estate
-from fangxin.flows.frames import each
+from fangxin.flows.frames import each, tuples
 from fangxin.flows.hits import attributed, explained, known_facts, opaque, sighted, sums
 from fangxin.flows.plan import Plan, standing
 from fangxin.flows.sight import Sight
@@ -68,8 +68,11 @@ class _Collection:
 
     def __init__(self, store: Store, collection: Collection, seen: Evidence, canary: int) -> None:
         self.collection, self.store = collection, store
-        fates = seen.plan.fates
-        self.fates = {s: f for s, f in each(fates[fates["collection"] == collection.address], "subject")}
+        fates = seen.plan.fates[seen.plan.fates["collection"] == collection.address]
+        self.located = set(fates["subject"])
+        self.counts = _counts(fates, "fate")
+        self.edges = _counts(fates, "edge")
+        self.kept = dict(each(fates[fates["fate"] == "retain"], "subject"))
         places = [f"{store.name}/{u.name}" for u in store.units(collection)]
         done = [e for e in seen.erasures.get(store.name, ()) if collection.address in e.rows_before]
         refused = sorted({e.reason for e in done if e.method is Method.LOGICAL_DELETE})
@@ -83,7 +86,7 @@ class _Collection:
         self.blind = [*seen.before.blind(collection.address), *seen.after.blind(collection.address)]
         closure = seen.closures[store.name]
         self.leftovers = len(closure.leftovers)
-        self.canary_found = seen.planted.get(collection.address, 0) > 0 and canary in self.fates
+        self.canary_found = seen.planted.get(collection.address, 0) > 0 and canary in self.located
         self.scope = collection.because or "declared read-only" if collection.mode is Mode.KEEP else ""
         self.opaque = not store.capabilities.raw_scan
         self.built = all(one.construction is not None for one in done)
@@ -100,10 +103,8 @@ class _Collection:
         seen_after: Mapping[tuple[int, str], int],
         listed: Mapping[tuple[int, str], int],
     ) -> dict[str, object]:
-        fates = self.fates.get(subject)
-        count = {} if fates is None else fates["fate"].value_counts().to_dict()
-        owned = 0 if fates is None else int(fates["edge"].isin(["owns", "joint"]).sum())
-        kept = None if fates is None else fates[fates["fate"] == "retain"]
+        count, edges, kept = self.counts.get(subject, {}), self.edges.get(subject, {}), self.kept.get(subject)
+        owned = edges.get("owns", 0) + edges.get("joint", 0)
         key = (subject, self.collection.address)
         acted = count.get("drop", 0) + count.get("blank", 0) + count.get("mask", 0) + count.get("retain", 0)
         row: dict[str, object] = {
@@ -129,8 +130,8 @@ class _Collection:
             "bytes_read": self.bytes_read,
             "bytes_overwritten": self.overwritten if acted else 0,
             "canary_found": self.canary_found,
-            "ground": "" if kept is None or kept.empty else ",".join(sorted(set(kept["rule"]))),
-            "until": "" if kept is None or kept.empty else str(max(kept["until"])),
+            "ground": "" if kept is None else ",".join(sorted(set(kept["rule"]))),
+            "until": "" if kept is None else str(max(kept["until"])),
             "not_examinable": ";".join(sorted(set(self.blind))),
         }
         shown: dict[str, Any] = {k: row[k] for k in Observation.__dataclass_fields__ if k in row}  # by FINDING's names
@@ -155,6 +156,15 @@ class _Collection:
         first = ("1",) * bool(row["rows_erased"] and not row["rows_found"])
         third = ("3",) * bool(row["rows_residual"] or row["hits_after"])
         return (*first, *second, *third, *self.open)
+
+
+def _counts(fates: pd.DataFrame, column: str) -> dict[int, dict[str, int]]:
+    """By subject how many rows have which value; grouped once, since a table costs more than the rows in it."""
+    found: dict[int, dict[str, int]] = {}
+    counted = fates.groupby(["subject", column]).size().reset_index(name="rows")
+    for subject, value, count in tuples(counted, "subject", column, "rows"):
+        found.setdefault(subject, {})[value] = count
+    return found
 
 
 def _residual(stands: pd.DataFrame, again: Again) -> dict[tuple[int, str], int]:

@@ -22,6 +22,8 @@ def each(frame: pd.DataFrame, *by: str) -> Iterator[tuple[Any, ...]]:  # Any: pa
 
 def tuples(frame: pd.DataFrame, *columns: str) -> Iterator[tuple[Any, ...]]:  # Any: values of any column
     """Yield the rows of these columns as plain tuples."""
+    if frame.empty:
+        return iter(())
     return zip(*(frame[c].tolist() for c in columns), strict=True)
 
 

@@ -62,13 +62,15 @@ def rows(
     for address in after.controls:
         places = [place for place, owners in after.claims.items() if owners == (address,)]
         blind = sorted({r for seen in (before, after) for r in seen.blind(address)})
+        read = [after.read[place] for place in places if place in after.read]  # for everybody: these are all our files
+        bytes_read = sum(read)
         for subject in subjects:
             key = (subject, address)
             seen = Observation(
                 baseline_hits=seen_before.get(key, 0),
                 hits_after=seen_after.get(key, 0),
                 units_expected=len(places),
-                units_read=sum(place in after.read for place in places),
+                units_read=len(read),
                 canary_found=True,  # a look whose control was missed has no Sight
                 not_examinable=";".join(blind),
             )
@@ -86,7 +88,7 @@ def rows(
                 "hits_after": seen.hits_after,
                 "units_expected": seen.units_expected,
                 "units_read": seen.units_read,
-                "bytes_read": sum(after.read.get(place, 0) for place in places),
+                "bytes_read": bytes_read,
                 "canary_found": True,
                 "ground": "",
                 "until": "",

@@ -54,6 +54,7 @@ from fangxin.reports.certificate import (
     Times,
     certificate,
     certificate_bytes,
+    finding_table,
 )
 from fangxin.reports.ledger import statement
 from fangxin.reports.ledger.tiles import replace_file
@@ -62,6 +63,7 @@ from fangxin.reports.render import render
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class Story:
     shut: tuple[tuple[str, str], ...]  # places that could not be examined, and why, as a page may show them
     closures: Mapping[str, Mapping[str, Any]]  # store name -> what became of its inodes
     canaries: Mapping[str, Mapping[str, Any]]  # an auditor's commitment -> what became of it
+    account: str  # the kind that says who somebody is
+    approvers: tuple[str, ...]  # officers who signed the plan, where somebody had to
     keys: Mapping[str, Any]  # the vault receipt's event
     gone: Mapping[str, int]  # flows/keys_gone.py
     shared: pd.DataFrame = field(repr=False)  # subject, collection, rows, others
@@ -85,18 +89,19 @@ class Story:
 
     @cached_property
     def by_subject(self) -> Mapping[str, Mapping[int, pd.DataFrame]]:
-        """Each subject's part of the fates, facts, hits, shared rows, findings and of what stands outside."""
+        """Each subject's part of these tables; most people are in few of them, and an empty one costs nothing."""
         return {name: dict(each(frame, "subject")) for name, frame in self._frames.items()}
 
     @cached_property
     def _frames(self) -> Mapping[str, pd.DataFrame]:
+        fates, facts = self.plan.fates, self.plan.facts
         return {
-            "fates": self.plan.fates,
-            "facts": self.plan.facts,
+            "retained": fates[fates["fate"] == "retain"],
+            "mentioned": fates[fates["fate"].isin(["mask", "mention"])],
             "hits": self.after.hits,
             "shared": self.shared,
             "outside": self.outside,
-            "findings": self.findings,
+            "accounts": facts[facts["kind"] == self.account],
         }
 
     @cached_property
@@ -107,6 +112,26 @@ class Story:
         """One subject's part of one of these tables."""
         found = self.by_subject[name]
         return found[subject] if subject in found else self._none[name]
+
+    @cached_property
+    def rows(self) -> pa.Table:
+        """The findings of everybody, as certificates take them."""
+        return finding_table(self.findings)
+
+    @cached_property
+    def people(self) -> Sequence[Request]:
+        """Everybody but the canary."""
+        return [one for one in self.requests if not one.canary]
+
+    @cached_property
+    def clean(self) -> frozenset[str]:
+        """The places that were read to their end; a home has tens of thousands, so they are taken together once."""
+        return frozenset(self.after.read) - {place for place, _reason in self.after.not_examinable}
+
+    @cached_property
+    def bytes(self) -> int:
+        """Bytes read over all places."""
+        return self.after.total
 
 
 def publish(batch_id: str) -> None:
@@ -129,7 +154,7 @@ def issue(estate: Estate, story: Story) -> dict[str, dict[str, str]]:
     by = signatory(estate)
     load_keys(estate)
     issued, entries = {}, []
-    people = [r for r in story.requests if not r.canary]
+    people = story.people
     _by_bytes, by_record = searchable(estate.catalog, story.plan.facts)
     for one in people:
         number = f"FX-{story.batch.id.split('-')[1][:6].upper()}-{one.number + 1:04d}"
@@ -248,6 +273,8 @@ def _story(estate: Estate, batch: Batch) -> Story:
         shut=closed_places(after, places(estate).paths) if after.not_examinable else (),
         canaries=sealed.told(estate, batch),
         closures=json.loads(estate.requests.kept(batch, "closures") or b"{}"),
+        account=estate.catalog.person_kind or "",
+        approvers=tuple({one.officer for one in (signed(estate, batch) or (None, ()))[1]}),
         keys=notes["destroy_keys"]["event"],
         gone=notes["validate"].get("keys", {}),
         shared=unpack(estate.requests.kept(batch, "shared") or b"")[0],
@@ -266,20 +293,18 @@ def _story(estate: Estate, batch: Batch) -> Story:
 def _facts(
     estate: Estate, story: Story, one: Request, number: str, proof: LedgerProof, by_record: tuple[str, ...]
 ) -> CertificateFacts:
-    fates = story.of("fates", one.number)
     told = story.exported.get(one.id)
-    approvals = (signed(estate, story.batch) or (None, ()))[1]
     return CertificateFacts(
         number=number,
         request=one.id,
         batch=story.batch.id,
         subject=one.number,
-        findings=story.of("findings", one.number),
+        findings=story.rows,
         times=Times(**{k: _time(story.times.get(k)) for k in Times.__dataclass_fields__}),  # type: ignore[arg-type]  # received is always there
-        keys=_keys(estate, story, one, fates),
-        retained=_retained(estate, fates),
+        keys=_keys(estate, story, one),
+        retained=_retained(estate, story.of("retained", one.number)),
         shared=_shared(story.of("shared", one.number)),
-        mentions=_mentions(fates),
+        mentions=_mentions(story.of("mentioned", one.number)),
         copies=(*_copies(estate), *_handed_over(estate, told)),
         export=ExportFacts(told["manifest"], told["rows"], told["files"]) if told else None,
         scan=_scan(story, one, by_record),
@@ -290,14 +315,14 @@ def _facts(
         software=software(),
         catalog=estate.catalog.digest,
         law=estate.laws.digests,
-        cohort=sum(not r.canary for r in story.requests),
+        cohort=len(story.people),
         signer=estate.settings.signer,
         processors=_processors(estate),
         accountability=tuple(
             Accountable(d.key, d.accountable.owner, d.accountable.executor, d.accountable.terms)
             for d in estate.catalog.datasets
         ),
-        approvers=tuple({one.officer for one in approvals}),
+        approvers=story.approvers,
         rehearsal=estate.settings.rehearsal,
     )
 
@@ -318,17 +343,16 @@ def _proof_name(story: Story) -> str:
 def _scan(story: Story, one: Request, by_record: tuple[str, ...]) -> Scan:
     """How it was searched, and how many places ended in each class for this person."""
     after = story.after
-    found = set(story.of("hits", one.number)["place"])
-    closed = {place for place, _reason in after.not_examinable}
-    clean = len(after.read.keys() - found - closed)
+    hits = story.of("hits", one.number)
+    found = set() if hits.empty else set(hits["place"])
     return Scan(
         after.patterns,
         after.forms,
-        after.total,
+        story.bytes,
         by_record,
         after.scanner,
         len(found),
-        clean,
+        len(story.clean) - len(story.clean & found),
         story.shut,
         after.breadth,
         after.omitted,
@@ -349,10 +373,10 @@ def _inodes(store: str, closure: Mapping[str, Any]) -> Inodes:  # Any: JSON
     return Inodes(store, *(closure[k] for k in ("unchanged", "destroyed", "deleted", "new", "others")))
 
 
-def _keys(estate: Estate, story: Story, one: Request, fates: pd.DataFrame) -> Keys:
+def _keys(estate: Estate, story: Story, one: Request) -> Keys:
     event = story.keys
     kept: dict[str, KeptKey] = {}
-    for address, rows in each(fates[fates["fate"] == "retain"], "collection"):
+    for address, rows in each(story.of("retained", one.number), "collection"):
         held = held_classes(rows)
         for declared in estate.catalog.collection(address).fields:
             if needs(declared, held) and declared.mode is Mode.CRYPTO_ERASE:
@@ -360,10 +384,8 @@ def _keys(estate: Estate, story: Story, one: Request, fates: pd.DataFrame) -> Ke
                 kept[declared.key_domain] = KeptKey(declared.key_domain, rule, until)
     names = estate.tree.domain_names()
     destroyed = tuple(sorted(n for c in event["domains"] if (n := names.get(c, str(c))) not in kept))
-    facts = story.of("facts", one.number)
-    refs = facts[facts["kind"] == (estate.catalog.person_kind or "")]
     return Keys(
-        destroyed=len(refs) * len(destroyed),
+        destroyed=len(story.of("accounts", one.number)) * len(destroyed),
         domains=destroyed,
         kept=tuple(kept[n] for n in sorted(kept)),
         generation_before=event["generation_before"],
@@ -387,10 +409,10 @@ def _elsewhere(gone: Mapping[str, int]) -> dict[str, Share | None]:
     }
 
 
-def _retained(estate: Estate, fates: pd.DataFrame) -> tuple[Retained, ...]:
+def _retained(estate: Estate, kept: pd.DataFrame) -> tuple[Retained, ...]:
     found = []
-    kept = fates[fates["fate"] == "retain"].drop_duplicates(["collection", "unit", "position"])
-    for address, rule, rows in each(kept, "collection", "rule"):
+    once = kept if kept.empty else kept.drop_duplicates(["collection", "unit", "position"])
+    for address, rule, rows in each(once, "collection", "rule"):
         collection = estate.catalog.collection(address)
         texts = rule_text(estate, rule)
         until, event = last_day(rows)
@@ -418,9 +440,9 @@ def rule_text(estate: Estate, rule: str) -> tuple[str, str]:
     raise DoesNotHold(f"rule {rule} decided about rows but stands in no law that is loaded")
 
 
-def _mentions(fates: pd.DataFrame) -> tuple[Mention, ...]:
+def _mentions(mentioned: pd.DataFrame) -> tuple[Mention, ...]:
     found = []
-    for address, rows in each(fates[fates["fate"].isin(["mask", "mention"])], "collection"):
+    for address, rows in each(mentioned, "collection"):
         dataset, name = address.split("/", 1)
         found.append(Mention(dataset, name, len(rows), int((rows["fate"] == "mask").sum())))
     return tuple(found)

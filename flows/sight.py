@@ -174,7 +174,7 @@ def sight(found: Scan, wanted: Needles, claims: Mapping[str, tuple[str, ...]]) -
     coverage = found.coverage.to_pandas().groupby("place")["bytes_read"].sum()
     code = Path(scan.__code__.co_filename).parent
     digest = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(code.glob("*.py")))).hexdigest()
-    forms = len({n.form for n in wanted})
+    forms = len({one.name for one in wanted.forms})
     return Sight(
         grouped,
         {str(k): int(v) for k, v in coverage.items()},

@@ -24,6 +24,7 @@ from fangxin.reports.words import claims_too_much, limits
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 FORMAT = "fangxin/certificate/1"
 
@@ -256,13 +257,14 @@ class Accountable:
 
 @dataclass(frozen=True)
 class CertificateFacts:
-    """All that one subject's certificate says. `findings` is the batch's table; `subject` picks the rows of it."""
+    """All that one subject's certificate says. `findings` is the batch's table, or `finding_table` of it; `subject`
+    picks the rows of it."""
 
     number: str
     request: str
     batch: str
     subject: int
-    findings: pd.DataFrame
+    findings: pd.DataFrame | pa.Table
     times: Times
     keys: Keys
     retained: tuple[Retained, ...]
@@ -360,15 +362,26 @@ def outcome_of(verdicts: Iterable[str], *, outside: bool = False) -> str:
     return ERASED_WITH_RETENTION if Verdict.RETAINED in seen else ERASED
 
 
-def collection_rows(findings: pd.DataFrame, subject: int) -> list[dict[str, Any]]:
-    """One subject's findings, sorted by address, as plain integers, strings and booleans."""
+def finding_table(findings: pd.DataFrame) -> pa.Table:
+    """A batch's findings under their schema; DoesNotHold where columns are missing or too many.
+
+    To convert a table costs more than the rows of one person: whoever certifies a crowd does it once.
+    """
     import pyarrow as pa
 
     if set(findings.columns) != set(FINDING.names):
         found = ", ".join(sorted(map(str, findings.columns)))
         raise DoesNotHold(f"findings: expected the columns of data/vocabulary.py FINDING, found {found}")
-    mine = findings.loc[findings["subject"] == subject, FINDING.names]
-    table = pa.Table.from_pandas(mine, schema=FINDING, preserve_index=False)
+    return pa.Table.from_pandas(findings[FINDING.names], schema=FINDING, preserve_index=False)
+
+
+def collection_rows(findings: pd.DataFrame | pa.Table, subject: int) -> list[dict[str, Any]]:
+    """One subject's findings, sorted by address, as plain integers, strings and booleans."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    table = findings if isinstance(findings, pa.Table) else finding_table(findings)
+    table = table.filter(pc.equal(table["subject"], subject))
     if not table.num_rows or any(column.null_count for column in table.columns):
         raise DoesNotHold(
             f"findings of subject {subject}: expected one row per collection without nulls, "

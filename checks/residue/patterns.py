@@ -155,6 +155,11 @@ class Needles:
         for subject, identity, kind in self._owners[number]:
             yield Needle(subject, identity, kind, form.name, form.data, form.context)
 
+    @property
+    def forms(self) -> Sequence[Form]:
+        """The forms by number, each once, whoever it belongs to."""
+        return self._forms
+
     def data(self, number: int) -> bytes:
         """The bytes of a needle; for the keyed digest, and nothing that is printed."""
         return self._forms[number].data

@@ -163,12 +163,12 @@ class Edges:
             if self._made:
                 return
             own, first, last = set[bytes](), {mark[0] for mark in MARKS}, set(b'\0;"/=')  # where an escape ends
-            for one in self._needles:
+            for one in self._needles.forms:
                 if one.context is not Context.ANY:
                     first |= {one.data[0], one.data[:1].lower()[0], one.data[:1].upper()[0]}
                     last |= {one.data[-1], one.data[-1:].lower()[0], one.data[-1:].upper()[0]}
                     own.add(one.data.lower())
-                elif one.form.startswith("base64"):
+                elif one.name.startswith("base64"):
                     own.add(one.data)
             self._whole, self._first, self._last = own, first | set(SEXTET), last | set(SEXTET)
             self._lengths = sorted({len(data) for data in own})

@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -130,7 +131,7 @@ class Matcher:
         return Found(both[0], both[1], [None if text in self._usual else text for text in written])
 
     # A column that is not canonical is compared without case, blanks and separators, on both sides.
-    @property
+    @cached_property
     def _loose(self) -> bool:
         return (
             not self.field.normalised
@@ -139,7 +140,9 @@ class Matcher:
         )
 
     def _squeezed(self, form: str) -> str:
-        return re.sub(_SEPARATORS, "", form).lower() if self._loose else form
+        if not self._loose:
+            return form
+        return (form if form.isalnum() else re.sub(_SEPARATORS, "", form)).lower()  # most have no separator
 
     def _seek(self, ident: int, kind: str, form: str, shape: IdentityFormat) -> None:
         """Note a spelling to look for in free text, and its digits if it is a number."""
