@@ -93,6 +93,10 @@ class Sodium:
         self._ffi: Any = inner.ffi
         self._decrypt, self._encrypt = inner.lib.crypto_aead_aes256gcm_decrypt, inner.lib.crypto_aead_aes256gcm_encrypt
 
+    def address(self) -> int:
+        """Where `crypto_aead_aes256gcm_decrypt` lies, for machine code that calls it."""
+        return int(self._ffi.cast("uintptr_t", self._decrypt))
+
     def open(self, keys: Bytes, names: Bytes, sealed: Texts, nonces: Numbers, plain: Texts) -> list[int]:
         """See Library."""
         null, rows, wide = repeat(self._ffi.NULL), np.arange(len(keys)), names.shape[1]

@@ -4,8 +4,8 @@ SQLite hands out one row at a time, for more than opening it costs. Its format (
 1.5 and 1.6) is simple where bodies lie: the interior pages of the tree of `slot` say on which page a row is, and a body
 that fits a page lies there in one piece.
 
-All that is found here is a hint. Pages are copied before they are looked at, and a copy may be older than what a
-transaction sees, torn, or of something else: whoever opens a body by its tag knows, and asks SQLite for the others.
+All that is found here is a hint. What is seen may be older than what a transaction sees, torn, or of something else:
+whoever opens a copy of a body by its tag knows, and asks SQLite for the others.
 """
 
 from __future__ import annotations
@@ -80,22 +80,30 @@ class Sight:
         self._pages, self._on, self._nth, self._heads = pages, on, nth, heads
         self.whole = whole
 
-    def bodies(self, start: int, end: int, room: Bytes) -> Texts:
-        """The blobs of the rows with these numbers, in copies of their pages in `room`; size 0 where none is seen."""
-        on, nth = self._on[start:end], self._nth[start:end]
-        copies = room[: len(on) * PAGE].reshape(-1, PAGE)
-        self._pages.take(on - 1, axis=0, mode="clip", out=copies)
-        base = np.arange(len(on)) * PAGE
-        seen = (copies[:, 0] == LEAF) & (nth >= 0) & (nth < _number(room, base + 3, 2))
-        at = base + _number(room, base + 8 + 2 * np.where(seen, nth, 0), 2)
-        high, low = (room.take(at + place, mode="clip").astype(np.int64) for place in (0, 1))
+    def bodies(self, start: int, end: int) -> Texts:
+        """The blobs of the rows with these numbers where they lie in the file; size 0 where none is seen."""
+        page = np.clip(self._on[start:end] - 1, 0, len(self._pages) - 1)
+        return self._blobs(start, end, self._pages.reshape(-1), page * PAGE)
+
+    def copies(self, start: int, end: int, room: Bytes) -> Texts:
+        """The same in copies of their pages in `room`."""
+        on = self._on[start:end]
+        self._pages.take(on - 1, axis=0, mode="clip", out=room[: len(on) * PAGE].reshape(-1, PAGE))
+        return self._blobs(start, end, room, np.arange(len(on)) * PAGE)
+
+    def _blobs(self, start: int, end: int, memory: Bytes, base: Numbers) -> Texts:
+        # Each number is read once, and none leads out of its page.
+        nth = self._nth[start:end]
+        seen = (memory.take(base) == LEAF) & (nth >= 0) & (nth < _number(memory, base + 3, 2))
+        at = base + _number(memory, base + 8 + 2 * np.where(seen, nth, 0), 2)
+        high, low = (memory.take(at + place, mode="clip").astype(np.int64) for place in (0, 1))
         size = (high & 0x7F) << 7 | low  # of the row: a body has more than 127 bytes and less than 16,384
         at += self._heads[start:end]
-        head = room.take(at, mode="clip").astype(np.int64)
+        head = memory.take(at, mode="clip").astype(np.int64)
         at += head
         size -= head
         seen &= (high > 0x7F) & (low < 0x80) & (size > 0) & (size + head <= LONGEST) & (at + size <= base + PAGE)
-        return Texts(room, at, np.where(seen, size, 0))
+        return Texts(memory, at, np.where(seen, size, 0))
 
 
 def _below(pages: Bytes, last: Numbers) -> tuple[Numbers, Numbers]:

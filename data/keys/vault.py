@@ -67,6 +67,7 @@ FEW = 4  # rows that are read one by one
 LAST = "\U0010ffff"  # above every name
 MANY = 4096  # rows from which looking where they lie pays
 DENSE = 8  # a range of ids is read whole if at least every fourth page is wanted
+SEEN = 16  # so many ids to a wanted one at most, and bodies are looked for where they lie
 
 # A connection inherited over fork must be neither used nor closed: both touch the parent's locks.
 _inherited: list[sqlite3.Connection] = []
@@ -205,7 +206,7 @@ class VaultFile:
 
     def sight(self, nodes: Numbers) -> Sight | None:
         """Where the bodies of some rows (ascending) seem to lie, for `mapped.py`; None where that does not pay."""
-        if len(nodes) < MANY or nodes[-1] - nodes[0] >= DENSE * len(nodes):
+        if len(nodes) < MANY or nodes[-1] - nodes[0] >= SEEN * len(nodes):
             return None
         # A look by SQLite comes first: if the log is empty then, its snapshot is the file, and stays it to its end.
         (root,) = self._db().execute("SELECT rootpage FROM sqlite_master WHERE name = 'slot'").fetchone()

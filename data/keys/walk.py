@@ -12,9 +12,10 @@ import secrets
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from fangxin.data.errors import Unavailable, VaultDamaged
 from fangxin.data.keys import page as pages
@@ -22,9 +23,10 @@ from fangxin.data.keys.faults import Grown, StaleRoot
 from fangxin.data.keys.gcm import KEY, Bytes, Texts
 from fangxin.data.keys.lease import Lease
 from fangxin.data.keys.leaves import AT_ONCE, Leaves, Numbers, Order, Rows, Sheet, order_of, sorted_names
-from fangxin.data.keys.mapped import PAGE
+from fangxin.data.keys.mapped import PAGE, Sight
 from fangxin.data.keys.material import Keys
 from fangxin.data.keys.page import Inner, PageWrong, Shape
+from fangxin.data.keys.pick import picker
 from fangxin.data.keys.roots import shares
 from fangxin.data.keys.roots.protocol import Anchor, Living, Root, RootGone
 from fangxin.data.keys.vault import VaultFile
@@ -42,6 +44,28 @@ class State:
     top_key: bytes = field(repr=False)
     commitment: str
     inner: dict[int, Inner] = field(default_factory=dict, repr=False)
+
+
+class Asked(NamedTuple):
+    """Names by the pages that their entries lie in: those at by[first[i]] to by[first[i + 1] - 1] in the i-th."""
+
+    by: Numbers  # places of the names, in the order in which entries lie
+    first: Numbers  # one more than there are pages
+    buckets: Numbers  # of the pages, ascending
+    keys: Bytes
+    nodes: Numbers
+
+    def some(self, start: int, end: int) -> Asked:
+        """The same of the pages with these numbers."""
+        first, some = self.first[start : end + 1], slice(start, end)
+        by = self.by[first[0] : first[-1]]
+        return Asked(by, first - first[0], self.buckets[some], self.keys[some], self.nodes[some])
+
+    def only(self, which: npt.NDArray[np.bool_]) -> Asked:
+        """The same of some pages."""
+        counts = np.diff(self.first)
+        first = np.concatenate(([0], np.cumsum(counts[which])))
+        return Asked(self.by[np.repeat(which, counts)], first, self.buckets[which], self.keys[which], self.nodes[which])
 
 
 class Walk:
@@ -119,31 +143,36 @@ class Walk:
             self._search(state, refs, domain, keys)
         else:
             names = self.names(state, refs, (domain,))
-            if self._take(state, names, np.arange(len(refs)), keys, sight=True):
-                # What was found is right, however old its page: a key dies with the one that opens its page.
-                absent = np.flatnonzero(~keys.found)
-                self._take(state, names[absent], absent, keys, sight=False)
+            asked = self._asked(state, names)
+            if (seen := self.file.sight(asked.nodes)) is not None:
+                asked = self._see(state, names, asked, seen, keys)
+            self._take(state, names, asked, None, keys)
         if not keys.found.all() and self.anchor.living() != state.living:
             raise StaleRoot
         return keys
 
-    def _take(self, state: State, names: Rows, places: Numbers, keys: Keys, *, sight: bool) -> bool:
-        """Put the keys with these names into their places, as far as they are there; whether pages may be old."""
-        aged, done, order = False, 0, np.empty(len(names), np.int64)
-        with Keys.empty(len(names)) as taken:
-            for some, buckets, sheet, old in self._sheets(state, names, sight=sight):
-                end = done + len(some)
-                rows, taken.found[done:end] = sheet.find(names[some], buckets)
-                taken.raw[done:end] = rows[:, pages.TAGGED :]
-                order[some] = np.arange(done, end)
-                aged, done = aged or old, end
-            taken.raw[~taken.found] = 0
-            if len(names) == len(keys):
-                np.take(taken.raw, order, axis=0, out=keys.raw, mode="clip")
-                keys.found[:] = taken.found[order]
-            else:
-                keys.raw[places], keys.found[places] = taken.raw[order], taken.found[order]
-        return aged
+    def _see(self, state: State, names: Rows, asked: Asked, seen: Sight, keys: Keys) -> Asked:
+        """Put the keys that are seen past SQLite into their places; what it has to be asked for all the same."""
+        opened = np.ones(len(asked.nodes), np.bool_)
+        if (pick := picker()) is None:
+            self._take(state, names, asked, seen, keys)
+        else:
+            for start in range(0, len(opened), AT_ONCE):
+                some = asked.some(start, start + AT_ONCE)
+                opened[start : start + AT_ONCE] = pick(
+                    seen.bodies(start, start + AT_ONCE), some.keys, some.nodes, some.first, some.by, names,
+                    keys.raw, keys.found, tree_id=self.tree_id, level=self.shape.depth,
+                )  # fmt: skip
+        # What was found is right, however old its page: a key dies with the one that opens its page.
+        lacking = np.logical_or.reduceat(~keys.found[asked.by], asked.first[:-1])
+        return asked.only(lacking & ~(opened & seen.whole))
+
+    def _take(self, state: State, names: Rows, asked: Asked, seen: Sight | None, keys: Keys) -> None:
+        """Put the keys with these names into their places, as far as they are there."""
+        for some, sheet in self._sheets(state, asked, seen):
+            rows, found = sheet.find(names[some.by], np.repeat(some.buckets, np.diff(some.first)))
+            rows[~found] = 0
+            keys.raw[some.by], keys.found[some.by] = rows[:, pages.TAGGED :], found
 
     def addresses(self, state: State, refs: Collection[bytes]) -> Rows:
         """Where the entries of refs lie; the key of that is in the top page and not in the clear."""
@@ -160,27 +189,24 @@ class Walk:
 
     def by_bucket(self, state: State, names: Rows) -> Iterator[tuple[Numbers, Order, Leaves]]:
         """Their buckets in the clear, some at a time, with the places of the names in them, sorted, and their order."""
-        for some, _, sheet, _ in self._sheets(state, names, sight=False):
-            yield some, self.order(names[some]), sheet.leaves(self.shape.buckets)
+        for some, sheet in self._sheets(state, self._asked(state, names), None):
+            yield some.by, self.order(names[some.by]), sheet.leaves(self.shape.buckets)
 
-    def _sheets(self, state: State, names: Rows, *, sight: bool) -> Iterator[tuple[Numbers, Numbers, Sheet, bool]]:
+    def _asked(self, state: State, names: Rows) -> Asked:
         buckets = self.shape.buckets_of(names)
-        order = order_of(buckets, names, self.shape.buckets)
-        if not len(names):
-            return
-        by = sorted_names(names, order)
+        by = sorted_names(names, order_of(buckets, names, self.shape.buckets))
         buckets = buckets[by]
-        first = np.flatnonzero(np.diff(buckets, prepend=-1))  # where each bucket begins
+        first = np.flatnonzero(np.diff(buckets, prepend=-1))
         keys, nodes = self._below(state, buckets[first])
-        seen = self.file.sight(nodes) if sight else None
+        return Asked(by, np.append(first, len(by)), buckets[first], keys, nodes)
+
+    def _sheets(self, state: State, asked: Asked, seen: Sight | None) -> Iterator[tuple[Asked, Sheet]]:
         sheet, room = np.zeros(0, np.uint8), np.zeros(AT_ONCE * PAGE * 9 // 8 if seen else 0, np.uint8)
-        for start in range(0, len(first), AT_ONCE):
-            begins = first[start : start + AT_ONCE]
-            end = first[start + AT_ONCE] if start + AT_ONCE < len(first) else len(by)
-            some = slice(start, start + len(begins))
-            bodies = seen.bodies(start, start + len(begins), room) if seen else None
-            opened, sheet = self._sheet(state, buckets[begins], keys[some], nodes[some], bodies, sheet)
-            yield by[begins[0] : end], buckets[begins[0] : end], opened, seen is not None and not seen.whole
+        for start in range(0, len(asked.nodes), AT_ONCE):
+            some = asked.some(start, start + AT_ONCE)
+            bodies = seen.copies(start, start + AT_ONCE, room) if seen else None
+            opened, sheet = self._sheet(state, some.buckets, some.keys, some.nodes, bodies, sheet)
+            yield some, opened
 
     def all_leaves(self, state: State) -> Iterator[Leaves]:
         """Every bucket of the tree, some at a time."""
