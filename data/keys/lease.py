@@ -28,7 +28,7 @@ LENGTH = 30.0  # seconds a cache may live without being looked after
 LOOK = 0.25  # seconds between two looks at the generation of an idle process
 RECORD = struct.Struct("<QQ")
 _register: weakref.WeakSet[Lease] = weakref.WeakSet()
-_taken: set[tuple[int, Path]] = set()  # by process: a lock does not keep its own process out
+_taken: set[tuple[int, str]] = set()  # by process: a lock does not keep its own process out
 _taking = threading.Lock()
 
 
@@ -41,7 +41,7 @@ class Lease:
         self._mutex = threading.RLock()
         self._fd = -1
         self._pid = 0
-        self._path = self._folder
+        self._path = ""
         self._said = (0, 0)
         self._watch: threading.Thread | None = None
         self._busy = 0
@@ -96,12 +96,14 @@ class Lease:
 
     def wait(self, generation: int) -> None:
         """Return when nobody has keys of an older generation cached: dropped, process dead, or the time has ended."""
-        mine = [one for one in list(_register) if one._pid == os.getpid() and one._folder == self._folder]
+        pid = os.getpid()
+        mine = [one for one in list(_register) if one._pid == pid and one._folder == self._folder]
         for one in mine:
             while not one._quiet(generation):
                 time.sleep(0.001)
         names = os.listdir(self._folder) if mine or self._folder.is_dir() else []  # noqa: PTH208  # in every batch
-        for path in (self._folder / name for name in names if name.isdecimal()):
+        folder = str(self._folder)
+        for path in (f"{folder}/{name}" for name in names if name.isdecimal()):
             while not _passed(path, generation):
                 time.sleep(0.001)
 
@@ -122,7 +124,7 @@ class Lease:
             os.close(self._fd)
         self._folder.mkdir(mode=0o700, exist_ok=True)
         with _taking:
-            self._path, self._fd = next(one for n in count() if (one := _take(self._folder / str(n))))
+            self._path, self._fd = next(one for n in count() if (one := _take(f"{self._folder}/{n}")))
         self._pid, self._watch, self._said = os.getpid(), None, (0, 0)
         self._finalizer = weakref.finalize(self, _give_up, self._fd, self._path, self._pid)
         _register.add(self)
@@ -132,13 +134,13 @@ class Lease:
         self._said = (generation, ends)
 
 
-def _passed(path: Path, generation: int) -> bool:
+def _passed(path: str, generation: int) -> bool:
     # Closing any descriptor of a file gives up this process's lock on it, so nobody may take it meanwhile.
     with _taking:
         return (os.getpid(), path) in _taken or _over(path, generation)
 
 
-def _over(path: Path, generation: int) -> bool:
+def _over(path: str, generation: int) -> bool:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -159,7 +161,7 @@ def _over(path: Path, generation: int) -> bool:
         os.close(fd)
 
 
-def _take(path: Path) -> tuple[Path, int] | None:
+def _take(path: str) -> tuple[str, int] | None:
     if (os.getpid(), path) in _taken:
         return None
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -173,7 +175,7 @@ def _take(path: Path) -> tuple[Path, int] | None:
     return path, fd
 
 
-def _give_up(fd: int, path: Path, pid: int) -> None:
+def _give_up(fd: int, path: str, pid: int) -> None:
     # Also of an opening that nobody closed: it was forgotten, and its caches with it.
     if pid == os.getpid():
         os.pwrite(fd, RECORD.pack(0, 0), 0)

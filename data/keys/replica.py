@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -25,6 +25,7 @@ from fangxin.data.keys.roots.file import sync_folder
 from fangxin.data.keys.vault import VaultFile, siblings, sync_file
 
 PLACES = "places.json"
+LAST_WRITE = ("seq", "write")  # the names it is noted under
 Write = tuple[int, bytes]  # a number, and a mark: after a crash another write may have the same number
 
 
@@ -207,7 +208,11 @@ def outside(folder: Path, place: Path) -> None:
 
 def last_write(file: VaultFile) -> Write:
     """The last write that a file of pages holds."""
-    noted = file.some("seq", "write")
+    return written(file.some(*LAST_WRITE))
+
+
+def written(noted: Mapping[str, bytes]) -> Write:
+    """The last write, from what is noted of it (LAST_WRITE)."""
     return int(noted.get("seq", b"0")), noted.get("write", bytes(MARK))
 
 

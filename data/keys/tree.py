@@ -48,7 +48,7 @@ from fangxin.data.keys.integrity import Examined, examined
 from fangxin.data.keys.lease import Lease
 from fangxin.data.keys.material import Keys
 from fangxin.data.keys.receipt import Receipt, Tally
-from fangxin.data.keys.replica import Places, Replica, Replicas, last_write, outside
+from fangxin.data.keys.replica import LAST_WRITE, Places, Replica, Replicas, Write, outside, written
 from fangxin.data.keys.roots import shares
 from fangxin.data.keys.roots.file import FileRoot
 from fangxin.data.keys.roots.protocol import (
@@ -98,6 +98,7 @@ class KeyTree:
         self._lease = Lease(folder, moved=lambda g: anchor.living().generation != g, drop=self._forget)
         self._group = Group(self._fulfil)
         self._places, self._replicas = Places(), Replicas(())
+        self._last: Write = 0, b""  # of the pages, for as long as the lock is held
         self._attach(_living_or_explain(anchor))
 
     @classmethod
@@ -480,7 +481,7 @@ class KeyTree:
             with self._file.snapshot():
                 if (done := self._carried_out(grant)) is not None:
                     return self._repeated(done, settled, now)
-                present = self.guard
+                present = self._kept_guard(self._walk, self._walk.state())
                 now, ticked = self._time(present, now)
                 grant.check(named, vault=self.vault_id, generation=living.generation, action=action, now=now)
                 notes = noting(present, now) if noting else {}
@@ -625,7 +626,7 @@ class KeyTree:
             self._walk.go_on(after)
         self._at("committed")
         # (5) retire: from here on the old root, and with it every older copy of the pages, opens nothing
-        receipts, _ = shares.settle(self.anchor, self.holders)
+        receipts, _, _ = shares.settle(self.anchor, self.holders)
         self._at("retired")
         effective = self._quiet(generation, now)
         self._at("quiet")
@@ -831,33 +832,34 @@ class KeyTree:
         Yields the holders' receipts and what lives: nobody else can change that now.
         """
         with alone(self.folder / "vault.lock", patience=self._patience):
-            receipts, seen = shares.settle(self.anchor, self.holders)
-            now = self.anchor.living()
+            receipts, now, seen = shares.settle(self.anchor, self.holders)
             if now.tree_id != self.tree_id:
                 self._attach(now)
             if (places := Places.of(self.folder)) != self._places:
                 self._replicas.close()
                 self._places, self._replicas = places, Replicas([Replica(folder) for folder in places.replicas])
             with self._file.snapshot():
-                said, last = self._file.some("attempt", "unscrubbed", LOSSY), last_write(self._file)
-            attempt = int(said.get("attempt", b"0"))
-            self._replicas.catch_up(self._file, self.tree_id, last, lossy=LOSSY in said)
+                said = self._file.some("attempt", "unscrubbed", LOSSY, *LAST_WRITE)
+            attempt, self._last = int(said.get("attempt", b"0")), written(said)
+            self._replicas.catch_up(self._file, self.tree_id, self._last, lossy=LOSSY in said)
             if seen > attempt or attempt > now.generation or "unscrubbed" in said or self._strangers():
                 self._clear_up(now.generation, max(seen, attempt))
             yield receipts, now
 
     @contextlib.contextmanager
     def _transaction(self, *, soon: bool = False) -> Iterator[None]:
-        """One write: durable with one replica, then here, or nowhere."""
-        number, on = 0, b""
+        """One write under the lock: durable with one replica, then here, or nowhere."""
+        number, on = self._last
 
         def ship(changes: Changes) -> None:
             self._ship(changes, number + 1, on)
 
+        last = self._last
         with self._file.transaction(ship if self._replicas else None, soon=soon):
-            number, on = last_write(self._file)
             yield
-            self._file.notes({"seq": str(number + 1).encode(), "write": os.urandom(MARK)})
+            last = number + 1, os.urandom(MARK)
+            self._file.notes({"seq": str(last[0]).encode(), "write": last[1]})
+        self._last = last
 
     def _ship(self, changes: Changes, seq: int, on: bytes) -> None:
         living = self.anchor.living().generation

@@ -21,6 +21,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -64,6 +66,7 @@ CACHE = 64 << 20  # bytes of pages that a batch keeps before it spills them to t
 MAPPED = 1 << 40  # bytes of the file that are read where the kernel has them; nobody cuts the file short
 LOSSY = "lossy"  # noted where a restore may have lost keys that older copies still open
 FEW = 4  # rows that are read one by one
+PLACEABLE = 16  # values that a statement names one by one
 LAST = "\U0010ffff"  # above every name
 MANY = 4096  # rows from which looking where they lie pays
 DENSE = 8  # a range of ids is read whole if at least every fourth page is wanted
@@ -87,7 +90,7 @@ class VaultFile:
     def __init__(self, path: Path, *, fixed: bool = False) -> None:
         """`fixed`: a self-contained copy that nobody writes, perhaps on a medium that nobody can write."""
         self.path = path
-        self._name = str(path)
+        self._name, self._spoken = str(path), _Spoken(path.name)
         self._mode = "mode=ro&immutable=1" if fixed else "mode=rw"
         self._mutex = threading.RLock()
         self._pid = os.getpid()
@@ -102,7 +105,7 @@ class VaultFile:
         """Write a whole new file; it appears under its name whole and durable, or not at all."""
         part = path.with_name(path.name + ".partial")
         part.unlink(missing_ok=True)
-        with _spoken(path), contextlib.closing(sqlite3.connect(part, isolation_level=None)) as db:
+        with _Spoken(path.name), contextlib.closing(sqlite3.connect(part, isolation_level=None)) as db:
             db.execute("PRAGMA page_size=4096")
             db.execute("PRAGMA journal_mode=OFF")
             db.execute("PRAGMA synchronous=OFF")
@@ -123,7 +126,7 @@ class VaultFile:
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[None]:
         """Reads inside see one state, which begins with the first of them; nests in a transaction."""
-        with self._mutex, _spoken(self.path):
+        with self._mutex, self._spoken:
             db = self._db()
             if db.in_transaction:
                 yield
@@ -141,7 +144,7 @@ class VaultFile:
         `ship` is given all that was written just before the commit; if it raises, nothing was written. `soon`: durable
         with the checkpoint that follows, so that nobody waits twice.
         """
-        with self._mutex, _spoken(self.path):
+        with self._mutex, self._spoken:
             db = self._db()
             if soon:
                 db.execute("PRAGMA synchronous=NORMAL")
@@ -259,11 +262,13 @@ class VaultFile:
 
     def _slots(self, nodes: Sequence[int]) -> dict[int, int]:
         """In which slot each row lies, as far as it is there."""
-        one = "SELECT id, slot FROM node WHERE id = ?"
-        if len(nodes) <= FEW:
-            return dict(row for node in nodes if (row := self._db().execute(one, (node,)).fetchone()))
-        many = "SELECT id, slot FROM node WHERE id IN (SELECT value FROM json_each(?))"
-        return dict(self._db().execute(many, (json.dumps(nodes),)))
+        return dict(self._among("SELECT id, slot FROM node WHERE id", nodes))
+
+    def _among(self, asked: str, values: Sequence[Any]) -> sqlite3.Cursor:
+        # A statement has places for some values only, and text for many takes longer to make than to read.
+        if len(values) <= PLACEABLE:
+            return self._db().execute(f"{asked} IN ({','.join('?' * len(values))})", values)
+        return self._db().execute(f"{asked} IN (SELECT value FROM json_each(?))", (json.dumps(values),))  # noqa: S608
 
     def _place(self, nodes: Sequence[tuple[int, bytes]]) -> None:
         """Put new rows into free slots that held as much, and where there is none behind the last."""
@@ -293,11 +298,7 @@ class VaultFile:
 
     def some(self, *names: str) -> dict[str, bytes]:
         """Some pieces of metadata at once, as far as they are there."""
-        asked = json.dumps(names)  # a cohort of seals has more names than a statement may have places
-        rows = self._db().execute(
-            "SELECT name, value FROM meta WHERE name IN (SELECT value FROM json_each(?))", (asked,)
-        )
-        return {name: bytes(value) for name, value in rows}
+        return {name: bytes(value) for name, value in self._among("SELECT name, value FROM meta WHERE name", names)}
 
     def noted(self, name: str) -> bytes | None:
         """One piece of metadata."""
@@ -329,13 +330,13 @@ class VaultFile:
 
         A long reader may keep that from finishing, and the next one finishes it.
         """
-        with self._mutex, _spoken(self.path):
+        with self._mutex, self._spoken:
             if always or self._log_size() > WAL_LIMIT:
                 self._db().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def faults(self) -> list[str]:
         """What SQLite itself finds wrong with the file; empty if nothing."""
-        with self._mutex, _spoken(self.path):
+        with self._mutex, self._spoken:
             found = [row[0] for row in self._db().execute("PRAGMA integrity_check(10)")]
         return [] if found == ["ok"] else found
 
@@ -352,7 +353,7 @@ class VaultFile:
         """
         part = target.with_name(target.name + ".partial")
         part.unlink(missing_ok=True)
-        with self._mutex, _spoken(self.path):
+        with self._mutex, self._spoken:
             with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as copy:
                 copy.execute("PRAGMA synchronous=OFF")
                 self._db().backup(copy)
@@ -420,7 +421,7 @@ def alone(lock: Path, *, patience: float) -> Iterator[None]:
 def read_copy(path: Path) -> tuple[dict[str, bytes], dict[int, bytes]]:
     """All metadata and all bodies of a self-contained copy, without changing it. VaultDamaged if it is none."""
     with (
-        _spoken(path),
+        _Spoken(path.name),
         contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)) as db,
     ):
         meta = {name: bytes(value) for name, value in db.execute("SELECT name, value FROM meta")}
@@ -458,18 +459,23 @@ def _prepare(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA mmap_size={MAPPED}")
 
 
-@contextlib.contextmanager
-def _spoken(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours."""
-    try:
-        yield
-    except sqlite3.OperationalError as cause:
-        raise Unavailable(
-            f"the key vault's file {path.name} cannot be used: {cause}",
-            hint="look for a full disk, a missing file, or a permission; nothing was half-written",
-        ) from cause
-    except sqlite3.DatabaseError as cause:
-        raise VaultDamaged(
-            f"the key vault's file {path.name} is not what SQLite wrote: {cause}",
-            hint="restore the newest backup that was made since the last destroy batch",
-        ) from cause
+class _Spoken:
+    """Turns SQLite's errors about a file into ours. A class, for it is entered again and again."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: type[BaseException] | None, cause: BaseException | None, _: TracebackType | None) -> None:
+        if isinstance(cause, sqlite3.OperationalError):
+            raise Unavailable(
+                f"the key vault's file {self._name} cannot be used: {cause}",
+                hint="look for a full disk, a missing file, or a permission; nothing was half-written",
+            ) from cause
+        if isinstance(cause, sqlite3.DatabaseError):
+            raise VaultDamaged(
+                f"the key vault's file {self._name} is not what SQLite wrote: {cause}",
+                hint="restore the newest backup that was made since the last destroy batch",
+            ) from cause

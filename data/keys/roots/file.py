@@ -66,7 +66,7 @@ class FileRoot:
         found = [record for record in self._records() if record]
         if not found:
             raise RootGone(f"holder {self.name} has never held a root")
-        highest = max(found, key=lambda record: record.generation)
+        highest = max(found)
         return Living(highest.generation, highest.half, highest.tree_id)
 
     def commit(self, generation: int, share: bytes, half: int, tree_id: bytes) -> None:
@@ -103,10 +103,10 @@ class FileRoot:
                 hint="a share has 32 bytes, a tree id 16, half is 0 or 1, generations count from 1",
             )
         block = _record_block(generation, share, half, tree_id)
-        if not self.path.exists():
+        records = self._records()
+        if not any(records):
             self._found(block)
             return
-        records = self._records()
         for record in records:
             if record and record.generation == generation:
                 if record.share == share and record.half == half and record.tree_id == tree_id:

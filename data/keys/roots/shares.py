@@ -51,15 +51,15 @@ def load(anchor: Anchor, holders: Sequence[Root]) -> tuple[Living, bytes]:
     return living, root
 
 
-def settle(anchor: Anchor, holders: Sequence[Root]) -> tuple[tuple[RootReceipt, ...], int]:
-    """Retire all that is not the anchor's generation, in every holder; return receipts and the highest number seen.
+def settle(anchor: Anchor, holders: Sequence[Root]) -> tuple[tuple[RootReceipt, ...], Living, int]:
+    """Retire all that is not the anchor's generation, in every holder; receipts, what lives, the highest number seen.
 
     RootUnsettled if one cannot be reached: then writes are refused, for nobody knows which root is out there.
     """
     everyone: list[Root] = [anchor, *holders]
     try:
         living = anchor.living()
-        seen = max(max(holder.generations(), default=0) for holder in everyone)
+        seen = max((g for holder in holders for g in holder.generations()), default=0)  # the anchor's highest lives
         receipts = tuple(holder.retire(keep=living.generation) for holder in everyone)
     except RootGone as gone:
         raise RootGone(
@@ -71,4 +71,4 @@ def settle(anchor: Anchor, holders: Sequence[Root]) -> tuple[tuple[RootReceipt, 
             f"a root holder cannot be settled: {away.message}",
             hint="reading goes on; make the holder reachable, then repeat the write",
         ) from away
-    return receipts, max(seen, living.generation)
+    return receipts, living, max(seen, living.generation)
