@@ -124,13 +124,24 @@ class Inner:
         return cls(level, keys, bytearray(plain[end:]), plain[HEAD.size : start])
 
 
+class Hiding:
+    """Where the entries of refs lie: nobody without `hkey` can tell it from chance. Made once for many questions."""
+
+    def __init__(self, hkey: bytes) -> None:
+        self.hkey = hkey
+        # Each block for itself is what is wanted here: equal refs have equal addresses.
+        self._cipher = Cipher(AES256(hkey), ECB()).encryptor()  # noqa: S305
+
+    def addresses(self, refs: Collection[bytes]) -> npt.NDArray[np.uint8]:
+        """Their addresses, (N, 12)."""
+        refs = refs if isinstance(refs, list) else list(refs)
+        blocks = b"".join(_blocks(refs[start : start + HOT]) for start in range(0, len(refs), HOT))
+        return np.frombuffer(self._cipher.update(blocks), np.uint8).reshape(-1, REF)[:, :ADDRESS]
+
+
 def addresses(hkey: bytes, refs: Collection[bytes]) -> npt.NDArray[np.uint8]:
-    """Where the entries of refs lie, (N, 12): nobody without `hkey` can tell it from chance."""
-    refs = refs if isinstance(refs, list) else list(refs)
-    blocks = b"".join(_blocks(refs[start : start + HOT]) for start in range(0, len(refs), HOT))
-    # Each block for itself is what is wanted here: equal refs have equal addresses.
-    enciphered = Cipher(AES256(hkey), ECB()).encryptor().update(blocks)  # noqa: S305
-    return np.frombuffer(enciphered, np.uint8).reshape(-1, REF)[:, :ADDRESS]
+    """Where the entries of refs lie, asked once."""
+    return Hiding(hkey).addresses(refs)
 
 
 def _blocks(refs: list[bytes]) -> bytes:

@@ -89,6 +89,7 @@ class KeyTree:
         clock: Callable[[], Moment] = look,
     ) -> None:
         self.folder = folder
+        self._lock = folder / "vault.lock"
         self.anchor = anchor
         self.holders = tuple(holders)
         self._patience = patience
@@ -478,19 +479,18 @@ class KeyTree:
         named = drop if named is None else named
         grant.check_names(named, vault=self.vault_id, action=action)  # before anybody waits for the lock
         with self._writing() as (settled, living):
-            with self._file.snapshot():
+            batch: Batch | None = None
+            with self._transaction():
                 if (done := self._carried_out(grant)) is not None:
-                    return self._repeated(done, settled, now)
-                present = self._kept_guard(self._walk, self._walk.state())
+                    raise Unchanged
+                state = self._walk.state()
+                present = self._kept_guard(self._walk, state)
                 now, ticked = self._time(present, now)
                 grant.check(named, vault=self.vault_id, generation=living.generation, action=action, now=now)
                 notes = noting(present, now) if noting else {}
                 counted = self._toll(drop, add, sealings or {}, waived=waived, now=now)
                 spent, officers = self._guarded(present, counted.dying, grant, approvals, now)
-            self._at("settled")
-            batch: Batch | None = None
-            with self._transaction():
-                state = self._walk.state()
+                self._at("settled")
                 batch = shadow(
                     self._walk, state, drop, add, always=noting is not None, unseen=self._file.noted(LOSSY) is not None
                 )
@@ -517,6 +517,8 @@ class KeyTree:
                 notes |= {"attempt": str(generation).encode(), "unscrubbed": b"1"}
                 self._file.notes(notes)
                 self._at("written")
+            if done is not None:
+                return self._repeated(done, settled, now)
             if batch is None or not batch.written:
                 return self._nothing(grant, living, settled, now)
             self._at("pages")
@@ -620,8 +622,9 @@ class KeyTree:
                 f"the anchor did not say whether it committed: {lost.message}",
                 hint="repeat the same batch with the same grant: it is finished or undone first",
             ) from lost
-        self._forget()
-        if after is not None:
+        if after is None:
+            self._forget()
+        else:
             self._lease.hold(generation)
             self._walk.go_on(after)
         self._at("committed")
@@ -831,7 +834,7 @@ class KeyTree:
 
         Yields the holders' receipts and what lives: nobody else can change that now.
         """
-        with alone(self.folder / "vault.lock", patience=self._patience):
+        with alone(self._lock, patience=self._patience):
             receipts, now, seen = shares.settle(self.anchor, self.holders)
             if now.tree_id != self.tree_id:
                 self._attach(now)

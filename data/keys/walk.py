@@ -88,6 +88,7 @@ class Walk:
         self.tree_id = tree_id
         self._lease = lease
         self._cached: State | None = None
+        self._hiding: pages.Hiding | None = None
 
     def reading(self, work: Callable[[State], Result]) -> Result:
         """Do work on one snapshot of the pages and the root that opens it; again if a batch overtakes it."""
@@ -132,7 +133,7 @@ class Walk:
 
     def forget(self) -> None:
         """Drop what is kept in RAM."""
-        self._cached = None
+        self._cached = self._hiding = None
 
     # ------------------------------------------------------------ many subjects
 
@@ -176,7 +177,10 @@ class Walk:
 
     def addresses(self, state: State, refs: Collection[bytes]) -> Rows:
         """Where the entries of refs lie; the key of that is in the top page and not in the clear."""
-        return pages.addresses(self.inner(state, 0, 0).hkey, refs)
+        hkey = self.inner(state, 0, 0).hkey
+        if self._hiding is None or self._hiding.hkey != hkey:
+            self._hiding = pages.Hiding(hkey)
+        return self._hiding.addresses(refs)
 
     def names(self, state: State, refs: Sequence[bytes], domains: Sequence[int]) -> Rows:
         """The names of entries: addresses and domains, all domains of a subject together."""

@@ -45,6 +45,7 @@ class FileRoot:
         self.backup_sets = None if backup_sets is None else tuple(backup_sets)
         self._judged: tuple[float, Claim] | None = None
         self._known: tuple[bytes, _Both] = b"", (None, None)  # what was read last, and what it says
+        self._noise = b""  # what a block was wiped with last
 
     def generations(self) -> tuple[int, ...]:
         """Every generation with a valid record, ascending; none where there is no file."""
@@ -81,10 +82,12 @@ class FileRoot:
             raise RootGone(f"holder {self.name} keeps no share of generation {keep}")
         retired: list[int] = []
         for number, record in enumerate(records):
-            if (record and record.generation == keep) or _wiped(blocks[number]):
+            if (record and record.generation == keep) or blocks[number] == self._noise or _wiped(blocks[number]):
                 continue
+            noise = _fresh()
             with self._open() as fd:
-                _put_block(fd, number, _fresh())
+                _put_block(fd, number, noise)
+            self._noise = noise
             if record:
                 retired.append(record.generation)
         return RootReceipt(self.name, keep, tuple(retired), self.claim())
