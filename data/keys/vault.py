@@ -242,9 +242,9 @@ class VaultFile:
         """Write bodies; inside a transaction."""
         nodes = list(nodes)
         held = self._slots([node for node, _ in nodes])
-        self._db().executemany(
-            "UPDATE slot SET body = ? WHERE slot = ?", ((body, held[node]) for node, body in nodes if node in held)
-        )
+        if held:
+            bodies = ((body, held[node]) for node, body in nodes if node in held)
+            self._db().executemany("UPDATE slot SET body = ? WHERE slot = ?", bodies)
         if new := [(node, body) for node, body in nodes if node not in held]:
             self._place(new)
         if self._changes:
@@ -273,14 +273,15 @@ class VaultFile:
     def _place(self, nodes: Sequence[tuple[int, bytes]]) -> None:
         """Put new rows into free slots that held as much, and where there is none behind the last."""
         db = self._db()
-        (last,) = db.execute("SELECT ifnull(max(slot), 0) FROM slot").fetchone()
         for long in (False, True):
             some = [(node, body) for node, body in nodes if (len(body) > 2048) == long]
             if not some:
                 continue
             free = db.execute(FREE, (long, len(some))).fetchall()
-            slots = [slot for (slot,) in free] + list(range(last + 1, last + 1 + len(some) - len(free)))
-            last = max(last, slots[-1])
+            slots = [slot for (slot,) in free]
+            if lacking := len(some) - len(free):
+                (last,) = db.execute("SELECT ifnull(max(slot), 0) FROM slot").fetchone()
+                slots += range(last + 1, last + 1 + lacking)
             db.executemany("DELETE FROM free WHERE slot = ?", free)
             bodies = ((slot, body) for slot, (_, body) in zip(slots, some, strict=True))
             db.executemany("INSERT OR REPLACE INTO slot VALUES (?, ?)", bodies)
