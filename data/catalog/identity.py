@@ -15,8 +15,10 @@ spilled facts would be residue of ours): `fact` is what is known about a subject
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,7 +129,11 @@ def closure(catalog: Catalog, cohort: Cohort, probe: Probe, *, whole: bool = Fal
     `whole`: the given identities are all there are, as with somebody made up. Then one question to every collection
     is enough, and nobody is asked who else uses what; what turns out to be new is followed all the same.
     """
-    return _Walk(catalog, cohort, probe).run(whole=whole)
+    walk = _Walk(catalog, cohort, probe)
+    try:
+        return walk.run(whole=whole)
+    finally:
+        walk.db.close()  # and with it all that was found
 
 
 def edge_of(collection: Collection, one: Field) -> str:
@@ -146,10 +152,24 @@ def searched(one: Field, kinds: Sequence[str], declared: frozenset[str]) -> tupl
     return tuple(k for k in kinds if k in one.matches)
 
 
+@cache
+def _engine(_process: int) -> duckdb.DuckDBPyConnection:
+    """One for a process (its threads do not follow into a fork): to make it costs more than to walk for one person."""
+    import duckdb
+
+    return duckdb.connect(
+        ":memory:",
+        config={
+            "autoinstall_known_extensions": "false",
+            "threads": 2,
+            "memory_limit": "1GB",
+            "temp_directory": "",
+        },
+    )
+
+
 class _Walk:
     def __init__(self, catalog: Catalog, cohort: Cohort, probe: Probe) -> None:
-        import duckdb
-
         self.catalog, self.probe = catalog, probe
         self.cohort = cohort
         lists = sorted({d.guards.stop_list for d in catalog.datasets if d.guards.stop_list})
@@ -160,16 +180,14 @@ class _Walk:
         self.collections = {c.address: c for c in catalog.collections}
         self.stopped = self.reversed = 0
         self.halts: set[tuple[int, str, str]] = set()
-        self.db = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
-        self.db.execute("SET threads=2")
-        self.db.execute("SET memory_limit='1GB'")
-        self.db.execute("SET temp_directory=''")
+        self.db = _engine(os.getpid()).cursor()  # temporary tables are its own, and end with it
         self.db.execute(
-            "CREATE TABLE fact(id BIGINT, subject INT, kind TEXT, value TEXT, hop INT, confidence DOUBLE, via TEXT);"
-            "CREATE TABLE hit(subject INT, collection TEXT, unit TEXT, position BIGINT, edge TEXT, hop INT,"
+            "CREATE TEMP TABLE fact(id BIGINT, subject INT, kind TEXT, value TEXT, hop INT, confidence DOUBLE,"
+            " via TEXT);"
+            "CREATE TEMP TABLE hit(subject INT, collection TEXT, unit TEXT, position BIGINT, edge TEXT, hop INT,"
             " confidence DOUBLE, via TEXT, field TEXT, fact BIGINT, text TEXT);"
-            "CREATE TABLE emitted(collection TEXT, unit TEXT, position BIGINT, field TEXT, kind TEXT, value TEXT);"
-            "CREATE TABLE apart(fact BIGINT);"
+            "CREATE TEMP TABLE emitted(collection TEXT, unit TEXT, position BIGINT, field TEXT, kind TEXT, value TEXT);"
+            "CREATE TEMP TABLE apart(fact BIGINT);"
         )
         edges = [(c.address, f.name, edge_of(c, f), f.confidence) for c in catalog.collections for f in c.fields]
         _load(self.db, "edge_of", pa.table({k: list(v) for k, v in zip(_EDGE, zip(*edges, strict=True), strict=True)}))
@@ -245,19 +263,17 @@ class _Walk:
         return Question({a: f for a, f in fields.items() if f}, facts.cast(FACT))
 
     def _ask(self, question: Question, hop: int) -> None:
-        self.db.execute(
-            "CREATE OR REPLACE TABLE found(collection TEXT, unit TEXT, position BIGINT, field TEXT,"
-            " fact BIGINT, text TEXT)"
-        )
-        if question.fields and question.facts.num_rows:
-            answers = list(self.probe(question))  # inserted at once: an insert costs more than the rows in it
-            if answers:
-                _insert(self.db, "found", pa.concat_tables([a.hits for a in answers]))
-                _insert(self.db, "emitted", pa.concat_tables([a.emitted for a in answers]))
+        if not question.fields or not question.facts.num_rows:
+            return
+        answers = list(self.probe(question))  # inserted at once: an insert costs more than the rows in it
+        if not any(a.hits.num_rows for a in answers):
+            return  # what a row emits comes with its hits
+        _load(self.db, "found", pa.concat_tables([a.hits for a in answers]))
+        _insert(self.db, "emitted", pa.concat_tables([a.emitted for a in answers]))
         # A row is a new hit of a subject unless it was reached before; which fact reached it first is decided by order.
         self.db.execute(
             f"""
-            CREATE OR REPLACE TABLE fresh AS
+            CREATE OR REPLACE TEMP TABLE fresh AS
             SELECT f.subject, d.collection, d.unit, d.position, e.edge, {int(hop)}::INT AS hop,
                    f.confidence * e.confidence AS confidence,
                    f.via || ' > ' || d.collection || '.' || d.field AS via, d.field, d.fact, d.text
@@ -265,7 +281,8 @@ class _Walk:
             JOIN edge_of e ON e.collection = d.collection AND e.field = d.field
             """  # noqa: S608 - hop is an int
         )
-        self._merges()
+        if any(self.collections[a].person for a in question.fields):
+            self._merges()
         # A pair of (row, field) may be found by several facts; keep each once, so that masks see every field.
         self.db.execute(
             "INSERT INTO hit SELECT DISTINCT fresh.* FROM fresh ANTI JOIN hit"
@@ -330,10 +347,12 @@ class _Walk:
         stop = [self._stops(k, v) for k, v in pairs]
         self.stopped += sum(stop)
         candidates = candidates.filter(pc.invert(pa.array(stop, pa.bool_())))
+        if not candidates.num_rows:
+            return 0
         _load(self.db, "candidate", candidates)
         self.db.execute(
             """
-            CREATE OR REPLACE TABLE grown AS
+            CREATE OR REPLACE TEMP TABLE grown AS
             SELECT c.*, split_part(least, chr(1), 1) AS collection, split_part(least, chr(1), 4) AS field
             FROM candidate c
             """
@@ -424,8 +443,8 @@ class _Walk:
             if c.ownership is not Ownership.SHARED
         }
         self.db.execute(
-            "CREATE TABLE user_row(collection TEXT, unit TEXT, position BIGINT, field TEXT, fact BIGINT,"
-            " text TEXT); CREATE TABLE user_of(collection TEXT, unit TEXT, position BIGINT, field TEXT,"
+            "CREATE TEMP TABLE user_row(collection TEXT, unit TEXT, position BIGINT, field TEXT, fact BIGINT,"
+            " text TEXT); CREATE TEMP TABLE user_of(collection TEXT, unit TEXT, position BIGINT, field TEXT,"
             " kind TEXT, value TEXT)"
         )
         for answer in self.probe(Question({a: f for a, f in fields.items() if f}, facts, users=True)):
@@ -433,7 +452,7 @@ class _Walk:
             _insert(self.db, "user_of", answer.emitted)
         self.db.execute(
             """
-            CREATE TABLE other AS
+            CREATE TEMP TABLE other AS
             SELECT DISTINCT f.kind, f.value, u.collection, u.unit, u.position, coalesce(o.value, u.collection || u.unit
                    || u.position::TEXT) AS who
             FROM user_row u JOIN fact f ON f.id = u.fact
@@ -535,7 +554,7 @@ _GUARD = ("collection", "field", "max_fanout", "max_new_identities", "min_confid
 
 def _load(db: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
     db.register("incoming", table)
-    db.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM incoming")  # noqa: S608 - our own names
+    db.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM incoming")  # noqa: S608 - our own names
     db.unregister("incoming")
 
 
