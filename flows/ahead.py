@@ -24,7 +24,7 @@ from fangxin.flows.desk import GROWN, Desk, renamed, request_of
 from fangxin.flows.estate import Estate
 from fangxin.flows.lifecycle import Event
 from fangxin.flows.locate import find
-from fangxin.flows.looks import rows_of
+from fangxin.flows.looks import bounds, rows_of
 from fangxin.flows.plan import decide
 
 _PAST: Final = 30  # batches that say how long one takes
@@ -79,7 +79,8 @@ def located(desk: Desk, closures: Sequence[Closure]) -> list[Rows]:
     estate = desk.estate
     people = [tuple(Identity(k, v) for k, v in desk.opened(c).facts) for c in closures]
     found = find(estate, Cohort(tuple(Subject(str(n), one) for n, one in enumerate(people))))
-    plan = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date())
+    today = estate.now.date()
+    plan = decide(estate.catalog, found, estate.laws, estate.settings.facts, today, bound=bounds(closures))
     return list(rows_of(plan.fates, len(closures)))
 
 

@@ -99,7 +99,11 @@ def digest_of_note(batch: Batch, step: str, note: Mapping[str, Any]) -> str:
 def bound(batch: Batch) -> dict[int, Bound]:
     """What binds subjects of a batch besides today's laws, by their number: options["bound"], as `binds` wrote it."""
     return {
-        int(number): Bound(date.fromisoformat(one["closed"]) if one["closed"] else None, frozenset(one["held"]))
+        int(number): Bound(
+            date.fromisoformat(one["closed"]) if one["closed"] else None,
+            frozenset(one["held"]),
+            one.get("decided", {}),
+        )
         for number, one in batch.options.get("bound", {}).items()
     }
 
@@ -107,9 +111,13 @@ def bound(batch: Batch) -> dict[int, Bound]:
 def binds(bounds: Sequence[Bound]) -> dict[str, Any]:
     """The same for a batch's options, in the order of its subjects; who is free is left out. Any: JSON."""
     return {
-        str(n): {"closed": one.closed.isoformat() if one.closed else None, "held": sorted(one.held)}
+        str(n): {
+            "closed": one.closed.isoformat() if one.closed else None,
+            "held": sorted(one.held),
+            **({"decided": dict(one.decided)} if one.decided else {}),
+        }
         for n, one in enumerate(bounds)
-        if one != Bound()
+        if one.closed or one.held or one.decided
     }
 
 

@@ -32,7 +32,7 @@ from fangxin.data.keys.grant import Grant, refs_digest
 from fangxin.data.keys.seal import Case, new_code
 from fangxin.data.requests import REQUEST_DOMAIN, opaque, receipt_code, receipt_digest
 from fangxin.data.vocabulary import Identity
-from fangxin.flows import sealing
+from fangxin.flows import consumers, sealing
 from fangxin.flows.approvals import by_officers
 from fangxin.flows.behalf import Behalf, stands
 from fangxin.flows.codes import proved, tries
@@ -54,7 +54,7 @@ from fangxin.flows.desk import (
 )
 from fangxin.flows.evidence import OPENED, VERIFIED, confirm_vault, load_sources
 from fangxin.flows.lifecycle import REVERSIBLE, Actor, Event, Request, State, advance
-from fangxin.flows.looks import Look, accounts, look
+from fangxin.flows.looks import Look, accounts, bounds, look
 from fangxin.flows.notices import KINDS, UNTOLD, Contact
 from fangxin.flows.orders import orders, proofs
 from fangxin.flows.publish import software
@@ -264,7 +264,7 @@ def make_plan(desk: Desk, closure_id: str, choices: Sequence[Choice] = ()) -> Cl
     closure = current(desk, closure_id)
     secret = desk.opened(closure)
     stands(Behalf.of(closure.facts.get("behalf")), desk.now)
-    (seen,) = look(desk, [secret])
+    (seen,) = look(desk, [secret], bounds([closure]))
     if isinstance(seen, FangxinError):
         raise seen
     return _planned(desk, closure, secret, seen, choices)
@@ -278,7 +278,7 @@ def make_plans(desk: Desk, closures: Sequence[Closure]) -> dict[str, Closure | F
     there = [verified(desk, one) if one.state == State.SUBMITTED.value else one for one in closures]
     secrets = [desk.opened(one) for one in there]
     found: dict[str, Closure | FangxinError] = {}
-    seen = look(desk, secrets) if there else []
+    seen = look(desk, secrets, bounds(there)) if there else []
     with desk.together(there):
         for closure, secret, one in zip(there, secrets, seen, strict=True):
             try:
@@ -342,7 +342,7 @@ def choices_of(desk: Desk, closure_id: str) -> list[dict[str, Any]]:
     choose. Any: JSON.
     """
     closure = current(desk, closure_id)
-    (seen,) = look(desk, [desk.opened(closure)])
+    (seen,) = look(desk, [desk.opened(closure)], bounds([closure]))
     if isinstance(seen, FangxinError):
         raise seen
     return [_choice(desk, one) for one in seen.items]
@@ -491,7 +491,11 @@ def approved(desk: Desk, closure: Closure, approval: Mapping[str, int | str]) ->
         entries=[(SIGNED, {"type": "approved", **approval})],
         met=["review"],
         clocks=[clock(desk, "start", desk.now)],
-        messages=[*payouts(closure, desk.now, refunds=False), *orders(closure, desk.now)],
+        messages=[
+            *payouts(closure, desk.now, refunds=False),
+            *orders(closure, desk.now),
+            *consumers.messages(desk, closure, consumers.STOP),
+        ],
     )
 
 
@@ -602,6 +606,7 @@ def restored(desk: Desk, closure: Closure) -> Closure:
         datetime.fromisoformat(noted["at"]),
         entries=[(RESTORED, {"type": "restored"})],
         met=["start", "regret", "done"],
+        messages=consumers.messages(desk, closure, consumers.RESUME),
         give_back=True,
     )
 

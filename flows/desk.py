@@ -32,8 +32,9 @@ from fangxin.data.keys.domains import CONTACT
 from fangxin.data.keys.envelope import open_blob, seal_blob
 from fangxin.data.keys.faults import KeyAbsent
 from fangxin.data.requests import REQUEST_DOMAIN
-from fangxin.flows import payments
+from fangxin.flows import consumers, payments
 from fangxin.flows.clocks import Clock, Promise, Suspended, lawful, promised
+from fangxin.flows.consumers import Consumer
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import load_calendar, record
 from fangxin.flows.holdings import Sources
@@ -54,7 +55,9 @@ UNPLANNED = timedelta(days=30)  # so long a request may wait for a plan
 STALE = timedelta(days=15)  # what waits for an officer is looked at by then, at the latest
 # Places of a closing's own entries, beside those of its request in a batch (flows/evidence.py).
 SIGNED, SEALED, RESTORED, ENDED, REFUSED, WITHDRAWN, STALLED = 8, 9, 10, 11, 12, 13, 14
-SETTLED, HELD, BROKEN, GROWN, DELAYED, BACK, LOCKED, WAIVED, KEPT, LAPSED, UNMADE = (2**n for n in range(33, 44))
+SETTLED, HELD, BROKEN, GROWN, DELAYED, BACK, LOCKED, WAIVED, KEPT, LAPSED, UNMADE, DECIDED = (
+    2**n for n in range(33, 45)
+)
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class Desk:
     sources: Sources
     support: Support
     provider: Provider | None = None  # who pays
+    consumers: Mapping[str, Consumer] = field(default_factory=dict)  # who is told to stop, by name
     _later: list[list[Mapping[str, int | str]]] = field(default_factory=list, repr=False)  # told at the end, together
     _open: dict[tuple[bytes, bytes], Secret] = field(default_factory=dict, repr=False)  # while moves are made together
 
@@ -386,7 +390,8 @@ def at_desk(estate: Estate) -> Iterator[Desk]:
     """A desk with LeCard's promise, calendar and rules; a home's own files of the same names come first.
 
     `home/promise.toml`, `clearance.yaml`, `holdings.toml` and `support.toml` take the place of those that ship, and so
-    do notices of a calendar in `home/calendars`. Without `home/payments.toml` nobody pays, and what is owed waits.
+    do notices of a calendar in `home/calendars`. Without `home/payments.toml` nobody pays, and what is owed waits;
+    without `home/consumers.toml` no consumer is told.
     """
     home = estate.settings.home
 
@@ -401,6 +406,7 @@ def at_desk(estate: Estate) -> Iterator[Desk]:
         Sources.load(one("holdings.toml", _DATA / "holdings" / "lecard.toml")),
         Support.load(one("support.toml", _DATA / "support" / "lecard.toml")),
         payments.load(home / "payments.toml", rehearsal=estate.settings.rehearsal),
+        consumers.load(home / "consumers.toml", lambda: estate.catalog, rehearsal=estate.settings.rehearsal),
     )
     try:
         yield desk

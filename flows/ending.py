@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from fangxin.data.closures.outbox import Connector
+from fangxin.data.closures.outbox import TRIES, Connector
 from fangxin.data.closures.store import Closure
 from fangxin.data.closures.tickets import CLOSED, Tickets
 from fangxin.data.errors import FangxinError, NotAllowed
@@ -32,13 +32,14 @@ from fangxin.data.keys.domains import TICKET
 from fangxin.data.keys.grant import Grant
 from fangxin.data.requests import REQUEST_DOMAIN, Batch
 from fangxin.data.vocabulary import Identity
-from fangxin.flows import erase, holds, kept, late, sealing, takeaway, tickets, transfers
+from fangxin.flows import consumers, erase, holds, kept, late, sealing, takeaway, tickets, transfers
 from fangxin.flows.ahead import look_again, look_ahead
 from fangxin.flows.alarms import Alarm, sound
 from fangxin.flows.batch import BEGUN, begun, binds
 from fangxin.flows.channels import Channels
 from fangxin.flows.claims import payer
 from fangxin.flows.closing import current, expired, make_plans, payouts, restored, reviewed, seal, verified
+from fangxin.flows.decisions import deciders
 from fangxin.flows.delivery import deliver, shred
 from fangxin.flows.desk import DELAYED, ENDED, LAPSED, UNPLANNED, Desk, Secret, renamed, request_of
 from fangxin.flows.destroy_keys import destroy_keys
@@ -108,7 +109,7 @@ def run_due(
     transfers.expire(desk)
     done.exports = takeaway.expire(desk)
     paying = {**_far_sides(desk), **(connectors or {})}
-    done.messages = _outbox(desk, paying)
+    done.messages = _outbox(desk, paying) + _consumers(desk, done)
     kept_back = _late(desk, done)
     done.messages += _outbox(desk, paying)  # what that added
     done.back = _watched(desk, done)
@@ -234,11 +235,23 @@ def _end_regret(desk: Desk, closure: Closure, done: Done) -> None:
     done.ended.append(closure.id)
 
 
-def _outbox(desk: Desk, connectors: Mapping[str, Connector]) -> int:
+def _outbox(desk: Desk, connectors: Mapping[str, Connector], *, most_tries: int = TRIES) -> int:
     """Carry out every row that is due and has a connector; the others wait for theirs."""
     count = 0
     while rows := desk.outbox.claim("run-due", desk.now, only=list(connectors)):
-        count += desk.outbox.carry(rows, connectors, desk.now)
+        count += desk.outbox.carry(rows, connectors, desk.now, most_tries=most_tries)
+    return count
+
+
+def _consumers(desk: Desk, done: Done) -> int:
+    """Tell consumers to stop, to go on, to erase; what is given up is told once."""
+    if not desk.consumers:
+        return 0
+    before = desk.outbox.parked((consumers.KIND,))
+    count = _outbox(desk, {consumers.KIND: consumers.teller(desk)}, most_tries=consumers.TRIES)
+    for key, closure in desk.outbox.parked((consumers.KIND,)).items():
+        if key not in before:
+            done.waiting[closure] = "a consumer did not take what it was told, and is not told again"
     return count
 
 
@@ -326,6 +339,7 @@ def _batch(desk: Desk, due: Sequence[Closure], done: Done, options: dict[str, An
             "approved": True,
             "closures": [c.id for c in due],
             "bound": binds([kept.bound(c) for c in due]),
+            "deciders": deciders(due),
         },
         known=[(s.secret, s.receipt) for s in secrets],
     )
@@ -370,6 +384,9 @@ def _carry(desk: Desk, batch_id: str, done: Done) -> None:
             erase.run_step(step, batch_id)
         _begin(desk, batch)
     _resumed(desk, batch)
+    done.messages += _consumers(desk, done)
+    if desk.consumers and (heard := consumers.counted(desk, _closures(desk, batch))):
+        estate.requests.done(batch_id, consumers.KIND, at=estate.minute, note=heard, anew=True)
     try:
         _end_seals(desk, batch)
         for step in erase.STEPS[erase.STEPS.index(destroy_keys) :]:
@@ -452,11 +469,15 @@ def _begin(desk: Desk, batch: Batch) -> None:
         for closure in there:
             if request_of(closure).state is State.READY:
                 told = {"batch": batch.id}
-                desk.take(closure, Event("begin"), desk.now, entries=lapses(closure), body=told, facts=told)
+                heard = consumers.messages(desk, closure, consumers.ERASE)
+                desk.take(
+                    closure, Event("begin"), desk.now, entries=lapses(closure), body=told, facts=told, messages=heard
+                )
             elif closure.facts.get("batch") is None:
                 again = renamed(request_of(closure))
                 told = {"batch": batch.id}
-                desk.write(closure, again, "begin_again", desk.now, by="system", body=told, facts=told)
+                heard = consumers.messages(desk, closure, consumers.ERASE)
+                desk.write(closure, again, "begin_again", desk.now, by="system", body=told, facts=told, messages=heard)
     desk.estate.requests.done(batch.id, BEGUN, at=desk.estate.minute, note={})
 
 

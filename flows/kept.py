@@ -29,6 +29,7 @@ from fangxin.flows.desk import KEPT, Desk, Secret, breaches, renamed, request_of
 from fangxin.flows.frames import each
 from fangxin.flows.lifecycle import Event
 from fangxin.flows.locate import find
+from fangxin.flows.looks import decided
 from fangxin.flows.plan import Bound, decide
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def bound(closure: Closure) -> Bound:
     """What binds the rows of a closing besides today's laws: the day of its first end, and its holds."""
     noted = closure.facts.get("kept") or {}
     closed = date.fromisoformat(noted["closed"]) if noted else None
-    return Bound(closed, holds.scope(closure))
+    return Bound(closed, holds.scope(closure), decided(closure))
 
 
 def remains(desk: Desk, closures: Sequence[Closure]) -> dict[str, Remains]:

@@ -29,7 +29,7 @@ from fangxin.flows.closing import owed_for, payout, told_of
 from fangxin.flows.desk import SETTLED, Desk, renamed, request_of
 from fangxin.flows.lifecycle import Event, Settlement
 from fangxin.flows.locate import find
-from fangxin.flows.looks import holdings
+from fangxin.flows.looks import bounds, holdings
 from fangxin.flows.plan import decide
 from fangxin.flows.settlement import Disposition, Entitlement, settle
 
@@ -92,7 +92,8 @@ def look(desk: Desk, closures: Sequence[Closure]) -> dict[str, str]:
     estate, secrets = desk.estate, [desk.opened(one) for one in closures]
     people = [tuple(Identity(k, v) for k, v in one.facts) for one in secrets]
     found = find(estate, Cohort(tuple(Subject(str(n), one) for n, one in enumerate(people))))
-    fates = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date()).fates
+    today, bound = estate.now.date(), bounds(closures)
+    fates = decide(estate.catalog, found, estate.laws, estate.settings.facts, today, bound=bound).fates
     held = holdings(desk, fates, secrets)
     waiting = {}
     with desk.together(closures):

@@ -7,12 +7,14 @@ walk halts, is looked for alone after it: what becomes of a shared row must not 
 from __future__ import annotations
 
 import secrets as random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fangxin.data.catalog.identity import Closure as Found
 from fangxin.data.catalog.identity import Halt
+from fangxin.data.closures.store import Closure
 from fangxin.data.errors import FangxinError, InputError, NotAllowed
 from fangxin.data.keys.envelope import ref_of
 from fangxin.data.vocabulary import Cohort, Identity, Subject
@@ -20,7 +22,7 @@ from fangxin.flows.desk import Desk, Secret
 from fangxin.flows.frames import tuples
 from fangxin.flows.holdings import held_by
 from fangxin.flows.locate import find
-from fangxin.flows.plan import Plan, decide, domains, drops
+from fangxin.flows.plan import Bound, Plan, decide, domains, drops
 from fangxin.flows.settlement import Entitlement
 
 if TYPE_CHECKING:
@@ -59,17 +61,32 @@ def accounts(desk: Desk, people: Sequence[Sequence[Identity]]) -> list[list[str]
     return answers
 
 
-def look(desk: Desk, secrets: Sequence[Secret]) -> list[Look | FangxinError]:
-    """Look for these people by the identities they gave; whoever cannot be planned has their error in their place."""
+def decided(closure: Closure) -> dict[str, str]:
+    """By collection what officers decided about rows of a closing that others use too (decisions.py)."""
+    return {one["collection"]: one["choice"] for one in closure.facts.get("decisions", ())}
+
+
+def bounds(closures: Sequence[Closure]) -> dict[int, Bound]:
+    """The same for people in this order, as a plan takes it."""
+    return {n: Bound(decided=found) for n, one in enumerate(closures) if (found := decided(one))}
+
+
+def look(
+    desk: Desk, secrets: Sequence[Secret], bound: Mapping[int, Bound] = MappingProxyType({})
+) -> list[Look | FangxinError]:
+    """Look for these people by the identities they gave; whoever cannot be planned has their error in their place.
+
+    `bound`: what officers decided, by their number (`bounds`).
+    """
     people = [tuple(Identity(k, v) for k, v in one.identities) for one in secrets]
     found = _find(desk, people)
     try:
         if found is None:
             raise _refused(desk, people[0]) if len(people) == 1 else NotAllowed("somebody cannot be walked")
         estate = desk.estate
-        plan = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date())
+        plan = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date(), bound=bound)
     except FangxinError as error:
-        return [error] if len(secrets) == 1 else [look(desk, [one])[0] for one in secrets]
+        return [error] if len(secrets) == 1 else [_alone(desk, n, one, bound) for n, one in enumerate(secrets)]
     apart = _apart(found) if len(secrets) > 1 else set()
     halted = {one.subject: one for one in found.halts}
     codes = {name: estate.tree.domain_code(name) for name in domains(estate.catalog)}
@@ -81,7 +98,7 @@ def look(desk: Desk, secrets: Sequence[Secret]) -> list[Look | FangxinError]:
     for n, secret in enumerate(secrets):
         mine = items[n]
         if n in apart:
-            seen.append(look(desk, [secret])[0])
+            seen.append(_alone(desk, n, secret, bound))
         elif n in halted:
             seen.append(walked(halted[n]))
         elif not rows[n]:
@@ -96,13 +113,17 @@ def look(desk: Desk, secrets: Sequence[Secret]) -> list[Look | FangxinError]:
     return seen
 
 
-def plan_of(desk: Desk, secret: Secret) -> Plan:
+def _alone(desk: Desk, number: int, secret: Secret, bound: Mapping[int, Bound]) -> Look | FangxinError:
+    return look(desk, [secret], {0: bound[number]} if number in bound else {})[0]
+
+
+def plan_of(desk: Desk, secret: Secret, bound: Mapping[int, Bound] = MappingProxyType({})) -> Plan:
     """What becomes of every row of one person; nothing in any store is changed."""
     estate = desk.estate
     found = find(estate, _cohort([[Identity(k, v) for k, v in secret.identities]]))
     if found.halts:
         raise walked(found.halts[0])
-    return decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date())
+    return decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date(), bound=bound)
 
 
 def holdings(

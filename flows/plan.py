@@ -66,11 +66,12 @@ class Bound:
     """What binds one subject's rows besides today's laws.
 
     `closed`: the day of their first erasure, from which "closed" counts. `held`: addresses of the collections that a
-    legal hold keeps whole.
+    legal hold keeps whole. `decided`: by collection what an officer decided about rows that others use too.
     """
 
     closed: date | None = None
     held: frozenset[str] = frozenset()
+    decided: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,10 @@ def decide(
         decided.loc[_complete(collection, rows), "edge"] = "owns"
         decided.loc[decided["edge"] == "owns", "fate"] = _own(collection)
         decided.loc[decided["edge"] == "joint", "fate"] = "keep" if collection.mode is Mode.KEEP else "blank"
-        if (decided["edge"] == "shares").any():
-            decided.loc[decided["edge"] == "shares", "fate"] = _shared(collection)
+        shares = decided["edge"] == "shares"
+        if shares.any():
+            whose = decided.loc[shares, "subject"].tolist()
+            decided.loc[shares, "fate"] = [_shared(collection, bound.get(one, Bound())) for one in whose]
         masks = [f.name for f in mentions(collection) if f.mode is Mode.MASK]
         hit = rows["fields"].map(lambda names, masks=masks: any(n in masks for n in names.split(",")))
         decided.loc[rows["edge"] == "mentions", "fate"] = "mention"
@@ -259,13 +262,14 @@ def _own(collection: Collection) -> str:
     return "drop" if collection.mode is Mode.DELETE else "blank"
 
 
-def _shared(collection: Collection) -> str:
-    if collection.on_shared == "ask":
+def _shared(collection: Collection, bound: Bound) -> str:
+    way = bound.decided.get(collection.address) if collection.on_shared == "ask" else collection.on_shared
+    if way is None:
         raise NotAllowed(
             f"{collection.address}: rows are shared with people outside the cohort and the catalog says ask",
-            hint="decide: on_shared: unlink or erase",
+            hint="an officer decides: `fangxin request decide`; or for everybody, on_shared: unlink or erase",
         )
-    return "drop" if collection.on_shared == "erase" else "shared"
+    return "drop" if way == "erase" else "shared"
 
 
 def _complete(collection: Collection, rows: pd.DataFrame) -> pd.Series:

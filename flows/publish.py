@@ -22,6 +22,7 @@ from fangxin.data.requests import Batch, Request
 from fangxin.data.vocabulary import Mode
 from fangxin.flows import gather, sealed
 from fangxin.flows.batch import approved_plan, finish, is_done, opened, outcome, signed
+from fangxin.flows.consumers import KIND
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import ISSUED, VALIDATED, load_keys, load_sources, mark, record
 from fangxin.flows.frames import each, tuples, unpack
@@ -86,6 +87,7 @@ class Story:
     shared: pd.DataFrame = field(repr=False)  # subject, collection, rows, others
     exported: Mapping[str, Mapping[str, Any]]  # request id -> manifest, rows, files
     times: Mapping[str, str | None]
+    heard: Mapping[str, Mapping[str, Sequence[str | None]]] = field(default_factory=dict)  # flows/consumers.py
 
     @cached_property
     def by_subject(self) -> Mapping[str, Mapping[int, pd.DataFrame]]:
@@ -287,6 +289,7 @@ def _story(estate: Estate, batch: Batch) -> Story:
             "validated": notes["validate"].get("at"),
             "proof_index": index,
         },
+        heard={n: one for n, one in (estate.requests.note(batch.id, KIND) or {}).items() if n != "at"},
     )
 
 
@@ -317,12 +320,12 @@ def _facts(
         law=estate.laws.digests,
         cohort=len(story.people),
         signer=estate.settings.signer,
-        processors=_processors(estate),
+        processors=_processors(estate, story.heard.get(str(one.number), {})),
         accountability=tuple(
             Accountable(d.key, d.accountable.owner, d.accountable.executor, d.accountable.terms)
             for d in estate.catalog.datasets
         ),
-        approvers=story.approvers,
+        approvers=tuple({*story.approvers, *story.batch.options.get("deciders", {}).get(str(one.number), ())}),
         rehearsal=estate.settings.rehearsal,
     )
 
@@ -473,13 +476,13 @@ def _handed_over(estate: Estate, told: Mapping[str, Any] | None) -> tuple[Declar
     return (DeclaredCopy("export", "export", f"{estate.settings.export_days}d", "overwrite", told["expires"]),)
 
 
-def _processors(estate: Estate) -> tuple[Processor, ...]:
-    """Who else processes these datasets, as the catalog declares; nobody told them through us yet."""
+def _processors(estate: Estate, heard: Mapping[str, Sequence[str | None]]) -> tuple[Processor, ...]:
+    """Who else processes these datasets, as the catalog declares; `heard`: when they were told, and took it."""
     datasets: dict[str, list[str]] = {}
     for one in estate.catalog.datasets:
         for name in one.accountable.processors:
             datasets.setdefault(name, []).append(one.key)
-    return tuple(Processor(name, tuple(of)) for name, of in sorted(datasets.items()))
+    return tuple(Processor(name, tuple(of), *heard.get(name, (None, None))) for name, of in sorted(datasets.items()))
 
 
 def _time(text: str | None) -> datetime | None:

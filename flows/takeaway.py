@@ -24,7 +24,7 @@ from fangxin.flows.evidence import EXPORTED
 from fangxin.flows.export import by_person, check_folder, hand_over, seal_folders
 from fangxin.flows.exports import destroy_folder
 from fangxin.flows.lifecycle import Actor, Event, Export, Keys, State
-from fangxin.flows.looks import plan_of
+from fangxin.flows.looks import bounds, plan_of
 from fangxin.flows.places import roots
 
 _OVER = (State.READY, State.DESTROYING, State.OVERWRITING, State.VALIDATING, State.CERTIFIED, State.RESTRICTED)
@@ -45,7 +45,7 @@ def take(desk: Desk, closure_id: str, to: Path) -> Closure:
     identities = tuple(Identity(kind, value) for kind, value in secret.identities)
     person = Request(closure.id, "", 0, False, closure.ref, secret.secret, identities, secret.receipt)
     try:
-        plan = plan_of(desk, secret)
+        plan = plan_of(desk, secret, bounds([closure]))
         table = hand_over(estate, plan.fates, [person], to)
         judge_export(
             by_person(estate, table, [person]), collections=len(estate.catalog.collections), tmp=estate.settings.tmp

@@ -45,6 +45,15 @@ class Row:
     asked: bool = True  # somebody may have called the far side before: ask it first
 
 
+@dataclass(frozen=True)
+class Sent:
+    """What became of a row: its body, the code of its last refusal, when it was done."""
+
+    body: Mapping[str, Any]
+    error: str | None
+    done: datetime | None
+
+
 class Refused(Exception):  # noqa: N818  the far side's answer, not a failure of ours
     """The far side did not do it; `code` is one of our codes. `final`: asking again is of no use.
 
@@ -179,6 +188,13 @@ class Outbox:
         with reading(self.engine) as db:
             found: str | None = db.execute(select(OUTBOX.c.answer).where(OUTBOX.c.key == key)).scalar()
         return found
+
+    def history(self, closure: str, kind: str) -> list[Sent]:
+        """How the rows of a kind stand that a closing has, in the order of their keys."""
+        wanted = select(OUTBOX).where(OUTBOX.c.closure == closure, OUTBOX.c.kind == kind).order_by(OUTBOX.c.key)
+        with reading(self.engine) as db:
+            rows = db.execute(wanted).all()
+        return [Sent(json.loads(r.body), r.error, None if r.done is None else instant(r.done)) for r in rows]
 
     def open(self, closure: str | None = None) -> dict[str, int]:
         """How many rows are not done, by kind; of one closure or all."""

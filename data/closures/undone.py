@@ -11,6 +11,8 @@ from fangxin.data.closures.schema import ENTITLEMENT, OFFER, OUTBOX, POSTING
 def give_back(db: Connection, closure: str, at: int) -> None:
     """The closing does not happen: rows that nobody ever sent end, and what is owed beyond the others goes back.
 
+    Nobody is told to stop any more, also who did not take it yet: they would hear it after being told to go on.
+
     A row that may have been sent stays open: its far side is told to stop, and says whether it was paid (a worker does
     that; `flows/payments.py`). `at`: UTC milliseconds.
     """
@@ -18,6 +20,10 @@ def give_back(db: Connection, closure: str, at: int) -> None:
     never = and_(mine, OUTBOX.c.tries == 0, OUTBOX.c.claimed.is_(None))
     db.execute(update(OUTBOX).where(never).values(done=at, answer="void"))
     db.execute(update(OUTBOX).where(mine).values(due=at))
+    stop = and_(OUTBOX.c.kind == "consumer", OUTBOX.c.body.contains('"event":"stop"'))
+    db.execute(
+        update(OUTBOX).where(OUTBOX.c.closure == closure, OUTBOX.c.done.is_(None), stop).values(done=at, answer="void")
+    )
     on_the_way: dict[str, int] = {}
     for body in db.execute(select(OUTBOX.c.body).where(mine)).scalars():
         currency, minor = money.amount_of(body)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fangxin.data.errors import InputError, NotAllowed, told, unread
 from fangxin.flows.cli.console import answer, counted, say, table, warn
+from fangxin.flows.cli.desk import at_home, read_code
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -21,20 +22,6 @@ if TYPE_CHECKING:
     from fangxin.flows.notices import Contact
 
 Document = dict[str, Any]  # Any: JSON
-
-
-@contextmanager
-def _desk(home: Path, catalog: Path | None, now: str | None, *, alone: bool = True) -> Iterator[Desk]:
-    """The desk of a home, which is held for this command where it changes something."""
-    from contextlib import nullcontext
-
-    from fangxin.flows import estate as estates
-    from fangxin.flows.desk import at_desk
-    from fangxin.flows.settings import clock, load
-
-    opened = estates.open_estate(home, catalog, clock(load(home), now))
-    with estates.alone(home) if alone else nullcontext(), at_desk(opened) as desk:
-        yield desk
 
 
 def open_request(
@@ -63,7 +50,7 @@ def open_request(
     from fangxin.flows.settings import is_rehearsal
     from fangxin.flows.subjects import read_identities
 
-    with _desk(home, catalog, now) as desk:
+    with at_home(home, catalog, now) as desk:
         people, plain = read_identities(identities, desk.estate.catalog)
         if plain and not is_rehearsal(home):
             warn("an identity on the command line stays in the shell's history: use --identity KIND=@FILE")
@@ -118,7 +105,7 @@ def _contact(
     if locale not in ("zh", "en"):
         raise InputError(f"--lang: expected zh or en; found {locale}")
     known = channels.Channels.load(home)
-    given = [channels.given(one, _code) for one in notify]
+    given = [channels.given(one, read_code) for one in notify]
     missing = [kind for kind, _address in given if kind not in known.by_kind]
     if missing:
         raise InputError(f"--notify {missing[0]}: this home has no such channel", hint="channels.toml names them")
@@ -133,7 +120,7 @@ def plan(
     """Make the plan if there is none, show it, and write what officers sign."""
     from fangxin.flows.closing import current, make_plan, paper, status
 
-    with _desk(home, catalog, now) as desk:
+    with at_home(home, catalog, now) as desk:
         one = current(desk, closure)
         if one.state == "preflight":
             one = make_plan(desk, closure, _choices(ticks))
@@ -164,7 +151,7 @@ def move(home: Path, catalog: Path | None, now: str | None, work: Callable[[Desk
     """Make one move and show how the closing stands."""
     from fangxin.flows.closing import status
 
-    with _desk(home, catalog, now) as desk:
+    with at_home(home, catalog, now) as desk:
         document = status(desk, work(desk))
     _tell(document, as_json=as_json)
     return 0
@@ -196,12 +183,55 @@ def hold(
     if not files:
         if out is None or out.exists():
             raise InputError("--out: expected a new file for what two officers sign", hint="then --approval twice")
-        with _desk(home, catalog, now) as desk:
+        with at_home(home, catalog, now) as desk:
             grant = holds.paper(desk, closure, given)
         out.write_text(grant.canonical(), "utf-8")
         raise NotAllowed(f"{out}: have it signed by two officers", hint="then --approval FILE --approval FILE")
     signed = read_approvals(files)
     return move(home, catalog, now, lambda desk: holds.hold(desk, closure, given, signed), as_json=as_json)
+
+
+def decide(
+    home: Path, catalog: Path | None, closure: str | None, asked: tuple[str | None, str | None, str | None],
+    out: Path | None, files: Sequence[Path], *, now: str | None, as_json: bool,
+) -> int:  # fmt: skip
+    """List what officers have to decide; write what they sign (collection, choice, ground), or carry it out."""
+    from fangxin.flows import decisions
+    from fangxin.flows.cli.erase import read_approvals
+
+    if not any(asked):
+        return _pending(home, catalog, closure, now, as_json=as_json)
+    collection, choice, ground = asked
+    if closure is None or collection is None or choice is None or ground is None:
+        raise InputError("a decision names its closing, --collection, --choice and --ground")
+    given = decisions.Asked(collection, choice, ground)
+    if not files:
+        if out is None or out.exists():
+            raise InputError("--out: expected a new file for what officers sign", hint="then --approval")
+        with at_home(home, catalog, now) as desk:
+            grant = decisions.paper(desk, closure, given)
+        out.write_text(grant.canonical(), "utf-8")
+        raise NotAllowed(f"{out}: have it signed by an officer", hint="`fangxin keys approve`, then --approval FILE")
+    signed = read_approvals(files)
+    return move(home, catalog, now, lambda desk: decisions.decide(desk, closure, given, signed), as_json=as_json)
+
+
+def _pending(home: Path, catalog: Path | None, closure: str | None, now: str | None, *, as_json: bool) -> int:
+    from fangxin.flows import decisions
+
+    with at_home(home, catalog, now, alone=False) as desk:
+        found = decisions.pending(desk, None if closure is None else [desk.closures.get(closure)])
+    document = {"pending": [asdict(one) for one in found]}
+
+    def words() -> None:
+        if not found:
+            say("nothing waits for an officer to decide")
+            return
+        table(("closing", "collection", "why", "rows", "others"),
+              [(p.closure, p.collection, p.reason, str(p.rows), str(p.others)) for p in found])  # fmt: skip
+
+    answer(document, as_json=as_json, words=words)
+    return 0
 
 
 def extend(
@@ -247,7 +277,7 @@ def restore(
     for file in answers:
         for case, said in _answers(file).items():
             given.setdefault(case, []).append(said)
-    word = None if code is None else _code(code)
+    word = None if code is None else read_code(code)
     return move(
         home, catalog, now, lambda desk: closing.restore(desk, closure, code=word, answers=given), as_json=as_json
     )
@@ -257,7 +287,7 @@ def waive(home: Path, catalog: Path | None, closure: str, code: str, now: str | 
     """End the days to change one's mind a day from now."""
     from fangxin.flows import closing
 
-    word = _code(code)
+    word = read_code(code)
     return move(home, catalog, now, lambda desk: closing.waive(desk, closure, word), as_json=as_json)
 
 
@@ -271,8 +301,8 @@ def status(
 
     if (closure is None) == (receipt is None):
         raise InputError("expected either a closure's id or --receipt")
-    with _desk(home, catalog, now, alone=False) as desk:
-        found = by_code(desk, _code(receipt), source="console") if receipt else desk.closures.get(closure or "")
+    with at_home(home, catalog, now, alone=False) as desk:
+        found = by_code(desk, read_code(receipt), source="console") if receipt else desk.closures.get(closure or "")
         document = closing.status(desk, found, holder=bool(receipt))
     if receipt and not as_json:
         _show(document, locale)
@@ -286,7 +316,7 @@ def listing(home: Path, catalog: Path | None, now: str | None, as_json: bool) ->
     from fangxin.flows.desk import request_of
     from fangxin.flows.lifecycle import State
 
-    with _desk(home, catalog, now, alone=False) as desk:
+    with at_home(home, catalog, now, alone=False) as desk:
         rows = []
         for name in desk.closures.in_state(*(s.value for s in State)):
             one = desk.closures.get(name)
@@ -317,7 +347,7 @@ def run_due(home: Path, catalog: Path | None, now: str | None, as_json: bool) ->
     """Do everything that is due; exit 2 where something waits, else the code of what failed."""
     from fangxin.flows import ending
 
-    with _desk(home, catalog, now) as desk:
+    with at_home(home, catalog, now) as desk:
         options = {"now": desk.estate.now.isoformat()} if now is not None else {}
         done = ending.run_due(desk, options=options)
     document: Document = {
@@ -374,7 +404,7 @@ def sla(home: Path, catalog: Path | None, now: str | None, as_json: bool) -> int
     from fangxin.flows.desk import clock_of
     from fangxin.flows.sla import figures
 
-    with _desk(home, catalog, now, alone=False) as desk:
+    with at_home(home, catalog, now, alone=False) as desk:
         rows = ((closure, clock_of(row["name"], row)) for closure, row in desk.closures.every_clock())
         asked = ((closure, tickets.clock_of(one)) for closure, one in Tickets(desk.closures.engine).every())
         document: Document = {
@@ -458,7 +488,7 @@ def cases(home: Path, catalog: Path | None, closure: str, out: Path, now: str | 
     from fangxin.flows.closing import current
     from fangxin.flows.sealing import seals_of
 
-    with _desk(home, catalog, now) as desk:
+    with at_home(home, catalog, now) as desk:
         secret = desk.opened(current(desk, closure))
         out.mkdir(parents=True, exist_ok=True)
         with seals_of(desk.estate) as seals:
@@ -502,16 +532,6 @@ def _answers(file: Path) -> dict[bytes, bytes]:
     if any(len(said) != 36 for said in found.values()):
         raise InputError(f"{file}: an answer has 36 bytes", hint="give the file that `fangxin keys answer` wrote")
     return found
-
-
-def _code(given: str) -> str:
-    """A code from the command line, or from a file after @."""
-    if not given.startswith("@"):
-        return given
-    try:
-        return Path(given[1:]).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{given[1:]}: cannot be read: {unread(error)}") from None
 
 
 def _moment(given: str, option: str) -> datetime:

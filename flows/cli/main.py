@@ -827,6 +827,30 @@ def request_hold(
     )
 
 
+@request_app.command(name="decide")
+def request_decide(
+    closure: str | None = None,
+    /,
+    *,
+    collection: Annotated[str | None, Parameter(name="--collection", help="Whose rows others use, too.")] = None,
+    choice: Annotated[
+        str | None, Parameter(name="--choice", help="unlink keeps the rows for the others; erase removes them.")
+    ] = None,
+    ground: Annotated[str | None, Parameter(name="--ground", help="A code: why.")] = None,
+    out: Annotated[Path | None, Parameter(name="--out", help="Write what an officer signs.")] = None,
+    approval: Annotated[list[Path] | None, Parameter(name="--approval", negative="")] = None,
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
+) -> int:
+    """List rows that an officer has to decide about, or decide by an officer's signature; two where risk is high."""
+    from fangxin.flows.cli.closing import decide as work
+
+    asked, files = (collection, choice, ground), approval or []
+    return work(_home(home), catalog, closure, asked, out, files, now=now, as_json=json)
+
+
 @request_app.command(name="status")
 def request_status(
     closure: str | None = None,

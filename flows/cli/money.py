@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fangxin.data.errors import InputError
-from fangxin.flows.cli.closing import _code as read_code
-from fangxin.flows.cli.closing import _desk as at_home
 from fangxin.flows.cli.closing import _moment as read_moment
 from fangxin.flows.cli.closing import _tell as show
 from fangxin.flows.cli.console import answer, say, table
+from fangxin.flows.cli.desk import at_home, read_code
 
 
 def claim(home: Path, catalog: Path | None, receipt: str, to: str, now: str | None, as_json: bool) -> int:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fangxin.flows.cli.closing import _code as read_code
-from fangxin.flows.cli.closing import _desk as at_home
 from fangxin.flows.cli.console import answer, say
+from fangxin.flows.cli.desk import at_home, read_code
 
 
 def read(

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fangxin.data.errors import InputError, unread
-from fangxin.flows.cli.closing import _code as read_code
-from fangxin.flows.cli.closing import _desk as at_home
 from fangxin.flows.cli.console import answer, say, table
+from fangxin.flows.cli.desk import at_home, read_code
 
 if TYPE_CHECKING:
     from fangxin.data.closures.tickets import Ticket

@@ -210,3 +210,26 @@ def gateway() -> Iterator[tuple[list[dict[str, str]], str]]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield got, f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
+
+
+@contextmanager
+def listener(*answers: int) -> Iterator[tuple[list[tuple[dict[str, str], bytes]], str]]:
+    """A consumer's endpoint that gives these answers, then 204: what came (headers, body), and its address."""
+    got: list[tuple[dict[str, str], bytes]] = []
+    left = list(answers)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:  # noqa: N802
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            got.append((headers, self.rfile.read(int(headers["content-length"]))))
+            self.send_response(left.pop(0) if left else 204)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_args: object) -> None:
+            return
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield got, f"http://127.0.0.1:{server.server_port}/closures"
+    server.shutdown()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import hmac
 import json
 import sqlite3
 from contextlib import closing
@@ -15,7 +17,7 @@ import pytest
 from keys.vaults import raw
 from process import bank as banks
 from process.bank import Bank
-from process.front import post
+from process.front import listener, post
 from process.shop import NOW, PEOPLE, Shop, make
 from test_cli_answers import conforms
 
@@ -26,6 +28,7 @@ from fangxin.data.keys.envelope import ref_of
 from fangxin.data.vocabulary import Identity
 from fangxin.flows.ahead import look_again
 from fangxin.flows.closing import Asked, Opened, make_plans, open_closures
+from fangxin.flows.consumers import answers
 from fangxin.flows.desk import at_desk
 from fangxin.flows.estate import alone, open_estate
 from fangxin.flows.lifecycle import Event
@@ -33,6 +36,7 @@ from fangxin.flows.looks import Look, look
 
 TONIGHT = datetime(2026, 11, 24, 16, 5, tzinfo=UTC)  # 00:05 in Shanghai
 OVER = TONIGHT + timedelta(days=7)
+SECRET = b"thirty-two bytes that both know."
 MAIL = """[mail]
 host = "127.0.0.1"
 port = {port}
@@ -52,6 +56,9 @@ def waiting(pristine: Shop, tmp_path_factory: pytest.TempPathFactory) -> tuple[S
     """A copy in which one person's account was sealed tonight."""
     found = pristine.copy(tmp_path_factory.mktemp("sealed") / "shop")
     (found.home / "channels.toml").write_text(MAIL.format(port=9), "utf-8")  # nobody listens there
+    catalog = found.root / "catalog" / "c.yml"
+    catalog.write_text(catalog.read_text("utf-8").replace("erasure: {store:", "erasure: {processors: [events], store:"))
+    reaches(found, "http://127.0.0.1:9/")
     (found.root / "mail").write_text("wei@example.com\n", "utf-8")
     argv = ["request", "open", "--identity", found.phone(5), "--verified", "session"]
     opened = found.ask(*argv, "--notify", f"mail=@{found.file('mail')}")
@@ -88,6 +95,12 @@ def sealed(
     return found, waiting[1]
 
 
+def reaches(shop: Shop, url: str) -> None:
+    """Where the consumer of the shop's events listens."""
+    (shop.home / "consumers.toml").write_text(f'[events]\nurl = "{url}"\nsecret_file = "events.secret"\n', "utf-8")
+    (shop.home / "events.secret").write_text(f"whsec_{base64.b64encode(SECRET).decode()}\n", "utf-8")
+
+
 def keys(shop: Shop) -> dict[bytes, bytes]:
     """Every key of a person's card that the vault holds."""
     with open_estate(shop.home, shop.root / "catalog", shop.now).tree as tree:
@@ -107,7 +120,8 @@ def test_one_account_through_all_of_it(sealed: tuple[Shop, dict[str, str]]) -> N
     asked = shop.ask(*asking, "--text", f"@{shop.file('text')}")
     shop.ask("ticket", "close", asked["ticket"], "--receipt", opened["receipt_code"])
     shop.now = OVER
-    with post() as (box, mail):
+    with post() as (box, mail), listener() as (told, url):
+        reaches(shop, url)
         (shop.home / "channels.toml").write_text(MAIL.format(port=mail["port"]), "utf-8")
         done = shop.ask("run-due")
         subjects = [subject for _to, _id, subject, _body in box.taken()]
@@ -121,7 +135,11 @@ def test_one_account_through_all_of_it(sealed: tuple[Shop, dict[str, str]]) -> N
     status = shop.ask("request", "status", "--receipt", opened["receipt_code"])
     conforms("request", status)
     assert (status["state"], status["public"]) == ("certified", "finished")
-    assert Path(status["certificate"]).is_file()
+    assert {json.loads(body)["type"] for _headers, body in told} == {"closure.stop", "closure.erase"}
+    issued = json.loads(Path(status["certificate"]).read_bytes())
+    assert issued["processors"] == [
+        {"name": "events", "datasets": ["wallet"], "told": "2026-11-24T01:00Z", "confirmed": f"{OVER:%Y-%m-%dT%H:%MZ}"}
+    ]
     assert status["owed"] == [{"currency": "CNY", "minor": 3650 + 50 + 100, "where": "escrow"}]
     assert {c["name"] for c in status["clocks"] if c["by"] == "promise"} == {"review", "start", "regret", "done"}
     assert [c for c in status["clocks"] if not c["met"] or c["breached"]] == []
@@ -238,6 +256,55 @@ def test_from_the_seal_on_readers_are_turned_away_and_after_a_restore_they_are_n
     assert shop.run("read", "wallet/coupons", "--out", shop.file("his"), "--account", f"@{account}") == (4, {})
     assert "410" in shop.said
     assert read("gone.parquet") == 0
+
+
+@pytest.mark.scenario("S27")
+def test_consumers_of_events_are_told_until_they_answer_and_no_new_row_of_a_closed_account_reaches_them(
+    sealed: tuple[Shop, dict[str, str]],
+) -> None:
+    shop, opened = sealed
+    closure = opened["closure"]
+
+    def events() -> set[int]:
+        """The accounts whose events a consumer gets, who asks for what is new."""
+        out = shop.file(f"events-{shop.now:%d-%H}.parquet")
+        shop.ask("read", "wallet/coupons", "--out", out, "--field", "coupon", "--field", "account")
+        table = pq.read_table(out)
+        return {a for n, a in zip(table["coupon"].to_pylist(), table["account"].to_pylist(), strict=True) if n >= 9000}
+
+    def stood() -> dict[str, list[str | None]]:
+        with at_desk(open_estate(shop.home, shop.root / "catalog", shop.now)) as desk:
+            return answers(desk, desk.closures.get(closure))
+
+    with closing(sqlite3.connect(shop.wallet)) as db, db:  # the shop goes on writing
+        db.executemany("INSERT INTO coupons VALUES (?, ?, 'coffee', 100, '2027-06-01')", [(9005, 5), (9006, 6)])
+    assert stood() == {}  # nobody listened: nobody was told
+    with listener(500) as (got, url):
+        reaches(shop, url)
+        for status, confirmed in ((500, None), (204, "2026-11-24T18:05Z"), (None, "2026-11-24T18:05Z")):
+            shop.now += timedelta(hours=1)
+            before = len(got)
+            shop.ask("run-due")
+            assert len(got) - before == (status is not None)
+            assert stood() == {"events": ["2026-11-24T01:00Z", confirmed]}
+        assert events() == {6}
+        shop.now += timedelta(hours=1)
+        shop.ask("request", "restore", closure, "--code", opened["restore_code"])
+        shop.ask("run-due")
+        assert events() == {5, 6}
+    assert [json.loads(body)["type"] for _headers, body in got] == ["closure.stop", "closure.stop", "closure.resume"]
+    assert got[0][0]["webhook-id"] == got[1][0]["webhook-id"]
+    for headers, body in got:
+        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+        mac = base64.b64encode(hmac.digest(SECRET, signed, "sha256")).decode()
+        assert headers["webhook-signature"] == f"v1,{mac}"
+        data = json.loads(body)["data"]
+        assert data["closure"] == closure
+        assert b"13900000005" not in body
+        # Whose it is only they can say who have the account's number and the secret.
+        key = hmac.digest(SECRET, b"fangxin/consumers/1", "sha256")
+        known = {n: hmac.digest(key, str(n).encode(), "sha256").hex() for n in range(1, PEOPLE + 1)}
+        assert [n for n, mine in known.items() if mine in data["accounts"]] == [5]
 
 
 @pytest.mark.scenario("S41")

@@ -219,6 +219,11 @@ ANSWERS: dict[str, Any] = {
     },
     "ticket-list": {"tickets": [TICKET], "categories": {"question": {"zh": "一般咨询", "en": "A question"}}},
     "read": {"collection": "wallet/accounts", "out": "accounts.parquet", "rows": 29, "kept_back": 1},
+    "request-decide": {
+        "pending": [
+            {"closure": "c-abcdefghijklmnop", "collection": "shop/homes", "reason": "shared", "rows": 1, "others": 2}
+        ]
+    },
     "request-items": {
         "closure": "c-abcdefghijklmnop",
         "items": [
