@@ -257,23 +257,52 @@ class Needles:
     def _in_context(self, needle: _Ints, start: _Ints, end: _Ints, body: bytes) -> _Flags:
         """Which hits need no context, or stand in theirs."""
         wants = self._context[needle]
-        keep: _Flags = wants == Context.ANY
-        company = np.flatnonzero(keep)
-        company = company[np.argsort(start[company], kind="stable")]
-        places = start[company]
-        low = np.searchsorted(places, start - NEAR - self.longest)
-        high = np.searchsorted(places, end + NEAR, side="right")
-        for i in np.flatnonzero(~keep).tolist():
+        keep: _Flags = wants == int(Context.ANY)
+        company, asked = np.flatnonzero(keep), np.flatnonzero(~keep)
+        if len(company):
+            keep[asked] = self._beside((needle[company], start[company], end[company]),
+                                       (needle[asked], start[asked], end[asked]))  # fmt: skip
+        codes = np.frombuffer(body, np.uint8)
+        opens = (start == 0) | _OPENS_A_VALUE[codes[start - 1]] | (end - start >= SHORTEST) | self._cut[needle]
+        for i in np.flatnonzero(~keep & opens & (wants == int(Context.VALUE))).tolist():
             form, begin, stop = self._forms[int(needle[i])], int(start[i]), int(end[i])
             ends = {stop, _end_of_cut(form, body, begin, stop)}
-            if wants[i] == Context.VALUE and any(_is_a_value(body, begin, one) for one in ends):
-                keep[i] = True
-                continue
-            mine = {owner[0] for owner in self._owners[int(needle[i])]}
-            around = company[low[i] : high[i]]
-            around = around[(start[i] - end[around] <= NEAR) & ((start[around] >= end[i]) | (end[around] <= start[i]))]
-            keep[i] = any(mine & {owner[0] for owner in self._owners[int(n)]} for n in needle[around])
+            keep[i] = any(_is_a_value(body, begin, one) for one in ends)
         return keep
+
+    def _beside(self, company: tuple[_Ints, _Ints, _Ints], asked: tuple[_Ints, _Ints, _Ints]) -> _Flags:
+        """Which of the hits that need company have some of a subject of theirs within `NEAR` bytes, not overlapping.
+
+        Of each subject the hit that begins next behind one, and the one that ends last before it, decide.
+        """
+        span = int(max(company[2].max(), asked[2].max(initial=0))) + NEAR + 1  # no two subjects' places meet
+        whose, which = self._subjects_of(company[0])
+        begins, ends = np.sort(whose * span + company[1][which]), np.sort(whose * span + company[2][which])
+        whose, which = self._subjects_of(asked[0])
+        start, end = whose * span + asked[1][which], whose * span + asked[2][which]
+        following = np.searchsorted(begins, end)
+        last = np.searchsorted(ends, start, side="right") - 1
+        near = (following < len(begins)) & (begins[np.minimum(following, len(begins) - 1)] <= end + NEAR)
+        near |= (last >= 0) & (ends[np.maximum(last, 0)] >= start - NEAR)
+        found = np.zeros(len(asked[0]), dtype=bool)
+        found[which[near]] = True
+        return found
+
+    def _subjects_of(self, needle: _Ints) -> tuple[_Ints, _Ints]:
+        """The subjects of these needles, one after the other, and the place of each one's needle."""
+        first, subjects = self._of_subjects
+        counts = first[needle + 1] - first[needle]
+        which = np.repeat(np.arange(len(needle)), counts)
+        nth = np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return subjects[first[needle][which] + nth], which
+
+    @cached_property
+    def _of_subjects(self) -> tuple[_Ints, _Ints]:
+        """Where each needle's subjects begin, and the subjects (numbered from 0) of all of them."""
+        own = [sorted({owner[0] for owner in owners}) for owners in self._owners]
+        first = np.concatenate([[0], np.cumsum([len(one) for one in own])]).astype(np.int64)
+        told = np.array([subject for one in own for subject in one], np.int64)
+        return first, np.unique(told, return_inverse=True)[1].astype(np.int64)
 
     def _covered(self, needle: _Ints, start: _Ints, end: _Ints, inside: _Flags) -> _Flags:
         """Which hits lie in a longer spelling of the same identity that stands alone: `139…` in `86139…`."""
@@ -337,6 +366,8 @@ def _varint(number: int) -> bytes:
 
 
 _DELIMITERS = frozenset(bytes([code]) for code in b"\0\t\n ,;|'\"")
+# What stands before a value that `_is_a_value` knows, unless a length does: the last byte of four of a length is 0.
+_OPENS_A_VALUE = np.isin(np.arange(256), np.frombuffer(b"".join(sorted(_DELIMITERS)) + b">", np.uint8))
 
 
 # Bytes beside a text that may belong to a longer one; after any other byte there is nothing to ask.

@@ -118,7 +118,8 @@ def plan(
     as_json: bool,
 ) -> int:  # fmt: skip
     """Make the plan if there is none, show it, and write what officers sign."""
-    from fangxin.flows.closing import current, make_plan, paper, status
+    from fangxin.flows.closing import current, make_plan, paper
+    from fangxin.flows.standing import status
 
     with at_home(home, catalog, now) as desk:
         one = current(desk, closure)
@@ -149,7 +150,7 @@ def _choices(ticks: Sequence[str]) -> list[Any]:  # Any: Choice
 
 def move(home: Path, catalog: Path | None, now: str | None, work: Callable[[Desk], Closure], *, as_json: bool) -> int:
     """Make one move and show how the closing stands."""
-    from fangxin.flows.closing import status
+    from fangxin.flows.standing import status
 
     with at_home(home, catalog, now) as desk:
         document = status(desk, work(desk))
@@ -296,14 +297,14 @@ def status(
     as_json: bool,
 ) -> int:  # fmt: skip
     """How a closing stands, by its id or by its receipt code."""
-    from fangxin.flows import closing
+    from fangxin.flows import standing
     from fangxin.flows.receipt import by_code
 
     if (closure is None) == (receipt is None):
         raise InputError("expected either a closure's id or --receipt")
     with at_home(home, catalog, now, alone=False) as desk:
         found = by_code(desk, read_code(receipt), source="console") if receipt else desk.closures.get(closure or "")
-        document = closing.status(desk, found, holder=bool(receipt))
+        document = standing.status(desk, found, holder=bool(receipt))
     if receipt and not as_json:
         _show(document, locale)
     else:

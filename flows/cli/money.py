@@ -42,8 +42,8 @@ def arrived(
 ) -> int:  # fmt: skip
     """Note money that came in for an account that is closed or closing."""
     from fangxin.flows import claims
-    from fangxin.flows.closing import status
     from fangxin.flows.refund import Money
+    from fangxin.flows.standing import status
 
     with at_home(home, catalog, now) as desk:
         document = status(desk, claims.arrived(desk, closure, Money.parse(amount, currency), reference))
@@ -86,7 +86,7 @@ def export(
 ) -> int:  # fmt: skip
     """Write the person's data into a folder, or note that they have it, or that they want none."""
     from fangxin.flows import takeaway
-    from fangxin.flows.closing import status
+    from fangxin.flows.standing import status
 
     if (out is not None) + collected + waive != 1:
         raise InputError("expected one of --out DIR, --collected, --waive")

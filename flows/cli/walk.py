@@ -17,7 +17,7 @@ from fangxin.flows.cli.console import say, table
 def walk(house: Path, catalog: Path, back: Identity, gone: Identity, now: datetime) -> dict[str, str]:
     """Close two accounts from the request to their end; the states they end in, and the certificate of who left."""
     from fangxin.data.errors import NotAllowed
-    from fangxin.flows import closing, ending
+    from fangxin.flows import closing, ending, standing
     from fangxin.flows.desk import at_desk, request_of
     from fangxin.flows.estate import alone, open_estate
 
@@ -33,7 +33,7 @@ def walk(house: Path, catalog: Path, back: Identity, gone: Identity, now: dateti
         left = closing.open_closure(desk, [gone], level="session", laws=("pipl", "gdpr"))
         told(now, f"{left.id} is opened by somebody else, who will not come back")
         closing.make_plan(desk, left.id)
-        planned = closing.status(desk, closing.make_plan(desk, made.id))
+        planned = standing.status(desk, closing.make_plan(desk, made.id))
         items = [
             (i["kind"], i["fate"], i["amount"], f"{i['minor'] / 100:.2f}" if i["minor"] else "")
             for i in planned["items"]
@@ -60,7 +60,7 @@ def walk(house: Path, catalog: Path, back: Identity, gone: Identity, now: dateti
     with at_desk(open_estate(house, catalog, ends)) as desk, alone(house):
         for error in ending.run_due(desk, options={"now": ends.isoformat()}).errors:
             raise error
-        over = closing.status(desk, desk.closures.get(left.id))
+        over = standing.status(desk, desk.closures.get(left.id))
         told(ends, f"the days of the other are over: keys destroyed, bytes overwritten, {over['public']}")
     number = Path(str(over["certificate"])).stem
     say(f"   its certificate: {number}; the receipt code still opens status, certificate and questions")
