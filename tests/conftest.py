@@ -1,4 +1,4 @@
-"""Heavy files first: two workers that take whole files end together when the last ones are light.
+"""Heavy files first: workers that take whole files end together when the last ones are light.
 
 Needs `--no-loadscope-reorder`, or pytest-xdist starts with the files that have most tests, not with the longest.
 """
@@ -48,9 +48,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now stays: the collector need not walk over half a million objects again and again."""
+    """What is imported by now stays: the collector need not walk over half a million objects again and again.
+
+    And it need not look after each 700 objects: that took a twelfth of the time of all tests.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_unconfigure() -> None:
