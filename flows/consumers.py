@@ -128,11 +128,20 @@ def declared(desk: Desk, closure: Closure) -> list[str]:
 
 
 def messages(desk: Desk, closure: Closure, event: str) -> list[Message]:
-    """The outbox rows that tell each consumer of a closing's rows of an event, once for the move that writes them."""
+    """The outbox rows that tell each consumer of a closing's rows of an event, once for the move that writes them.
+
+    That an account is back is told to whom was told to stop, whatever the catalog says by now: coming back needs none.
+    """
+    if not desk.consumers:
+        return []
+    if event == RESUME:
+        names = sorted({str(row.body["consumer"]) for row in desk.outbox.history(closure.id, KIND)})
+    else:
+        names = declared(desk, closure)
     told = {"event": event, "written": desk.estate.minute}
     return [
         Message(_key(closure, name, event), KIND, {**told, "consumer": name}, desk.now)
-        for name in declared(desk, closure)
+        for name in names
         if name in desk.consumers
     ]
 
