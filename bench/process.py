@@ -10,8 +10,8 @@ promise was broken. Every batch is located, overwritten, searched twice, judged 
 JSON and HTML, and their PDFs left to whoever asks (`paper = "request"`).
 
 How long: ten thousand took 2,160 s of CPU on two busy cores (4.6 a second), 1.3 GiB at the peak. Opening took 6 ms a
-request, planning 4, officers 12. There were four nights of some 2,250 people each, of 309, 365, 477 and 397 s: each
-looks through all of our own home twice, and the home grows. 300 in one day took 30 s.
+request, planning 4, officers 12. Everybody was erased in five nights of 309, 365, 477, 237 and 397 s: each looks
+through all of our own home twice, and the home grows. 300 in one day took 30 s.
 """
 
 from __future__ import annotations
