@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -103,7 +104,7 @@ def decide(desk: Desk, closure_id: str, given: Asked, approvals: Sequence[Approv
     request = request_of(closure)
     if request.owner_officer in names:
         raise NotAllowed("nobody decides about their own account", hint="another officer signs")
-    if request.high_risk and len(names) < 2:
+    if (request.high_risk or closure.facts.get("risk")) and len(names) < 2:  # the plan, which decides it, comes later
         raise NotAllowed("the risk of this closing is high: two officers decide", hint="--approval twice")
     if not any(one.collection == given.collection and one.reason == "shared" for one in _of(desk, closure)):
         raise NotAllowed(f"{given.collection}: nothing of this person is to be decided there")
@@ -116,6 +117,9 @@ def decide(desk: Desk, closure_id: str, given: Asked, approvals: Sequence[Approv
         closure, renamed(request), "decided", desk.now, by=",".join(sorted(names)), body=told,
         entries=[(DECIDED + closure.version, entry)], facts={"decisions": noted},
     )  # fmt: skip
+
+
+_GROUND = re.compile(r"(?=.{1,40}\Z)[a-z]+(-[a-z]+)*")
 
 
 def deciders(closures: Sequence[Closure]) -> dict[str, list[str]]:
@@ -131,6 +135,8 @@ def may(desk: Desk, closure: Closure, given: Asked) -> None:
     """Raise InputError or NotAllowed for what cannot be decided at all, whoever signs it."""
     if given.choice not in CHOICES:
         raise InputError(f"--choice {given.choice}: no such choice", hint=f"one of {', '.join(CHOICES)}")
+    if not _GROUND.fullmatch(given.ground):  # it stands in history and ledger for good: no place for free text
+        raise InputError("--ground: expected a code of letters, at most 40", hint="such as co-user; no name, no number")
     if given.collection not in {one.address for one in desk.estate.catalog.collections}:
         raise InputError(f"--collection {given.collection}: the catalog has none", hint="dataset/name")
     if request_of(closure).state not in _BEFORE:
