@@ -81,6 +81,7 @@ def test_an_officer_sees_what_waits_decides_it_once_and_the_plan_follows(waiting
         (3, ("--collection", "wallet/homes", "--choice", "unlink")),  # without a ground
         (3, ("--collection", "wallet/nowhere", *HOW[2:])),
         (3, (*HOW[:2], "--choice", "burn", *HOW[4:])),
+        (3, (*HOW[:5], "13900000005 wei")),  # a ground is a code: it stays for good
     ):
         assert shop.run("request", "decide", closure, *wrong, "--out", shop.file("paper.json"))[0] == code
     assert decide(shop, closure, "dpo_1", how=("--collection", "wallet/coupons", *HOW[2:]))[0] == 4  # nothing to decide
