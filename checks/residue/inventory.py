@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fangxin.data import extents
+from fangxin.data.descriptors import reading
 from fangxin.data.errors import FangxinError
 from fangxin.data.extents import Extents
 from fangxin.data.vocabulary import Destruction
@@ -87,15 +88,11 @@ def take(files: Iterable[tuple[str, Path]]) -> Inventory:
         try:
             if not stat.S_ISREG(path.lstat().st_mode):
                 continue
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with reading(path) as fd:
+                seen, digest = os.fstat(fd), _sha256(fd)
+                found.append(Inode(place, seen.st_dev, seen.st_ino, seen.st_size, digest, _extents(fd, seen.st_size)))
         except OSError as error:
             unread.append((place, f"cannot be read ({error.strerror or type(error).__name__})"))
-            continue
-        try:
-            seen = os.fstat(fd)
-            found.append(Inode(place, seen.st_dev, seen.st_ino, seen.st_size, _sha256(fd), _extents(fd, seen.st_size)))
-        finally:
-            os.close(fd)
     return Inventory(tuple(found), tuple(unread))
 
 

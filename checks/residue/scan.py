@@ -32,9 +32,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fangxin.checks.residue.carve import Answer, Limits, NotExaminable, OpenFile, Piece, carve
+from fangxin.checks.residue.containers.piece import unchanged
 from fangxin.checks.residue.patterns import Needles
 from fangxin.checks.residue.together import SMALL, Found, Lot, Together
 from fangxin.checks.residue.views import BLOOM, NAMES
+from fangxin.data.descriptors import reading
 from fangxin.data.vocabulary import shown
 
 HITS = pa.schema(
@@ -292,12 +294,10 @@ class _Search:
             lot.add(Piece("name", "", text, decoded=False), self._count)
 
     def _contents(self, path: Path, crew: _Crew, lot: Lot) -> None:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        try:
-            before = os.fstat(fd)
-            if not stat.S_ISREG(before.st_mode):
-                raise NotExaminable("changed while it was read")
+        with reading(path) as fd:
             file = OpenFile(fd)
+            if not stat.S_ISREG(file.first.st_mode):
+                raise NotExaminable("changed while it was read")
             self.read = file.size
             told, waiting = 0, list[tuple[Piece, Future[Found]]]()
             columns, plain = self.needles.columns is not None, True
@@ -328,11 +328,8 @@ class _Search:
                 crew.progress(file.size - told)
             self._remembered()
             # Of plain bytes nothing is read any more once they are searched; engines read as they like.
-            after = file.last if plain else os.fstat(fd)
-            if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            if not unchanged(file.first, file.last if plain else os.fstat(fd)):
                 raise NotExaminable("changed while it was read")
-        finally:
-            os.close(fd)
 
     def _remembered(self) -> None:
         """Values that a bloom filter holds and its column does not are hits."""

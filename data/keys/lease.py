@@ -7,7 +7,8 @@ drops its caches when the lease ends, or when it sees that the generation has mo
 * Files stay when nobody has them, so that whoever lists the folder (a scan, a backup) finds what was listed.
 * Record: `g u64 ‖ expiry in ns u64`, little endian, written in one piece; all zero = nothing cached.
 * Other vaults opened by the writer's own process are told directly.
-* The lock is POSIX's: a forked child does not inherit it, and starts with empty caches and a lease of its own.
+* The lock is of the descriptor (flock): whoever reads the file and closes it again, a scan, leaves it alone. A forked
+  child closes what it inherited, and starts with empty caches and a lease of its own.
 """
 
 from __future__ import annotations
@@ -28,8 +29,6 @@ LENGTH = 30.0  # seconds a cache may live without being looked after
 LOOK = 0.25  # seconds between two looks at the generation of an idle process
 RECORD = struct.Struct("<QQ")
 _register: weakref.WeakSet[Lease] = weakref.WeakSet()
-_taken: set[tuple[int, str]] = set()  # by process: a lock does not keep its own process out
-_taking = threading.Lock()
 
 
 class Lease:
@@ -41,7 +40,6 @@ class Lease:
         self._mutex = threading.RLock()
         self._fd = -1
         self._pid = 0
-        self._path = ""
         self._said = (0, 0)
         self._watch: threading.Thread | None = None
         self._busy = 0
@@ -104,7 +102,7 @@ class Lease:
         names = os.listdir(self._folder) if mine or self._folder.is_dir() else []  # noqa: PTH208  # in every batch
         folder = str(self._folder)
         for path in (f"{folder}/{name}" for name in names if name.isdecimal()):
-            while not _passed(path, generation):
+            while not _over(path, generation):
                 time.sleep(0.001)
 
     def _quiet(self, generation: int) -> bool:
@@ -119,25 +117,15 @@ class Lease:
             return True
 
     def _begin(self) -> None:
-        # What a parent had is the parent's; the descriptor it left here is ours to close, and locks nothing.
-        if self._fd >= 0:
-            os.close(self._fd)
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        with _taking:
-            self._path, self._fd = next(one for n in count() if (one := _take(f"{self._folder}/{n}")))
+        self._fd = next(fd for n in count() if (fd := _take(f"{self._folder}/{n}")) is not None)
         self._pid, self._watch, self._said = os.getpid(), None, (0, 0)
-        self._finalizer = weakref.finalize(self, _give_up, self._fd, self._path, self._pid)
+        self._finalizer = weakref.finalize(self, _give_up, self._fd, self._pid)
         _register.add(self)
 
     def _say(self, generation: int, ends: int) -> None:
         os.pwrite(self._fd, RECORD.pack(generation, ends), 0)
         self._said = (generation, ends)
-
-
-def _passed(path: str, generation: int) -> bool:
-    # Closing any descriptor of a file gives up this process's lock on it, so nobody may take it meanwhile.
-    with _taking:
-        return (os.getpid(), path) in _taken or _over(path, generation)
 
 
 def _over(path: str, generation: int) -> bool:
@@ -153,7 +141,7 @@ def _over(path: str, generation: int) -> bool:
         if cached >= generation or not cached or _now() >= ends:
             return True
         try:
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             return False
         return True  # its process is dead
@@ -161,26 +149,33 @@ def _over(path: str, generation: int) -> bool:
         os.close(fd)
 
 
-def _take(path: str) -> tuple[str, int] | None:
-    if (os.getpid(), path) in _taken:
-        return None
+def _take(path: str) -> int | None:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(fd)
         return None
     os.pwrite(fd, RECORD.pack(0, 0), 0)
-    _taken.add((os.getpid(), path))
-    return path, fd
+    return fd
 
 
-def _give_up(fd: int, path: str, pid: int) -> None:
+def _give_up(fd: int, pid: int) -> None:
     # Also of an opening that nobody closed: it was forgotten, and its caches with it.
     if pid == os.getpid():
         os.pwrite(fd, RECORD.pack(0, 0), 0)
         os.close(fd)
-        _taken.discard((pid, path))
+
+
+def _forked() -> None:
+    # What a parent has is the parent's: an inherited descriptor would hold its lock after its death.
+    for one in list(_register):
+        if one._fd >= 0:
+            os.close(one._fd)
+            one._fd = -1
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def _watch(lease: weakref.ref[Lease]) -> None:

@@ -10,20 +10,17 @@ whoever opens a copy of a body by its tag knows, and asks SQLite for the others.
 
 from __future__ import annotations
 
-import contextlib
-import mmap
-import os
 from pathlib import Path
 
 import numpy as np
 
+from fangxin.data.descriptors import mapped
 from fangxin.data.keys.gcm import Bytes, Numbers, Texts
 
 PAGE = 4096
 INTERIOR, LEAF = 5, 13
 LONGEST = PAGE - 35  # bytes of a row that lie on its page
 DEEPEST = 8  # levels of a table
-POPULATE = 22  # MADV_POPULATE_READ, Linux 5.14
 
 
 class Mapped:
@@ -31,14 +28,7 @@ class Mapped:
 
     def __init__(self, path: Path) -> None:
         """OSError if it cannot be mapped; ValueError if it is empty, or no file of such pages."""
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            memory = mmap.mmap(fd, os.fstat(fd).st_size // PAGE * PAGE, prot=mmap.PROT_READ, flags=mmap.MAP_SHARED)
-        finally:
-            os.close(fd)
-        with contextlib.suppress(OSError):  # an older kernel maps page by page, as they are read
-            memory.madvise(POPULATE)
-        self._pages = np.frombuffer(memory, np.uint8).reshape(-1, PAGE)  # keeps the memory for as long as it lives
+        self._pages = np.frombuffer(mapped(path, PAGE), np.uint8).reshape(-1, PAGE)  # keeps the memory while it lives
         if int(_number(self._pages[0], np.array([16]), 2)[0]) != PAGE:
             raise ValueError("pages of another size")
 

@@ -201,6 +201,26 @@ def test_what_is_written_after_the_last_read_is_no_change(tmp_path: Path) -> Non
     assert result.not_examinable == []
 
 
+def test_a_heartbeat_between_two_reads_is_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lease"
+    path.write_bytes(b"13912345678\n" + bytes(100))
+    real, beats = os.pread, iter(range(1, 4))
+
+    def read(fd: int, length: int, offset: int) -> bytes:
+        found = real(fd, length, offset)
+        if beat := next(beats, 0):
+            path.write_bytes(b"13912345678\n" + bytes([beat]) * 100)
+        return found
+
+    monkeypatch.setattr(os, "pread", read)
+    result = scan([("lease", path)], needles())
+    assert result.totals(0) == {"lease": 1}
+    assert result.not_examinable == []
+    beats = iter(range(1, 1000))
+    result = scan([("lease", path)], needles())
+    assert [reason for _place, reason in result.not_examinable] == ["changed while it was read"]
+
+
 # ---------------------------------------------------------------- other people are not hit
 
 
