@@ -71,6 +71,7 @@ def destroy(estate: Estate, batch: Batch, plan: Plan) -> Mapping[str, Any]:
         grant = _new_grant(estate, batch, dying)
         estate.requests.keep(batch, "grant", grant.canonical().encode())
         receipt = estate.tree.destroy(dying, grant=grant, now=estate.now)
+    estate.tree.tidy()
     record(estate, [destroyed_entry(receipt, outcome, at)])
     return receipt.event()
 
@@ -106,6 +107,7 @@ def forget(estate: Estate, batch: Batch, *, given_up: bool = False) -> None:
             receipt = estate.tree.destroy(dying, grant=Grant.parse(noted["grant"]), now=estate.now)
         except NotAllowed:  # expired, or another batch came in between
             receipt = estate.tree.destroy(dying, grant=_new_grant(estate, batch, dying), now=estate.now)
+        estate.tree.tidy()
         record(estate, [destroyed_entry(receipt, noted["outcome"], at)])
 
 

@@ -69,6 +69,7 @@ from fangxin.data.keys.walk import TRIES, State, Walk
 __all__ = ["KeyAbsent", "KeyTree"]
 
 CAPACITY = 200_000
+FEW = 64  # dead rows that may wait for the next batch
 PATIENCE = 5.0  # seconds a writer waits for another
 Result = TypeVar("Result")
 Notes = dict[str, bytes | None]  # metadata by name; None = removed
@@ -99,6 +100,8 @@ class KeyTree:
         self._lease = Lease(folder, moved=lambda g: anchor.living().generation != g, drop=self._forget)
         self._group = Group(self._fulfil)
         self._places, self._replicas = Places(), Replicas(())
+        self._due: Sequence[int] = ()  # dead rows that the next batch takes out, for as long as the lock is held
+        self._owing = 0  # the process that left such rows
         self._last: Write = 0, b""  # of the pages, for as long as the lock is held
         self._attach(_living_or_explain(anchor))
 
@@ -504,7 +507,7 @@ class KeyTree:
                 # (2) pages: all into halves that do not live, the top under the new root; (3) shipped at the end
                 crown(self._walk, state, batch, top_key)
                 tally = Tally()
-                self._file.put(tally.over(sorted(batch.written)))
+                self._file.put(tally.over(sorted(batch.written)), self._due)
                 tally.keys, tally.domains = batch.destroyed, batch.domains
                 facts = self._facts(state, tally, grant, generation, shares.commitment(root)) | {"officers": officers}
                 if counted.dying and not officers and not present.lifted:
@@ -514,7 +517,7 @@ class KeyTree:
                 notes |= counted.notes | ticked | {"guarded": bound(guard, top_key)}
                 notes[f"grant/{grant.nonce}"] = json.dumps(facts).encode()
                 notes["undo"] = self._undo(generation, notes)
-                notes |= {"attempt": str(generation).encode(), "unscrubbed": b"1"}
+                notes |= {"attempt": str(generation).encode(), "unscrubbed": _due(generation, batch.dead)}
                 self._file.notes(notes)
                 self._at("written")
             if done is not None:
@@ -525,8 +528,13 @@ class KeyTree:
             lives = Living(generation, batch.half, self.tree_id)
             after = State(lives, top_key, facts["commitment_after"], state.inner | batch.above)
             receipts, effective = self._conclude(generation, given[0], batch.half, self.tree_id, now, after)
-            # (7) scrub: hygiene only, the proof holds without it
-            self._scrub(batch.dead)
+            # (7) scrub: hygiene only, the proof holds without it. A few rows wait until the next batch puts its own in
+            # their place, or until this is closed; but a copy that is made now is to lack no write.
+            if len(batch.dead) > FEW or self._places.backups is not None:
+                self._scrub(batch.dead)
+            else:
+                self._owing = os.getpid()
+                self._file.checkpoint(always=False)
             self._at("scrubbed")
             self._back_up()
             return Receipt(
@@ -760,8 +768,16 @@ class KeyTree:
             with contextlib.suppress(FangxinError, OSError):
                 self.back_up()
 
+    def tidy(self) -> None:
+        """Put zeros where the last batch left dead bodies. The next batch would do it; nothing rests on it."""
+        if self._owing == os.getpid():
+            self._owing = 0
+            with contextlib.suppress(FangxinError, OSError), self._writing(0):  # who writes just now does it, too
+                self._scrub(self._due)
+
     def close(self) -> None:
-        """Let the files go and drop what is cached."""
+        """Let the files go and drop what is cached; what the last batch left dead in the file is zeros then."""
+        self.tidy()
         self._forget()
         self._lease.close()
         self._file.close()
@@ -829,12 +845,12 @@ class KeyTree:
     # ------------------------------------------------------------ writing, in general
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[tuple[tuple[RootReceipt, ...], Living]]:
+    def _writing(self, patience: float | None = None) -> Iterator[tuple[tuple[RootReceipt, ...], Living]]:
         """Hold the lock, with every holder settled and what an interrupted batch left undone or finished.
 
         Yields the holders' receipts and what lives: nobody else can change that now.
         """
-        with alone(self._lock, patience=self._patience):
+        with alone(self._lock, patience=self._patience if patience is None else patience):
             receipts, now, seen = shares.settle(self.anchor, self.holders)
             if now.tree_id != self.tree_id:
                 self._attach(now)
@@ -845,8 +861,10 @@ class KeyTree:
                 said = self._file.some("attempt", "unscrubbed", LOSSY, *LAST_WRITE)
             attempt, self._last = int(said.get("attempt", b"0")), written(said)
             self._replicas.catch_up(self._file, self.tree_id, self._last, lossy=LOSSY in said)
-            if seen > attempt or attempt > now.generation or "unscrubbed" in said or self._strangers():
+            due = _dead(said.get("unscrubbed"), now.generation)
+            if seen > attempt or attempt > now.generation or due is None or self._strangers():
                 self._clear_up(now.generation, max(seen, attempt))
+            self._due = due or ()
             yield receipts, now
 
     @contextlib.contextmanager
@@ -910,6 +928,19 @@ def _living_or_explain(anchor: Anchor) -> Living:
             f"no key vault can be opened here: {none.message}",
             hint="create the vault first, or bring back the root file that belongs to it",
         ) from none
+
+
+def _due(generation: int, dead: Sequence[int]) -> bytes:
+    """What a batch notes of the rows that it leaves dead, to be believed once its root is the living one."""
+    return json.dumps({"generation": generation, "dead": dead} if len(dead) <= FEW else None).encode()
+
+
+def _dead(noted: bytes | None, generation: int) -> Sequence[int] | None:
+    """The rows that the batch of this generation left dead; None where the living ones have to be asked for."""
+    told = json.loads(noted or b"[]")
+    if isinstance(told, dict):
+        return told["dead"] if told["generation"] == generation else None
+    return () if noted is None else None
 
 
 def _check_code(domain: int) -> None:

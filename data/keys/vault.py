@@ -57,6 +57,7 @@ FREE = (
     "SELECT free.slot FROM free CROSS JOIN slot ON slot.slot = free.slot "
     "WHERE long = ? AND body = zeroblob(length(body)) LIMIT ?"
 )
+SIZES = "SELECT node.id, node.slot, length(body) FROM node CROSS JOIN slot ON slot.slot = node.slot"
 TOLD = (
     "SELECT group_concat(id), group_concat(CAST(slot AS INTEGER)) "
     "FROM (SELECT id, slot FROM node WHERE id > ? ORDER BY id LIMIT 65536)"
@@ -65,6 +66,7 @@ WAL_LIMIT = 8 << 20  # bytes of log after which an insert checkpoints
 CACHE = 64 << 20  # bytes of pages that a batch keeps before it spills them to the log, to write them there once
 MAPPED = 1 << 40  # bytes of the file that are read where the kernel has them; nobody cuts the file short
 LOSSY = "lossy"  # noted where a restore may have lost keys that older copies still open
+HALF = 2048  # bytes of a body above which it fills its page alone
 FEW = 4  # rows that are read one by one
 PLACEABLE = 16  # values that a statement names one by one
 LAST = "\U0010ffff"  # above every name
@@ -90,7 +92,7 @@ class VaultFile:
     def __init__(self, path: Path, *, fixed: bool = False) -> None:
         """`fixed`: a self-contained copy that nobody writes, perhaps on a medium that nobody can write."""
         self.path = path
-        self._name, self._spoken = str(path), _Spoken(path.name)
+        self._name, self._log, self._spoken = str(path), f"{path}-wal", _Spoken(path.name)
         self._mode = "mode=ro&immutable=1" if fixed else "mode=rw"
         self._mutex = threading.RLock()
         self._pid = os.getpid()
@@ -238,17 +240,26 @@ class VaultFile:
             self._known = (mapped, *now), (ids, slots, mapped.table(root))
         return self._known[1]
 
-    def put(self, nodes: Iterable[tuple[int, bytes]]) -> None:
-        """Write bodies; inside a transaction."""
-        nodes = list(nodes)
-        held = self._slots([node for node, _ in nodes])
+    def put(self, nodes: Iterable[tuple[int, bytes]], instead: Sequence[int] = ()) -> None:
+        """Write bodies; inside a transaction. `instead`: rows that go, so that new ones may lie in their places."""
+        bodies = dict(nodes)
+        held = self._slots(list(bodies))
+        going = self._going([node for node in instead if node not in bodies])
+        moved: dict[int, int] = {}
+        for node, body in bodies.items():
+            if node not in held and (dead := going[len(body) > HALF]):
+                moved[node], held[node] = dead.popitem()
         if held:
-            bodies = ((body, held[node]) for node, body in nodes if node in held)
-            self._db().executemany("UPDATE slot SET body = ? WHERE slot = ?", bodies)
-        if new := [(node, body) for node, body in nodes if node not in held]:
+            self._db().executemany("UPDATE slot SET body = ? WHERE slot = ?", ((bodies[n], s) for n, s in held.items()))
+        if moved:
+            self._db().executemany("UPDATE node SET id = ? WHERE id = ?", moved.items())
+        if new := [(node, body) for node, body in bodies.items() if node not in held]:
             self._place(new)
         if self._changes:
-            self._changes.bodies.update(nodes)
+            self._changes.bodies.update(bodies)
+            self._changes.bodies.update(dict.fromkeys(moved.values()))
+        if rest := [*going[False], *going[True]]:
+            self.drop(rest)
 
     def drop(self, nodes: Iterable[int]) -> None:
         """Delete rows; inside a transaction. Their bodies are zeros from then on."""
@@ -264,6 +275,13 @@ class VaultFile:
         """In which slot each row lies, as far as it is there."""
         return dict(self._among("SELECT id, slot FROM node WHERE id", nodes))
 
+    def _going(self, nodes: Sequence[int]) -> tuple[dict[int, int], dict[int, int]]:
+        """Rows and their slots, as far as they are there: those with a short body, and those with a long one."""
+        found: tuple[dict[int, int], dict[int, int]] = {}, {}
+        for node, slot, size in self._among(f"{SIZES} WHERE node.id", nodes) if nodes else ():
+            found[size > HALF][node] = slot
+        return found
+
     def _among(self, asked: str, values: Sequence[Any]) -> sqlite3.Cursor:
         # A statement has places for some values only, and text for many takes longer to make than to read.
         if len(values) <= PLACEABLE:
@@ -274,7 +292,7 @@ class VaultFile:
         """Put new rows into free slots that held as much, and where there is none behind the last."""
         db = self._db()
         for long in (False, True):
-            some = [(node, body) for node, body in nodes if (len(body) > 2048) == long]
+            some = [(node, body) for node, body in nodes if (len(body) > HALF) == long]
             if not some:
                 continue
             free = db.execute(FREE, (long, len(some))).fetchall()
@@ -389,8 +407,10 @@ class VaultFile:
         return self._connection
 
     def _log_size(self) -> int:
-        log = self.path.with_name(self.path.name + "-wal")
-        return log.stat().st_size if log.exists() else 0
+        try:
+            return os.stat(self._log).st_size  # noqa: PTH116  # after every batch
+        except FileNotFoundError:
+            return 0
 
 
 class Unchanged(Exception):

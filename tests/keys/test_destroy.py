@@ -285,14 +285,37 @@ def test_what_died_is_zeros_in_the_file_and_its_place_is_used_again(tmp_path: Pa
     with KeyTree.create(tmp_path / "vault", capacity=FLAT, guard=LIFTED) as tree:
         tree.create_keys(refs(200), (1,))
         destroy(tree, refs(20))
-        with closing(sqlite3.connect(tree._file.path)) as db:
-            free = dict(db.execute("SELECT slot, body FROM slot WHERE slot NOT IN (SELECT slot FROM node)"))
-            assert free
-            assert not any(any(body) for body in free.values())
-            assert sorted(free) == [slot for (slot,) in db.execute("SELECT slot FROM free ORDER BY slot")]
-            before = db.execute("SELECT count(*) FROM slot").fetchone()
+    with closing(sqlite3.connect(tree._file.path)) as db:
+        free = dict(db.execute("SELECT slot, body FROM slot WHERE slot NOT IN (SELECT slot FROM node)"))
+        assert free
+        assert not any(any(body) for body in free.values())
+        assert sorted(free) == [slot for (slot,) in db.execute("SELECT slot FROM free ORDER BY slot")]
+        before = db.execute("SELECT count(*) FROM slot").fetchone()
+    with KeyTree.open(tmp_path / "vault") as tree:
         destroy(tree, refs(1, start=30))
-        with closing(sqlite3.connect(tree._file.path)) as db:
-            assert db.execute("SELECT count(*) FROM slot").fetchone() == before
-            assert db.execute("SELECT count(*) FROM slot JOIN free USING (slot)").fetchone() == (len(free),)
         assert len(raw(tree, refs(200))) == 179
+    with closing(sqlite3.connect(tree._file.path)) as db:
+        assert db.execute("SELECT count(*) FROM slot").fetchone() == before
+        assert db.execute("SELECT count(*) FROM slot JOIN free USING (slot)").fetchone() == (len(free),)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_next_batch_puts_its_pages_where_the_last_one_left_dead_ones(tmp_path: Path, killed: bool) -> None:
+    """Each by a process of its own, which may die before it has cleared away; no place is lost."""
+    with KeyTree.create(tmp_path / "vault", capacity=DEEP, guard=LIFTED) as tree:
+        tree.create_keys(refs(400), (1,))
+        for turn in range(12):
+
+            def work(turn: int = turn) -> None:
+                with KeyTree.open(tmp_path / "vault") as other:
+                    destroy(other, refs(1, start=turn))
+                    if killed:
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+            os.waitpid(in_child(work), 0)
+            assert tree.examine().unscrubbed == (3 if killed else 0)
+            with closing(sqlite3.connect(f"file:{tree._file.path}?mode=ro", uri=True)) as db:
+                unused = "SELECT count(*) FROM slot WHERE slot NOT IN (SELECT slot FROM node)"
+                assert db.execute(unused).fetchone()[0] <= 3
+            assert tree.misplaced() == []
+        assert raw(tree, refs(400)).keys() == set(refs(388, start=12))
