@@ -120,7 +120,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the checks named by the command line, print the table, and return the exit code."""
     parser = _Parser(prog="verify.py", description="Check a package of erasure evidence.")
     parser.add_argument("path", metavar="PACKAGE", help="the zip, or the same files as a folder")
-    parser.add_argument("--trust", metavar="VKEY|DIR", help="the log's key, or a folder of keys, from outside")
+    parser.add_argument(
+        "--trust", metavar="VKEY|DIR", help="the log's key, or a folder of keys, from outside the package"
+    )
     parser.add_argument("--officer", metavar="PUB", action="append", help="an officer's key, from outside; repeatable")
     parser.add_argument("--since", metavar="CHECKPOINT", help="an older checkpoint that this ledger must extend")
     parser.add_argument("--quorum", metavar="N", type=int, help="ask for the cosignatures of so many witnesses")
@@ -146,6 +148,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps({"checks": [asdict(one) for one in checks], "exit_code": code}, indent=2))
     else:
         print(table(checks))
+    if code == 2:
+        lacking = ", ".join(one.name for one in checks if one.result == MISSING)
+        print(f"verify: incomplete (exit 2), could not be checked: {lacking}", file=sys.stderr)
     return code
 
 
@@ -503,7 +508,8 @@ class _Case:
                 raise Wrong(f"{name}: the package's key is not the trusted one")
         if not brought:
             raise Missing(
-                f"no --trust; the package's own keys were used, compare with the ones you got elsewhere: log key "
+                "no --trust: bring the log.vkey that reached you on another way than this package, from the company's "
+                "site, a witness or an earlier copy; the package's own keys were used, compare them: log key "
                 f"{own[_VKEY_FILE].decode().strip()} · evidence key SHA-256 "
                 f"{hashlib.sha256(own[_EVIDENCE_FILE]).hexdigest()}"
             )

@@ -65,7 +65,11 @@ class Sources:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{path}: not TOML in UTF-8: {error}") from None
         if set(found) != {"source"} or not isinstance(found["source"], list):
-            raise InputError(f"{path}: expected a list of [[source]]", hint="see data/holdings/lecard.toml")
+            raise InputError(
+                f"{path}: expected a list of [[source]]",
+                hint="one for each collection that holds something of worth, as in data/holdings/lecard.toml; where"
+                " no collection does: source = []",
+            )
         return cls(tuple(map(_source, found["source"])), hashlib.sha256(body).hexdigest())
 
 
@@ -101,7 +105,11 @@ def held_by(
     found: list[list[Entitlement]] = [[] for _one in secrets]
     for one in sources.sources:
         if one.collection not in known:
-            raise InputError(f"source {one.collection}: the catalog has no such collection", hint="correct the mapping")
+            raise InputError(
+                f"the mapping of what accounts hold names {one.collection}, which the catalog does not have",
+                hint=f"write {estate.settings.home / 'holdings.toml'}: a [[source]] for each collection that holds"
+                " something of worth, as in data/holdings/lecard.toml; where no collection does: source = []",
+            )
         rows = own[own["collection"] == one.collection]
         wanted = {unit: np.unique(part["position"].to_numpy(np.int64)) for unit, part in each(rows, "unit")}
         if not wanted:

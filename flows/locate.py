@@ -53,7 +53,8 @@ def locate(batch_id: str) -> None:
     nobody = sorted(set(range(len(people))) - set(found.traces["subject"].to_pylist()))
     if nobody and not batch.options.get("canaries"):  # an auditor's people may stand outside the catalog alone
         raise InputError(
-            f"subject {nobody[0] + 1}: nobody has these identities in any collection ({len(nobody)} such subjects)",
+            f"subject {nobody[0] + 1}: nobody has these identities in any collection"
+            + (f" ({len(nobody)} such subjects)" if len(nobody) > 1 else ""),
             hint="check the line; leave it out if the person was erased before" + _half_done(estate, batch.id),
         )
     _too_unsure(found)

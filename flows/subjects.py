@@ -7,11 +7,12 @@ hold several values separated by `;`, in JSONL a list. Errors name file and line
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -97,11 +98,17 @@ def _declared(kind: str, catalog: Catalog) -> None:
         named = f"identity kind {kind!r} is" if _NAME.fullmatch(kind) else f"text of {len(kind)} characters is a kind"
         raise IdentityError(
             f"{named} declared by no field of the catalog",
-            hint=f"declared kinds: {', '.join(sorted(catalog.kinds)) or 'none'}",
+            hint=f"{_meant(kind, catalog.kinds)}declared kinds: {', '.join(sorted(catalog.kinds)) or 'none'}",
         )
 
 
 _NAME = re.compile(r"[a-z][a-z_]{0,39}")
+
+
+def _meant(kind: str, known: Iterable[str]) -> str:
+    """`did you mean`, for a kind that is nearly one, or a part of one."""
+    near = difflib.get_close_matches(kind, sorted(known), n=1) or sorted(k for k in known if kind in k.split("_"))
+    return f"did you mean {near[0]}? " if near else ""
 
 
 def _file(name: str) -> str:
@@ -131,7 +138,11 @@ def _csv(name: str, text: str, catalog: Catalog) -> list[tuple[int, list[tuple[s
             if not any(cell.strip() for cell in row):
                 continue
             if len(row) != len(header):
-                raise SubjectsError(f"{name}:{reader.line_num}: expected {len(header)} columns, found {len(row)}")
+                raise SubjectsError(
+                    f"{name}:{reader.line_num}: expected {len(header)} columns, found {len(row)}",
+                    hint="a value that is not known stays empty, between its commas; of one kind several are joined"
+                    " by semicolons",
+                )
             cells = [(h, [v for v in cell.split(";") if v.strip()]) for h, cell in zip(header, row, strict=True)]
             found.append((reader.line_num, cells))
     except csv.Error:

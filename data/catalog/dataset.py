@@ -83,7 +83,7 @@ def _files(paths: Sequence[Path], found: list[Problem]) -> list[tuple[str, str, 
         if path.is_dir():
             members = sorted(p for p in path.iterdir() if p.suffix in (".yml", ".yaml") and p.is_file())
             if not members:
-                fail(path, "no catalog file in this folder; expected *.yml or *.yaml")
+                fail(path, "no catalog file in this folder; expected *.yml or *.yaml, here or where --catalog says")
         for one in members:
             try:
                 body = one.read_bytes()

@@ -96,6 +96,8 @@ def compose(label: str, body: bytes, problems: list[Problem]) -> yaml.Node | Non
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = "; ".join(part for part in (error.context, error.problem) if part)
+        if mark and text.splitlines()[mark.line : mark.line + 1] and _TAB.match(text.splitlines()[mark.line]):
+            what = "the line is indented by a tab; expected spaces"
         fail(mark.line if mark else 0, mark.column if mark else 0, f"malformed YAML: {what}")
         return None
     except yaml.reader.ReaderError as error:
@@ -384,4 +386,5 @@ def shown(text: str) -> str:
     return f'"{text}"' if _WORD.fullmatch(text) else f"text of {len(text)} characters"
 
 
+_TAB = re.compile(r" *\t")
 _WORD = re.compile(r"(?!.*\d{6})[^@\n]{0,40}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fangxin.data.errors import InputError, NotAllowed, told, unread
-from fangxin.flows.cli.console import answer, counted, say, table, warn
+from fangxin.flows.cli.console import answer, counted, incomplete, say, table, warn
 from fangxin.flows.cli.desk import at_home, read_code
 
 if TYPE_CHECKING:
@@ -393,7 +393,7 @@ def run_due(home: Path, catalog: Path | None, now: str | None, as_json: bool) ->
         warn("\n".join(told(error)))
     if done.errors:
         return max(error.exit_code for error in done.errors)
-    return 2 if done.waiting else 0
+    return incomplete("closings wait for somebody, as listed above" if done.waiting else "")
 
 
 def sla(home: Path, catalog: Path | None, now: str | None, as_json: bool) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 
 from fangxin.data.errors import FangxinError, told
 
+INCOMPLETE = 2  # something could not be examined, or people stand where nothing reaches
 INTERRUPTED = 130  # what a shell gives a command that SIGINT ended
 
 
@@ -36,6 +37,14 @@ def answer(document: Any, *, as_json: bool, words: Callable[[], None]) -> None: 
         print(json.dumps(document, ensure_ascii=False, indent=1), flush=True)
     else:
         words()
+
+
+def incomplete(why: str) -> int:
+    """The exit code of a command that did what it could: 2 and one last line on stderr that says why; 0 without one."""
+    if not why:
+        return 0
+    warn(f"fangxin: incomplete (exit 2): {why}")
+    return INCOMPLETE
 
 
 def counted(count: int, thing: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from fangxin.data.errors import FangxinError, InputError, NotAllowed, told, unread
 from fangxin.data.vocabulary import Cohort, Identity, Subject
-from fangxin.flows.cli.console import answer, counted, say, table, warn
+from fangxin.flows.cli.console import answer, counted, incomplete, say, table, warn
 
 Cohorts = list[tuple[Identity, ...]]
 
@@ -55,8 +55,12 @@ def locate(
             why = _HALTS.get(halt["guard"], halt["guard"])
             say(f"subject {halt['ref']}: the walk halted at {halt['collection']}: {why}")
 
+        say(_WHERE_LOOKED)
+
     answer(document, as_json=as_json, words=words)
-    return 4 if document["halts"] else 2 if missing else 0
+    if document["halts"]:
+        return 4
+    return incomplete("collections named above have no file to look into" if missing else "")
 
 
 def _tell_doubts(subject: dict[str, Any]) -> None:  # Any: JSON
@@ -69,6 +73,11 @@ def _tell_doubts(subject: dict[str, Any]) -> None:  # Any: JSON
             " all: look whether they are one person's, or a column of the file has shifted"
         )
 
+
+_WHERE_LOOKED = (
+    "locate looks only where the catalog points; `fangxin scan FOLDER --identity KIND=@FILE` searches any file, and an"
+    " erasure scans all of the catalog's root and what `watch` names"
+)
 
 _HALTS = {
     "merge": "it also reaches the account of somebody else, or of another line; if they are one person, give their"
@@ -245,58 +254,74 @@ def _how_it_stands(home: Path, batch: str) -> str:
     from fangxin.flows.estate import open_estate
 
     if open_estate(home, home).requests.batch(batch).state == "abandoned":
-        return f"fangxin: batch {batch} is given up: nothing of it was destroyed, its people are forgotten. Why:"
+        return (
+            f"fangxin: batch {batch} is given up: nothing was destroyed, all stores are as they were, and their names"
+            " are not kept: give them again in a new `fangxin erase`. Why:"
+        )
     return f"fangxin: batch {batch} stays open, `fangxin resume` goes on with it. What stopped it:"
 
 
 def tell(document: dict[str, Any], *, as_json: bool) -> int:
     """Print the outcome of a batch; exit as `came_to` says."""
-
-    def words() -> None:
-        rows: dict[tuple[str, str], list[int]] = {}
-        for request in document["requests"]:
-            for v in request["verdicts"]:
-                sums = rows.setdefault((f"{v['dataset']}/{v['collection']}", v["verdict"]), [0] * 6)
-                figures = (
-                    1,
-                    v["rows_found"],
-                    v["rows_erased"],
-                    v["rows_retained"],
-                    v["baseline_hits"],
-                    v["hits_after"],
-                )
-                rows[(f"{v['dataset']}/{v['collection']}", v["verdict"])] = [
-                    a + b for a, b in zip(sums, figures, strict=True)
-                ]
-        header = ("collection", "verdict", "people", "rows found", "erased", "retained", "hits before", "hits after")
-        table(header, [(*k, *v) for k, v in sorted(rows.items())])
-        for request in document["requests"][:10]:
-            say(
-                f"{request['request_id']}: {request['outcome']}; receipt {request['receipt_code'] or '(shown before)'};"
-                f" certificate {request['certificate']}"
-            )
-        if len(document["requests"]) > 10:
-            say(f"... and {len(document['requests']) - 10} more")
-        for request in document["requests"]:
-            for one in request["outside"]:
-                where = f"{one['place']}: {counted(one['hits'], 'hit')} in {one['containers']}"
-                say(f"{request['request_id']}: outside the catalog, so not erased: {where}")
-        if document.get("draft"):
-            say(f"draft of catalog entries for them {document['draft']}")
-        for sentence in document["free_space"]:
-            say(f"free space: {sentence}")
-        say(f"package {document['package']}")
-
-    answer(document, as_json=as_json, words=words)
+    answer(document, as_json=as_json, words=lambda: _outcome(document))
     return came_to([document])
 
 
+def _outcome(document: dict[str, Any]) -> None:  # Any: JSON
+    """What became of whom, for people."""
+    rows: dict[tuple[str, str], list[int]] = {}
+    for request in document["requests"]:
+        for v in request["verdicts"]:
+            sums = rows.setdefault((f"{v['dataset']}/{v['collection']}", v["verdict"]), [0] * 6)
+            figures = (
+                1,
+                v["rows_found"],
+                v["rows_erased"],
+                v["rows_retained"],
+                v["baseline_hits"],
+                v["hits_after"],
+            )
+            rows[(f"{v['dataset']}/{v['collection']}", v["verdict"])] = [
+                a + b for a, b in zip(sums, figures, strict=True)
+            ]
+    header = ("collection", "verdict", "people", "rows found", "erased", "retained", "hits before", "hits after")
+    table(header, [(*k, *v) for k, v in sorted(rows.items())])
+    say(_FIGURES)
+    for request in document["requests"][:10]:
+        say(
+            f"{request['request_id']}: {request['outcome']}; receipt {request['receipt_code'] or '(shown before)'};"
+            f" certificate {request['certificate']}"
+        )
+    if len(document["requests"]) > 10:
+        say(f"... and {len(document['requests']) - 10} more")
+    for request in document["requests"]:
+        for one in request["outside"]:
+            where = f"{one['place']}: {counted(one['hits'], 'hit')} in {one['containers']}"
+            say(f"{request['request_id']}: outside the catalog, so not erased: {where}")
+    if document.get("draft"):
+        say(f"draft of catalog entries for them {document['draft']}")
+    for sentence in document["free_space"]:
+        say(f"free space: {sentence}")
+    say(f"package {document['package']}")
+
+
+_FIGURES = (
+    "rows are counted once; a hit is one occurrence of one identity in the bytes, and a row may hold several, or an"
+    " index and old pages repeat it"
+)
+
+
 def came_to(documents: Sequence[dict[str, Any]]) -> int:  # Any: JSON
-    """The exit code of batches: 1 where a request failed, 2 where one is partial, else 0."""
-    outcomes = {r["outcome"] for document in documents for r in document["requests"]}
+    """The exit code of batches: 1 where a request failed, 2 where one is partial, which is said on stderr, else 0."""
+    outcomes = [r["outcome"] for document in documents for r in document["requests"]]
     if any(not (one.startswith("erased") or one == "partial") for one in outcomes):
         return 1
-    return 2 if "partial" in outcomes else 0
+    if "partial" not in outcomes:
+        return 0
+    return incomplete(
+        f"partial for {outcomes.count('partial')} of {len(outcomes)}: what the catalog names is erased, but they"
+        " also stand where no collection looks, or something could not be examined"
+    )
 
 
 def resume(home: Path, batch: str | None, *, as_json: bool) -> int:
@@ -327,7 +352,7 @@ def resume(home: Path, batch: str | None, *, as_json: bool) -> int:
         if not waiting:
             say("nothing is open")
         for document in done:
-            tell(document, as_json=False)
+            _outcome(document)
 
     if done or stopped or not errors:
         answer({"batches": done + stopped, "exports_ended": gone}, as_json=as_json, words=words)

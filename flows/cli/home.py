@@ -13,7 +13,7 @@ from fangxin.flows.cli.console import answer, counted, say, table
 def init(home: Path, *, rehearsal: bool, origin: str, roots: Sequence[str] = (), as_json: bool) -> int:
     """Make a home."""
     from fangxin.flows.estate import make_home
-    from fangxin.flows.sealing import ENROL, answerers
+    from fangxin.flows.sealing import answerers
 
     named = origin or "ledger.invalid/erasure"
     make_home(home, rehearsal=rehearsal, origin=named, now=datetime.now(UTC), roots=roots)
@@ -25,7 +25,7 @@ def init(home: Path, *, rehearsal: bool, origin: str, roots: Sequence[str] = (),
         if not origin:
             say("the ledger's origin is a placeholder: before real use, init with --origin your.domain/erasure")
         if lacking:
-            say(f"accounts can be closed here once {lacking} officers can answer for who is sealed: {ENROL}")
+            say("erasing needs nothing more; closing accounts (`fangxin request`) needs two officers: docs/closing.md")
         if roots:
             say(f"the root needs all of its {1 + len(roots)} holders: who loses one has erased everybody")
 

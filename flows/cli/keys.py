@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fangxin.flows.cli.console import answer, counted, say, table
+from fangxin.flows.cli.console import answer, counted, incomplete, say, table
 
 if TYPE_CHECKING:
     from fangxin.data.keys.backup import Copy
@@ -107,7 +107,7 @@ def copies_of(home: Path, folders: list[Path], *, as_json: bool) -> int:
     known = [*places.replicas, *([places.backups] if places.backups else []), *folders]
     told = [_told(backup.standing(one, anchor, holders)) for one in backup.found(known)]
     answer({"copies": told}, as_json=as_json, words=lambda: _say_copies(told))
-    return 0 if any(one["restorable"] for one in told) else 2
+    return incomplete("" if any(one["restorable"] for one in told) else "no copy that was found can be restored")
 
 
 def restore_vault(home: Path, folders: list[Path], *, yes: bool, as_json: bool) -> int:

@@ -338,7 +338,9 @@ def verify(
     path: Path,
     /,
     *,
-    trust: Annotated[str | None, Parameter(name="--trust", help="The log's key, or a folder of keys.")] = None,
+    trust: Annotated[
+        str | None, Parameter(name="--trust", help="The log's key, or a folder of keys, from outside the package.")
+    ] = None,
     officer: Annotated[
         list[str] | None, Parameter(name="--officer", negative="", help="An officer's key; repeatable.")
     ] = None,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fangxin.flows.cli.console import answer, counted, say, table, warn
+from fangxin.flows.cli.console import answer, counted, incomplete, say, table, warn
 
 if TYPE_CHECKING:
     from fangxin.checks.residue.patterns import Needles
@@ -85,7 +85,14 @@ def scan(paths: Sequence[Path], identities: Sequence[str], *, engine: str, home:
             )
 
     answer(document, as_json=as_json, words=words)
-    return 1 if document["hits"] else 2 if document["not_examinable"] else 0
+    if document["hits"]:
+        return 1
+    unread = document["results"]["NOT_EXAMINABLE"]
+    return (
+        incomplete(f"{counted(unread, 'place')} could not be examined: nothing is claimed of what is in there")
+        if unread
+        else 0
+    )
 
 
 def told(result: Scan, files: Sequence[tuple[str, Path]], needles: Needles, kinds: Sequence[str]) -> dict[str, Any]:
@@ -164,6 +171,7 @@ def verify(
 
     if trust is None and path.resolve().is_relative_to(home) and (home / "keys" / "log.vkey").exists():
         trust = str(home / "keys")
+        warn(f"trusted are this home's own keys, in {trust}; a stranger brings log.vkey from elsewhere: --trust")
     argv = [str(path), *(f"--officer={one}" for one in officers)]
     for name, value in {"--trust": trust, **more}.items():
         if value is not None:
