@@ -49,6 +49,7 @@ from fangxin.flows.watch import begin, watch
 from fangxin.reports.certificate import PARTIAL
 from fangxin.reports.ledger.entries import band
 
+_BROKE = "what was to be told or paid for it ran into an error of this program or of its settings"
 _ERASED = ("erased", "erased_with_retention")
 
 
@@ -117,6 +118,8 @@ def run_due(
     _erase(desk, done, dict(options or {}), kept_back)
     _guarded(done, "support", partial(_answers, desk, done))
     _guarded(done, "notices", partial(_tell, desk, channels, done))
+    for name, what in desk.outbox.broken().items():
+        done.waiting.setdefault(name, f"{_BROKE} ({what}), and is tried again")
     return done
 
 

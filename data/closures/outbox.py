@@ -4,17 +4,20 @@ A row is written in the transaction of the move that wants it. A worker claims i
 the row's key as idempotency key, and marks it done. A worker that dies leaves a claim that runs out; the next one calls
 again with the same key, and the far side answers what it answered before. Where the far side knows no such keys, its
 connector asks first. What fails is tried again, later each time; after the last try it is *parked* for an officer.
-Where a row pays, the books say so in the transaction that ends it (`money.py`).
+Where a row pays, the books say so in the transaction that ends it (`money.py`). A connector that breaks (an error that
+is none of the far side's answers) holds up nobody else: its row says which error and where, never the error's words.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Engine, func, insert, or_, select, update
@@ -29,6 +32,7 @@ TRIES: Final = 8
 FIRST_WAIT: Final = timedelta(seconds=30)
 LOOK_AGAIN: Final = timedelta(hours=1)
 PARKED: Final = "parked"
+BROKE: Final = "broke/"  # how the code of a row starts whose connector broke: the error's type, file and line follow
 UNPAID: Final = "unpaid:"  # how the answer of a row starts that ended without being paid
 
 
@@ -158,7 +162,10 @@ class Outbox:
     def carry(
         self, rows: Sequence[Row], connectors: Mapping[str, Connector], now: datetime, *, most_tries: int = TRIES
     ) -> int:
-        """Call and mark rows that were claimed; returns how many were done."""
+        """Call and mark rows that were claimed; returns how many were done.
+
+        A connector that breaks is a try that failed, whatever it broke by; only what ends the process goes through.
+        """
         count = 0
         for row in rows:
             connector = connectors.get(row.kind)
@@ -170,6 +177,8 @@ class Outbox:
                 self.done(row.key, UNPAID + never.code, now, to=never.to)
             except Refused as refused:
                 self.failed(row, refused, now, most_tries=most_tries)
+            except Exception as error:
+                self.failed(row, Refused(_broke(error)), now, most_tries=most_tries)
             else:
                 count += self.done(row.key, answer, now)
         return count
@@ -222,6 +231,14 @@ class Outbox:
         with reading(self.engine) as db:
             return {key: closure for key, closure in db.execute(wanted)}
 
+    def broken(self) -> dict[str, str]:
+        """Closure -> type and place of the error that broke the last try of a row that is tried again."""
+        wanted = select(OUTBOX.c.closure, OUTBOX.c.error).where(
+            OUTBOX.c.done.is_(None), OUTBOX.c.error.startswith(BROKE)
+        )
+        with reading(self.engine) as db:
+            return {closure: error.removeprefix(BROKE) for closure, error in db.execute(wanted)}
+
     def standing(self, closure: str, kinds: Sequence[str]) -> tuple[int, int]:
         """How many rows of these kinds a closure has that are still tried, and how many are parked."""
         wanted = select(OUTBOX.c.error).where(
@@ -237,6 +254,12 @@ class Outbox:
         rows = (OUTBOX.c.done.is_(None), OUTBOX.c.closure.in_(closures), OUTBOX.c.kind.in_(kinds))
         with writing(self.engine) as db:
             db.execute(update(OUTBOX).where(*rows).values(sealed=None, error=PARKED, claimed=None))
+
+
+def _broke(error: Exception) -> str:
+    """Which error and where it arose: a connector's own words may quote whom it is about."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{BROKE}{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
 
 
 def _row(one: Any) -> Row:  # Any: a row of SQLAlchemy's

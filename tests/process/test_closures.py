@@ -270,6 +270,37 @@ def test_what_fails_is_tried_again_later_and_parked_at_last(store: Closures) -> 
         assert set(db.execute(text("SELECT error FROM outbox")).scalars()) == {"parked"}
 
 
+def test_a_connector_that_breaks_holds_up_nobody_else_and_its_words_are_not_kept(store: Closures) -> None:
+    opened(store, messages=[Message(key, "refund", {"minor": 1}, NOW) for key in ("a", "b", "c")])
+    box, now = Outbox(store.engine), NOW
+
+    def breaks(row: Row) -> str:
+        if row.key == "a":
+            raise ValueError("no such person: 13900000005")
+        if row.key == "b":
+            raise NotAllowed("the person 13900000005 is forgotten")
+        return "done"
+
+    assert box.work("w", {"refund": breaks}, now) == 1
+    with writing(store.engine) as db:
+        errors = set(db.execute(text("SELECT error FROM outbox WHERE done IS NULL")).scalars())
+    assert {one.split(":")[0] for one in errors} == {
+        f"broke/{e} at test_closures.py" for e in ("ValueError", "NotAllowed")
+    }
+    assert "139" not in str(errors)
+    assert box.broken().keys() == {"c-1"}
+    for _ in range(3 * TRIES):
+        now += timedelta(days=1)
+        box.work("w", {"refund": breaks}, now)
+    assert (box.standing("c-1", ["refund"]), box.broken()) == ((0, 2), {})  # tried as often as any, then for an officer
+    with pytest.raises(Killed):
+        box.carry([replace(box.take("a", "w", now), kind="kill")], {"kill": kill}, now)
+
+
+def kill(_row: Row) -> str:
+    raise Killed
+
+
 # ---------------------------------------------------------------- what stays in the files
 
 
