@@ -411,6 +411,7 @@ def approve(desk: Desk, closure_id: str, approvals: Sequence[Approval]) -> Closu
     if closure.state == State.COOLING.value and (closure.facts.get("ahead") or {}).get("plan"):
         return _ahead(desk, closure, approvals)
     sealing.able(desk.estate.settings.home)
+    consumers.known(desk)
     grant = paper(desk, closure_id)
     known = [Approval.parse(text) for text in closure.facts.get("approvals", ())]
     signed(desk, grant, [*known, *approvals])
@@ -500,6 +501,7 @@ def approved(desk: Desk, closure: Closure, approval: Mapping[str, int | str]) ->
 def reviewed(desk: Desk, closure: Closure) -> Closure:
     """Low risk approves itself at the end of the second working day, so that absent officers break no promise."""
     sealing.able(desk.estate.settings.home)
+    consumers.known(desk)
     if not request_of(closure).automatic:  # else a run died in between
         closure = desk.take(closure, Event("approve_automatically"), desk.now)
     return approved(desk, closure, {"plan": request_of(closure).plan or "", "by": "timer"})
@@ -604,7 +606,7 @@ def restored(desk: Desk, closure: Closure) -> Closure:
         datetime.fromisoformat(noted["at"]),
         entries=[(RESTORED, {"type": "restored"})],
         met=["start", "regret", "done"],
-        messages=consumers.messages(desk, closure, consumers.RESUME),
+        messages=consumers.messages(desk, closure, consumers.RESUME, desk.outbox.history(closure.id, consumers.KIND)),
         give_back=True,
     )
 

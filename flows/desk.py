@@ -406,7 +406,7 @@ def at_desk(estate: Estate) -> Iterator[Desk]:
         Sources.load(one("holdings.toml", _DATA / "holdings" / "lecard.toml")),
         Support.load(one("support.toml", _DATA / "support" / "lecard.toml")),
         payments.load(home / "payments.toml", rehearsal=estate.settings.rehearsal),
-        consumers.load(home / "consumers.toml", lambda: estate.catalog, rehearsal=estate.settings.rehearsal),
+        consumers.load(home / "consumers.toml", rehearsal=estate.settings.rehearsal),
     )
     try:
         yield desk

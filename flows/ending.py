@@ -21,7 +21,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from fangxin.data.closures.outbox import TRIES, Connector
@@ -110,6 +112,8 @@ def run_due(
     transfers.expire(desk)
     done.exports = takeaway.expire(desk)
     paying = {**_far_sides(desk), **(connectors or {})}
+    _guarded(done, "consumers", partial(consumers.known, desk))
+    desk.outbox.let_go(consumers.KIND, desk.now - consumers.KEPT)
     done.messages = _outbox(desk, paying) + _consumers(desk, done)
     kept_back = _late(desk, done)
     done.messages += _outbox(desk, paying)  # what that added
@@ -247,15 +251,30 @@ def _outbox(desk: Desk, connectors: Mapping[str, Connector], *, most_tries: int 
 
 
 def _consumers(desk: Desk, done: Done) -> int:
-    """Tell consumers to stop, to go on, to erase; what is given up is told once."""
+    """Tell consumers to stop, to go on, to erase; what is given up is told once.
+
+    A lease counts from the moment of the claim, not from the beginning of the run: what it is for would be over.
+    """
     if not desk.consumers:
         return 0
-    before = desk.outbox.parked((consumers.KIND,))
-    count = _outbox(desk, {consumers.KIND: consumers.teller(desk)}, most_tries=consumers.TRIES)
+    before, count, began = desk.outbox.parked((consumers.KIND,)), 0, monotonic()
+    private: set[str] = set()
+    tells = {consumers.KIND: consumers.teller(desk, private)}
+    while rows := desk.outbox.claim("run-due", _since(desk, began), most=consumers.at_once(desk), only=list(tells)):
+        count += desk.outbox.carry(rows, tells, _since(desk, began), most_tries=consumers.TRIES)
+    if private:
+        named = ", ".join(sorted(private))
+        done.waiting["consumers"] = f"{named}: the address is not public: inside = true, if it is in your network"
     for key, closure in desk.outbox.parked((consumers.KIND,)).items():
         if key not in before:
-            done.waiting[closure] = "a consumer did not take what it was told, and is not told again"
+            done.waiting[closure] = (
+                "a consumer did not take what it was told: an officer sees to it, then `fangxin request tell`"
+            )
     return count
+
+
+def _since(desk: Desk, began: float) -> datetime:
+    return desk.now + timedelta(seconds=monotonic() - began)
 
 
 # ---------------------------------------------------------------- ready
@@ -467,20 +486,20 @@ def _binding(desk: Desk, batch: Batch) -> dict[str, Any]:  # Any: JSON
 
 def _begin(desk: Desk, batch: Batch) -> None:
     """The point of no return: each closing's version is swapped, then the batch is noted as begun."""
-    there = _closures(desk, batch)
+    there, told = _closures(desk, batch), {"batch": batch.id}
+    before = desk.outbox.histories([one.id for one in there], consumers.KIND) if desk.consumers else {}
     with desk.together(there):
         for closure in there:
+            tells = partial(consumers.messages, desk, closure, consumers.ERASE, before.get(closure.id, ()))
             if request_of(closure).state is State.READY:
-                told = {"batch": batch.id}
-                heard = consumers.messages(desk, closure, consumers.ERASE)
                 desk.take(
-                    closure, Event("begin"), desk.now, entries=lapses(closure), body=told, facts=told, messages=heard
+                    closure, Event("begin"), desk.now, entries=lapses(closure), body=told, facts=told, messages=tells()
                 )
             elif closure.facts.get("batch") is None:
                 again = renamed(request_of(closure))
-                told = {"batch": batch.id}
-                heard = consumers.messages(desk, closure, consumers.ERASE)
-                desk.write(closure, again, "begin_again", desk.now, by="system", body=told, facts=told, messages=heard)
+                desk.write(
+                    closure, again, "begin_again", desk.now, by="system", body=told, facts=told, messages=tells()
+                )
     desk.estate.requests.done(batch.id, BEGUN, at=desk.estate.minute, note={})
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from fangxin.data.closures.store import Closure
 from fangxin.data.closures.tickets import Tickets
-from fangxin.flows import claims
+from fangxin.flows import claims, consumers
 from fangxin.flows.closing import iso
 from fangxin.flows.codes import tries
 from fangxin.flows.desk import Desk, request_of
@@ -100,6 +100,10 @@ def status(desk: Desk, closure: Closure, *, holder: bool = False) -> dict[str, A
         "steps": steps(desk, closure),
         "told_by": list(closure.facts.get("channels", ())),
         "notices": dict(zip(("waiting", "undelivered"), desk.outbox.standing(closure.id, KINDS), strict=True)),
+        "consumers": [
+            {"name": name, **vars(one)}
+            for name, one in consumers.heard(desk.outbox.history(closure.id, consumers.KIND)).items()
+        ],
         "tickets": [
             {"ticket": one.id, "category": one.category, "state": one.state, "first_answer_by": iso(one.due)}
             for one in Tickets(desk.closures.engine).of(closure.receipt)

@@ -4,6 +4,9 @@ A row is written in the transaction of the move that wants it. A worker claims i
 the row's key as idempotency key, and marks it done. A worker that dies leaves a claim that runs out; the next one calls
 again with the same key, and the far side answers what it answered before. Where the far side knows no such keys, its
 connector asks first. What fails is tried again, later each time; after the last try it is *parked* for an officer.
+Rows of a closure in one *lane* go one after the other, in the order of the moves that wrote them: a later one is not
+claimed while an earlier one is open or somebody may still be calling for it. A parked one holds up nobody. What a later
+one takes the place of ends as `superseded` (`undone.py`); where the far side took it after all, that is noted instead.
 Where a row pays, the books say so in the transaction that ends it (`money.py`). A connector that breaks (an error that
 is none of the far side's answers) holds up nobody else: its row says which error and where, never the error's words.
 """
@@ -20,12 +23,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Engine, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Engine, Exists, FromClause, and_, func, insert, or_, select, update
 
 from fangxin.data.closures import money
 from fangxin.data.closures.engine import Taken, reading, writing
+from fangxin.data.closures.round import MOST
 from fangxin.data.closures.schema import OUTBOX
 from fangxin.data.closures.store import Message, instant, stamp
+from fangxin.data.closures.undone import SUPERSEDED, VOID
 
 LEASE: Final = timedelta(minutes=2)
 TRIES: Final = 8
@@ -46,16 +51,24 @@ class Row:
     body: Mapping[str, Any]
     tries: int
     sealed: bytes | None = field(repr=False)
+    turn: int | None = None  # counts up within a closure
     asked: bool = True  # somebody may have called the far side before: ask it first
 
 
 @dataclass(frozen=True)
 class Sent:
-    """What became of a row: its body, the code of its last refusal, when it was done."""
+    """What became of a row: its body, the code of its last refusal, when it was done and how."""
 
+    key: str
     body: Mapping[str, Any]
     error: str | None
     done: datetime | None
+    answer: str | None = None
+
+    @property
+    def taken(self) -> bool:
+        """Whether the far side took it."""
+        return self.done is not None and self.answer not in (VOID, SUPERSEDED)
 
 
 class Refused(Exception):  # noqa: N818  the far side's answer, not a failure of ours
@@ -99,12 +112,13 @@ class Outbox:
                 OUTBOX.c.done.is_(None),
                 OUTBOX.c.due <= at,
                 free,
-                or_(OUTBOX.c.error.is_(None), OUTBOX.c.error != PARKED),
+                _tried(OUTBOX),
+                or_(OUTBOX.c.lane.is_(None), ~_behind(at)),
                 *([] if only is None else [OUTBOX.c.kind.in_(only)]),
             )
             .order_by(OUTBOX.c.due, OUTBOX.c.key)
             .limit(most)
-            .with_for_update(skip_locked=True)  # PostgreSQL; SQLite has one writer anyway
+            .with_for_update(skip_locked=True, of=OUTBOX)  # PostgreSQL; SQLite has one writer anyway
         )
         with writing(self.engine) as db:
             rows = db.execute(wanted).all()
@@ -125,7 +139,9 @@ class Outbox:
     def done(self, key: str, answer: str, now: datetime, *, to: str = "paid") -> bool:
         """Mark a row done; False if it was done already. What is sealed in it is emptied; what it pays is posted."""
         with writing(self.engine) as db:
-            mark = update(OUTBOX).where(OUTBOX.c.key == key, OUTBOX.c.done.is_(None))
+            mark = update(OUTBOX).where(
+                OUTBOX.c.key == key, or_(OUTBOX.c.done.is_(None), OUTBOX.c.answer == SUPERSEDED)
+            )
             marked = db.execute(mark.values(done=stamp(now), answer=answer, sealed=None, claimed=None)).rowcount == 1
             row = db.execute(select(OUTBOX.c.closure, OUTBOX.c.kind, OUTBOX.c.body).where(OUTBOX.c.key == key)).one()
             if marked and row.kind in money.PAYING:
@@ -199,11 +215,20 @@ class Outbox:
         return found
 
     def history(self, closure: str, kind: str) -> list[Sent]:
-        """How the rows of a kind stand that a closing has, in the order of their keys."""
-        wanted = select(OUTBOX).where(OUTBOX.c.closure == closure, OUTBOX.c.kind == kind).order_by(OUTBOX.c.key)
-        with reading(self.engine) as db:
-            rows = db.execute(wanted).all()
-        return [Sent(json.loads(r.body), r.error, None if r.done is None else instant(r.done)) for r in rows]
+        """How the rows of a kind stand that a closure has, in the order in which they were written."""
+        return self.histories([closure], kind)[closure]
+
+    def histories(self, closures: Sequence[str], kind: str) -> dict[str, list[Sent]]:
+        """The same of many closures."""
+        found: dict[str, list[Sent]] = {one: [] for one in closures}
+        for first in range(0, len(closures), MOST):
+            mine = OUTBOX.c.closure.in_(closures[first : first + MOST])
+            wanted = select(OUTBOX).where(mine, OUTBOX.c.kind == kind).order_by(OUTBOX.c.turn, OUTBOX.c.key)
+            with reading(self.engine) as db:
+                for r in db.execute(wanted):
+                    done = None if r.done is None else instant(r.done)
+                    found[r.closure].append(Sent(r.key, json.loads(r.body), r.error, done, r.answer))
+        return found
 
     def open(self, closure: str | None = None) -> dict[str, int]:
         """How many rows are not done, by kind; of one closure or all."""
@@ -249,11 +274,41 @@ class Outbox:
         parked = sum(error == PARKED for error in errors)
         return len(errors) - parked, parked
 
+    def again(self, closure: str, kind: str, now: datetime) -> int:
+        """Have parked rows of a closure tried again from the beginning; how many. An emptied one cannot be."""
+        rows = (OUTBOX.c.done.is_(None), OUTBOX.c.closure == closure, OUTBOX.c.kind == kind)
+        with writing(self.engine) as db:
+            asked = update(OUTBOX).where(*rows, OUTBOX.c.error == PARKED, OUTBOX.c.sealed.is_not(None))
+            return db.execute(asked.values(error=None, tries=0, due=stamp(now))).rowcount
+
+    def let_go(self, kind: str, before: datetime) -> int:
+        """Park and empty rows of a kind that nobody has tried since an instant; how many."""
+        rows = (OUTBOX.c.done.is_(None), OUTBOX.c.kind == kind, OUTBOX.c.due <= stamp(before))
+        with writing(self.engine) as db:
+            emptied = update(OUTBOX).where(*rows, OUTBOX.c.sealed.is_not(None))
+            return db.execute(emptied.values(sealed=None, error=PARKED, claimed=None)).rowcount
+
     def give_up(self, closures: Sequence[str], kinds: Sequence[str]) -> None:
         """Park what is left of these kinds, and empty what is sealed in it."""
         rows = (OUTBOX.c.done.is_(None), OUTBOX.c.closure.in_(closures), OUTBOX.c.kind.in_(kinds))
         with writing(self.engine) as db:
             db.execute(update(OUTBOX).where(*rows).values(sealed=None, error=PARKED, claimed=None))
+
+
+def _tried(rows: FromClause) -> ColumnElement[bool]:
+    """Whether a row that is not done is still tried."""
+    return or_(rows.c.error.is_(None), rows.c.error != PARKED)
+
+
+def _behind(at: int) -> Exists:
+    """Whether an earlier row of the same lane is tried, or is being called for, at an instant in UTC milliseconds."""
+    one = OUTBOX.alias("earlier")
+    return (
+        select(one.c.key)
+        .where(one.c.closure == OUTBOX.c.closure, one.c.lane == OUTBOX.c.lane, one.c.turn < OUTBOX.c.turn)
+        .where(or_(and_(one.c.done.is_(None), _tried(one)), one.c.claimed > at))
+        .exists()
+    )
 
 
 def _broke(error: Exception) -> str:
@@ -264,4 +319,4 @@ def _broke(error: Exception) -> str:
 
 def _row(one: Any) -> Row:  # Any: a row of SQLAlchemy's
     asked = one.tries > 0 or one.claimed is not None
-    return Row(one.key, one.closure, one.kind, json.loads(one.body), one.tries, one.sealed, asked)
+    return Row(one.key, one.closure, one.kind, json.loads(one.body), one.tries, one.sealed, one.turn, asked)

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
+from fangxin.data.closures import undone
 from fangxin.data.closures.schema import CLOCK, CLOSURE, EVENT, OUTBOX, POSTING, REPLAY, TIMER, WATCH
 
 MOST = 500  # ids in one statement
@@ -50,6 +51,7 @@ class Round:
         self._watched: dict[str, list[Row]] = {}
         self._messages: dict[str, Row] = {}
         self._postings: dict[tuple[str, str], Row] = {}
+        self._superseded: list[Row] = []
         self._forgotten: list[str] = []
 
     def load(self, ids: Sequence[str], made: Any) -> None:
@@ -122,6 +124,7 @@ class Round:
             self._watched[closure] = rows["watched"]
         self._messages |= {one["key"]: one for one in rows["messages"]}
         self._postings |= {(one["entry"], one["account"]): one for one in rows["postings"]}
+        self._superseded += rows["superseded"]
         if forget:
             self._forgotten.append(closure)
         return now
@@ -144,6 +147,7 @@ class Round:
             _all(db, table, [row for some in kept.values() for row in some])
         _all(db, OUTBOX, list(self._messages.values()))
         _all(db, POSTING, list(self._postings.values()))
+        undone.supersede(db, self._superseded)
         for first in range(0, len(self._forgotten), MOST):
             some = self._forgotten[first : first + MOST]
             db.execute(update(CLOSURE).where(CLOSURE.c.id.in_(some)).values(account=None))

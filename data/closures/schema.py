@@ -1,8 +1,9 @@
 """The tables of the closing process, the same for SQLite and PostgreSQL.
 
 No name, phone, mail or address stands in any column: what is personal is sealed (`sealed`, bytes under a key of the
-request's), everything else is opaque ids, codes, counts, whole minor units and UTC milliseconds. Events and postings
-are only ever added. Alembic's migrations (`migrations/`) make the same tables step by step; a test compares the two.
+request's) or, for who hears of a closing by a number of their own, a keyed hash of theirs, emptied when they took it.
+Everything else is opaque ids, codes, counts, whole minor units and UTC milliseconds. Events and postings are only ever
+added. Alembic's migrations (`migrations/`) make the same tables step by step; a test compares the two.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ OUTBOX = Table(
     Column("closure", Text, ForeignKey("closure.id"), nullable=False),
     Column("kind", Text, nullable=False),
     Column("body", Text, nullable=False),  # JSON: amounts, opaque tokens; addresses are in `sealed`
-    Column("sealed", LargeBinary),
+    Column("sealed", LargeBinary),  # an address under a key of the request's, or a consumer's own keyed hashes
     Column("due", BigInteger, nullable=False),
     Column("tries", Integer, nullable=False, server_default="0"),
     Column("claimed", BigInteger),  # until when a worker has it
@@ -144,8 +145,11 @@ OUTBOX = Table(
     Column("error", Text),  # a code
     Column("done", BigInteger),
     Column("answer", Text),  # the far side's reference
+    Column("lane", Text),  # who hears a closure's rows of this lane one after the other, in the order of their turns
+    Column("turn", Integer),  # the number of the event with which it was written
 )
 Index("outbox_due", OUTBOX.c.done, OUTBOX.c.due)
+Index("outbox_lane", OUTBOX.c.closure, OUTBOX.c.lane)
 
 TICKET = Table(
     "ticket",

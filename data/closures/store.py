@@ -86,13 +86,19 @@ class Timer:
 
 @dataclass(frozen=True)
 class Message:
-    """A row for the outbox; the key makes it act once at the far side."""
+    """A row for the outbox; the key makes it act once at the far side.
+
+    `lane`: rows of a closure in one lane go in the order of its moves. `instead`: keys of rows whose place it takes, as
+    far as nobody took them yet.
+    """
 
     key: str
     kind: str
     body: Facts
     due: datetime
     sealed: bytes | None = field(default=None, repr=False)
+    lane: str | None = None
+    instead: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -459,6 +465,7 @@ def _write(db: Connection, closure: str, change: Change, now: datetime) -> None:
     for table, name in ((TIMER, "timers"), (WATCH, "watched"), (OUTBOX, "messages"), (POSTING, "postings")):
         if rows[name]:
             db.execute(insert(table), rows[name])
+    undone.supersede(db, rows["superseded"])
 
 
 def rows_of(closure: str, change: Change, now: datetime, head: tuple[int, str]) -> dict[str, Any]:
@@ -488,16 +495,19 @@ def rows_of(closure: str, change: Change, now: datetime, head: tuple[int, str]) 
             "body": _json(message.body),
             "sealed": message.sealed,
             "due": stamp(message.due),
+            "lane": message.lane,
+            "turn": last + 1,
         }
         for message in change.messages
     ]
+    superseded = [{"of": key, "at": at} for message in change.messages for key in message.instead]
     postings = [
         {"closure": closure, "entry": entry, "account": account, "currency": currency, "minor": minor}
         for entry, account, currency, minor in change.postings
     ]
     return {
         "event": event, "clocks": clocks, "timers": timers, "watched": watched, "messages": messages,
-        "postings": postings,
+        "postings": postings, "superseded": superseded,
     }  # fmt: skip
 
 

@@ -256,6 +256,13 @@ def resume(home: Path, catalog: Path | None, closure: str, officer: str, now: st
     return move(home, catalog, now, lambda desk: ending.resume(desk, closure, officer), as_json=as_json)
 
 
+def tell(home: Path, catalog: Path | None, closure: str, now: str | None, as_json: bool) -> int:
+    """Have consumers told again what was given up."""
+    from fangxin.flows import consumers
+
+    return move(home, catalog, now, lambda desk: consumers.again(desk, closure), as_json=as_json)
+
+
 def seal(home: Path, catalog: Path | None, closure: str, now: str | None, as_json: bool) -> int:
     """Seal an approved closing at once, not at the next hour of sealing."""
     from fangxin.flows import closing
@@ -623,6 +630,8 @@ def _tell(document: Document, *, as_json: bool) -> None:
             say(f"kept ({stays}) until {document['kept']['next'] or 'an officer decides'}")
         if document["delayed"]:
             say(f"delayed since {document['delayed']['since']}: {document['delayed']['what']}")
+        for one in document["consumers"]:
+            say(f"{one['name']} ({one['last']}): {one['confirmed'] or one['state'].replace('_', ' ')}")
         if document["certificate"]:
             say(f"certificate {document['certificate']}")
 

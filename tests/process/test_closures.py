@@ -8,10 +8,11 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -268,6 +269,71 @@ def test_what_fails_is_tried_again_later_and_parked_at_last(store: Closures) -> 
     assert box.open() == {"refund": 1, "unheard_of": 1}  # parked for an officer, never dropped
     with writing(store.engine) as db:
         assert set(db.execute(text("SELECT error FROM outbox")).scalars()) == {"parked"}
+
+
+def lane(n: int, *, of: str = "events", instead: tuple[str, ...] = ()) -> Message:
+    return Message(f"{of}-{n}", "consumer", {"event": "e"}, NOW - timedelta(hours=n), lane=of, instead=instead)
+
+
+def test_rows_of_a_lane_go_in_the_order_of_their_moves_whoever_works(make: Make) -> None:
+    """Eight workers on four connections; one is late, one dies: nobody hears a later message before an earlier one."""
+    base, chance = make(), random.Random(7)
+    for name in range(6):
+        opened(base, f"c-{name}", account=f"a-{name}")
+        for n in range(4):  # the later the move, the earlier it is due: only the lane keeps their order
+            rows = [replace(lane(n, of=of), key=f"{name}-{of}-{n}") for of in ("x", "y")]
+            base.move(f"c-{name}", n, to("review", messages=rows), NOW)
+    boxes = [Outbox(make().engine) for _ in range(4)]
+    heard: list[tuple[str, str, int]] = []
+    together = Barrier(8)  # their clocks go alike
+
+    def hear(row: Row) -> str:
+        if chance.random() < 0.2:
+            raise Refused("consumer_500")
+        heard.append((row.closure, row.key.split("-")[1], row.turn or 0))
+        if chance.random() < 0.1:
+            raise Killed  # it was heard, and nobody knows
+        return "204"
+
+    def run(who: int) -> None:
+        now = NOW
+        for _ in range(40):
+            together.wait()
+            with suppress(Killed):
+                boxes[who % 4].work(f"w-{who}", {"consumer": hear}, now, most=3)
+            now += LEASE + timedelta(hours=1)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(run, range(8)))
+    assert boxes[0].open() == {}
+    for name in range(6):
+        for of in ("x", "y"):
+            mine = [turn for closure, at, turn in heard if (closure, at) == (f"c-{name}", of)]
+            assert mine == sorted(mine)
+            assert set(mine) == {1, 2, 3, 4}
+
+
+def test_what_a_later_message_takes_the_place_of_is_not_sent_and_what_is_under_way_is_waited_for(
+    store: Closures,
+) -> None:
+    opened(store, messages=[lane(1)])
+    box = Outbox(store.engine)
+    (held,) = box.claim("a", NOW)  # somebody calls just now
+    with store.together(["c-1"]):
+        store.move("c-1", 0, to("ready"), NOW)
+        store.move("c-1", 1, to("destroying", messages=[lane(2, instead=("events-1",))]), NOW)
+    assert box.claim("b", NOW) == []  # it might be heard after what follows it
+    assert [(one.answer, one.taken) for one in box.history("c-1", "consumer")] == [("superseded", False), (None, False)]
+    assert box.done(held.key, "204", NOW)  # it was taken after all
+    assert [one.taken for one in box.history("c-1", "consumer")] == [True, False]
+    assert [row.key for row in box.claim("b", NOW)] == ["events-2"]
+    store.move("c-1", 2, to("destroying", messages=[lane(3, instead=("events-2",))]), NOW)
+    box.failed(held, Refused("late"), NOW)  # what ended stays as it ended
+    assert box.claim("c", NOW + LEASE - timedelta(seconds=1)) == []
+    assert [row.key for row in box.claim("c", NOW + LEASE)] == ["events-3"]  # whoever held it is dead
+    box.failed(Row("events-3", "c-1", "consumer", {}, TRIES, None), Refused("gone"), NOW)
+    store.move("c-1", 3, to("destroying", messages=[lane(4)]), NOW)
+    assert [row.key for row in box.claim("d", NOW + LEASE)] == ["events-4"]  # what was given up holds up nobody
 
 
 def test_a_connector_that_breaks_holds_up_nobody_else_and_its_words_are_not_kept(store: Closures) -> None:

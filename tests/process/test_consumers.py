@@ -1,15 +1,27 @@
-"""What is wrong with a home's `consumers.toml` is said before anybody is told anything."""
+"""Consumers: what is wrong with `consumers.toml` is said first; then each hears all of it, in order, nobody by name."""
 
 from __future__ import annotations
 
+import base64
+import hmac
+import json
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from process.front import END, Front, listener
+from process.shop import CATALOG
+from test_cli_answers import conforms
 
+from fangxin.data.closures.outbox import Refused, Row
 from fangxin.data.errors import InputError
-from fangxin.flows.consumers import load
+from fangxin.flows import consumers
+from fangxin.flows.channels import Lookup
+from fangxin.flows.closing import approved
+from fangxin.flows.consumers import ERASE, KIND, Consumer, counted, load
+from fangxin.flows.desk import renamed, request_of
+from fangxin.flows.lifecycle import Event
 
 GOOD = '[events]\nurl = "https://events.example.com/x"\nsecret_file = "secret"\n'
 WRONG = {
@@ -22,7 +34,10 @@ WRONG = {
     "on this machine, in earnest": (GOOD.replace("https://events.example.com", "http://127.0.0.1"), "is https"),
     "no secret": (GOOD.replace('"secret"', '"other"'), "cannot be read"),
     "a short secret": (GOOD.replace('"secret"', '"short"'), "24 to 64 bytes"),
-    "nobody whom the catalog knows": (GOOD.replace("events", "strangers"), "no dataset"),
+    "no such port": (GOOD.replace("example.com/", "example.com:99999/"), "is https"),
+    "inside, and nobody said so": (GOOD.replace("events.example.com", "10.0.0.7"), "inside = true"),
+    "this machine, and nobody said so": (GOOD.replace("events.example.com", "localhost"), "inside = true"),
+    "inside by a word": (GOOD + 'inside = "yes"', "true or false"),
 }
 
 
@@ -30,9 +45,12 @@ def read(folder: Path, text: str, *, rehearsal: bool = False) -> Any:  # Any: co
     (folder / "consumers.toml").write_text(text, "utf-8")
     (folder / "secret").write_text("whsec_" + "QUJD" * 8, "utf-8")
     (folder / "short").write_text("whsec_QUJD", "utf-8")
-    dataset = SimpleNamespace(accountable=SimpleNamespace(processors=("events",)))
-    catalog: Any = SimpleNamespace(datasets=[dataset])
-    return load(folder / "consumers.toml", lambda: catalog, rehearsal=rehearsal)
+    return load(folder / "consumers.toml", rehearsal=rehearsal)
+
+
+SECRET = b"thirty-two bytes that both know."
+ACCOUNT = "8800000005"
+HASH = hmac.digest(hmac.digest(SECRET, b"fangxin/consumers/1", "sha256"), ACCOUNT.encode(), "sha256").hex()
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -49,4 +67,220 @@ def test_a_consumer_is_known_by_its_name_and_its_secret_never_shows(tmp_path: Pa
     assert "ABC" not in repr(found)
     assert read(tmp_path, GOOD.replace("https://events.example.com", "http://127.0.0.1"), rehearsal=True)
     (tmp_path / "consumers.toml").unlink()
-    assert load(tmp_path / "consumers.toml", lambda: pytest.fail("no catalog is read"), rehearsal=False) == {}
+    assert load(tmp_path / "consumers.toml", rehearsal=False) == {}
+
+
+# ---------------------------------------------------------------- what they hear, and when
+
+
+@pytest.fixture
+def front(tmp_path: Path) -> Front:
+    """A home whose catalog says that events of the wallet go to a consumer."""
+    made = Front.make(tmp_path / "home")
+    there = CATALOG.replace("erasure: {store:", "erasure: {processors: [events], store:")
+    (made.root / "catalog" / "c.yml").write_text(there, "utf-8")
+    (made.root / "events.secret").write_text(f"whsec_{base64.b64encode(SECRET).decode()}\n", "utf-8")
+    return made
+
+
+def reaches(front: Front, url: str = "http://127.0.0.1:9/", name: str = "events") -> None:
+    """Where the consumer listens; nobody does on port 9."""
+    (front.root / "consumers.toml").write_text(f'[{name}]\nurl = "{url}"\nsecret_file = "events.secret"\n', "utf-8")
+
+
+def closing(front: Front) -> str:
+    """A closing that was approved: the consumer is to be told to stop."""
+    name, _receipt = front.opened()
+    front.go(name, "verify", "plan")
+    with front.desk() as desk:
+        closure = desk.closures.get(name)
+        known = desk.opened(closure)
+        facts = (*known.facts, (desk.estate.catalog.person_kind or "", ACCOUNT))
+        plan = {**closure.facts["plan"], "rows": {"wallet/accounts": {"drop": 1}}}
+        desk.write(
+            closure, renamed(request_of(closure)), "found", desk.now, by="system", facts={"plan": plan},
+            sealed=desk.sealed(closure.ref, replace(known, facts=facts)),
+        )  # fmt: skip
+    front.go(name, "sign")
+    with front.desk() as desk:
+        approved(desk, desk.closures.get(name), {"plan": "0" * 64, "by": "timer"})
+    front.go(name, "seal")
+    return name
+
+
+def erasing(front: Front, name: str) -> dict[str, Any]:  # Any: as a certificate has it
+    """The run that erases somebody, up to what their certificate says of consumers, and the forgetting."""
+    front.go(name, "end_regret", "locate_again")
+    with front.desk() as desk:
+        closure = desk.closures.get(name)
+        told = consumers.messages(desk, closure, ERASE, desk.outbox.history(name, KIND))
+        desk.take(closure, Event("begin"), desk.now, messages=told)
+    front.run("run-due")
+    with front.desk() as desk:
+        said = dict(counted(desk, [desk.closures.get(name)]))
+    front.go(name, *END[-4:])
+    front.forget(name)
+    return said.get("0", {})  # type: ignore[return-value]  # Any
+
+
+def stands(front: Front, name: str) -> list[tuple[str, str | None, bool]]:
+    """Each row of the outbox in its order: the event, how it ended, and whether it holds hashes still."""
+    with front.desk() as desk, desk.closures.engine.connect() as db:
+        rows = db.exec_driver_sql("SELECT body, answer, sealed FROM outbox WHERE kind = 'consumer' ORDER BY turn").all()
+    return [(json.loads(body)["event"], answer, sealed is not None) for body, answer, sealed in rows]
+
+
+def said(front: Front, name: str) -> tuple[str | None, str | None, str, str] | None:
+    """What the status tells of the consumer: told, confirmed, state, last event."""
+    status = front.run("request", "status", name)[1]
+    conforms("request", status)
+    found = [(one["told"], one["confirmed"], one["state"], one["last"]) for one in status["consumers"]]
+    return found[0] if found else None
+
+
+def test_a_stop_that_nobody_took_never_comes_after_the_resume(front: Front) -> None:
+    with listener(500) as (got, url):
+        reaches(front, url)
+        name = closing(front)
+        front.run("run-due")
+        assert said(front, name) == ("2026-11-24T01:00Z", None, "waiting", "stop")
+        front.later(minutes=30)
+        assert front.run("request", "restore", name, "--code", front.code)[1]["state"] == "restored"
+        for _ in range(3):
+            front.later(hours=1)
+            front.run("run-due")
+    heard = [json.loads(body) for _headers, body in got]
+    assert [one["type"] for one in heard] == ["closure.stop", "closure.resume"]
+    assert [one["timestamp"] for one in heard] == ["2026-11-24T01:00:00Z", "2026-11-24T01:30:00Z"]  # when written
+    assert heard[0]["data"]["turn"] < heard[1]["data"]["turn"]
+    assert [one["data"]["accounts"] for one in heard] == [[HASH], [HASH]]
+    assert stands(front, name) == [("stop", "superseded", False), ("resume", "204", False)]
+    assert said(front, name) == ("2026-11-24T01:00Z", "2026-11-24T02:30Z", "confirmed", "resume")
+
+
+def test_who_was_never_called_to_stop_is_not_told_to_go_on(front: Front) -> None:
+    with listener() as (got, url):
+        reaches(front, url)
+        name = closing(front)
+        front.run("request", "restore", name, "--code", front.code)
+        front.run("run-due")
+    assert got == []
+    assert stands(front, name) == [("stop", "void", False), ("resume", "void", False)]
+    assert said(front, name) is None
+
+
+def test_who_comes_back_needs_no_catalog_also_where_consumers_are_told(front: Front) -> None:
+    with listener() as (got, url):
+        reaches(front, url)
+        name = closing(front)
+        front.run("run-due")
+        (front.root / "catalog" / "c.yml").write_text("dataset: [", "utf-8")
+        assert front.run("request", "restore", name, "--code", front.code)[1]["state"] == "restored"
+        front.run("run-due")
+    assert [json.loads(body)["type"] for _headers, body in got] == ["closure.stop", "closure.resume"]
+
+
+def test_a_consumer_that_is_down_while_somebody_is_erased_is_told_later(front: Front) -> None:
+    reaches(front)
+    name = closing(front)
+    front.run("run-due")
+    assert erasing(front, name) == {}  # it never answered: the certificate claims nothing
+    assert stands(front, name) == [("stop", "superseded", False), ("erase", None, True)]
+    assert said(front, name) == (None, None, "waiting", "erase")
+    for path in front.root.rglob("*"):
+        assert not path.is_file() or ACCOUNT.encode() not in path.read_bytes(), path
+    with listener(503) as (got, url):
+        reaches(front, url)
+        for _ in range(4):
+            front.later(hours=2)
+            assert front.run("run-due")[0] == 0
+    heard = [json.loads(body) for _headers, body in got]
+    assert [one["type"] for one in heard] == ["closure.erase", "closure.erase"]
+    assert heard[0] == heard[1]  # the same message, with the hash that it had when it was written
+    assert heard[0]["data"]["accounts"] == [HASH]
+    assert stands(front, name)[1] == ("erase", "204", False)
+    confirmed = said(front, name)
+    assert confirmed is not None
+    assert confirmed[2:] == ("confirmed", "erase")
+    assert all(HASH.encode() not in path.read_bytes() for path in front.root.glob("closures.db*"))
+
+
+def test_what_is_given_up_waits_thirty_days_for_an_officer_and_is_emptied_then(front: Front) -> None:
+    reaches(front)
+    name = closing(front)
+    erasing(front, name)
+    with listener(*[500] * 15) as (got, url):
+        reaches(front, url)
+        told = []
+        for _ in range(16):
+            front.later(hours=13)
+            told += [one["why"] for one in front.run("run-due")[1]["waiting"]]
+        assert ["request tell" in why for why in told] == [True]
+        assert len(got) == 15  # and once when nobody answered
+        assert said(front, name) == (None, None, "given_up", "erase")
+        front.later(days=29)
+        assert front.run("run-due")[1]["messages"] == 0
+        assert stands(front, name)[1] == ("erase", None, True)
+        conforms("request", front.run("request", "tell", name)[1])
+        got.clear()
+        front.later(minutes=1)
+        assert front.run("run-due")[1]["messages"] == 1
+    assert [json.loads(body)["data"]["accounts"] for _headers, body in got] == [[HASH]]
+    assert front.run("request", "tell", name)[0] == 4  # nothing is left to be told
+    assert "given up" in front.said
+
+
+def test_a_message_that_nobody_sends_is_emptied_as_well(front: Front) -> None:
+    reaches(front)
+    name = closing(front)
+    erasing(front, name)
+    (front.root / "consumers.toml").unlink()
+    front.later(days=31)
+    front.run("run-due")
+    assert stands(front, name)[1] == ("erase", None, False)
+    assert said(front, name) == (None, None, "given_up", "erase")
+    assert front.run("request", "tell", name)[0] == 4
+
+
+def test_a_consumer_that_no_dataset_names_stops_an_approval_and_is_told_each_night(front: Front) -> None:
+    reaches(front, name="evnets")
+    name, _receipt = front.opened()
+    front.go(name, "verify", "plan")
+    code, done = front.run("run-due")
+    assert code == 3
+    assert "evnets: no dataset" in next(one["why"] for one in done["waiting"] if one["closure"] == "consumers")
+
+
+# ---------------------------------------------------------------- addresses
+
+
+def test_nobody_is_called_inside_a_network_unless_the_operator_said_so(front: Front) -> None:
+    row = Row("k", "c-1", KIND, {"event": ERASE, "written": "2026-11-24T01:00:00Z"}, 0, b"[]", 7)
+
+    def to(*found: str) -> Lookup:
+        return lambda _host: found
+
+    with listener(200) as (got, url):
+        inside = Consumer("events", url.replace("127.0.0.1", "events.example.com"), SECRET, 1.0, lookup=to("127.0.0.1"))
+        for trap in (("127.0.0.1",), ("93.184.216.34", "169.254.169.254"), ("::ffff:10.0.0.1",)):
+            with pytest.raises(Refused, match="consumer_not_public"):
+                replace(inside, lookup=to(*trap)).tell(row, [], front.now)
+        assert got == []
+        allowed = replace(inside, inside=True)
+        assert allowed.tell(row, [HASH], front.now) == "200"
+        assert got[0][0]["host"].startswith("events.example.com:")
+        with pytest.raises(Refused, match="consumer_unreachable"):
+            replace(allowed, lookup=to()).tell(row, [], front.now)
+
+
+def test_run_due_says_whose_address_is_not_public(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+    reaches(front, "https://events.example.com/x")
+    closing(front)
+    monkeypatch.setattr(Consumer, "_addresses", lambda *_: consumers_private())
+    code, done = front.run("run-due")
+    assert code == 2
+    assert "inside = true" in next(one["why"] for one in done["waiting"] if one["closure"] == "consumers")
+
+
+def consumers_private() -> None:
+    raise Refused(consumers.PRIVATE)

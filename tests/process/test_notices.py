@@ -25,6 +25,7 @@ from fangxin.data.closures.outbox import Outbox, Refused, Row
 from fangxin.data.closures.store import Change, Closures, Message, Told
 from fangxin.data.errors import InputError
 from fangxin.flows.channels import Mail, Sms, Webhook, callback, checked, public, signature, target
+from fangxin.flows.consumers import Consumer
 from fangxin.flows.notices import Notice, templates
 
 NOW = datetime(2026, 11, 27, 2, tzinfo=UTC)
@@ -238,6 +239,34 @@ def test_a_name_that_means_another_address_the_second_time_is_asked_once_and_cal
     with pytest.raises(Refused, match="webhook_not_public"):  # the next message looks again, and sees the trap
         replace(webhook, lookup=lookup).send(notice, NOW)
     assert len(got) == 1
+
+
+def test_a_consumer_of_the_operator_s_is_looked_up_once_called_by_number_and_known_by_its_certificate(
+    hook: tuple[list[tuple[dict[str, str], bytes]], list[int], Webhook],
+) -> None:
+    got, answers, webhook = hook
+    asked: list[str] = []
+
+    def lookup(host: str) -> list[str]:
+        asked.append(host)
+        return ["127.0.0.1"]
+
+    url, row = (
+        f"https://hooks.example.com:{webhook.port}/x",
+        Row("k", "c-1", "consumer", {"event": "stop", "written": ""}, 0, b""),
+    )
+    here = Consumer("events", url, b"s" * 24, 2.0, inside=True, lookup=lookup, context=webhook.context)
+    answers += [204, 302]
+    assert here.tell(row, [], NOW) == "204"
+    for code, other in (
+        ("consumer_302", here),  # not followed
+        ("consumer_unreachable", replace(here, url=url.replace("hooks", "other"))),  # the certificate is another's
+        ("consumer_not_public", replace(here, inside=False)),
+    ):
+        with pytest.raises(Refused, match=code):
+            other.tell(row, [], NOW)
+    assert asked == ["hooks.example.com", "hooks.example.com", "other.example.com", "hooks.example.com"]
+    assert [headers["Host"] for headers, _body in got] == [f"hooks.example.com:{webhook.port}"] * 2
 
 
 @pytest.mark.parametrize("told", ["https://hooks.example.com/", "https://hooks.example.com/ whsec_AAAA", "x whsec_!"])
