@@ -137,6 +137,29 @@ def test_the_certificate_names_who_decided_and_the_row_stays_for_the_other(waiti
         assert db.execute("SELECT home FROM accounts").fetchall() == [(None,)] * 4 + [(1,)]
 
 
+def test_two_officers_decide_where_the_risk_is_high_and_nobody_about_their_own_account(
+    waiting: tuple[Shop, str],
+) -> None:
+    shop, _closure = waiting
+    opens = ("request", "open", "--identity", shop.phone(6), "--verified", "session")
+    own = shop.ask(*opens, "--owner", "dpo_2")["closure"]
+    assert decide(shop, own, "dpo_2")[0] == 4
+    assert "own account" in shop.said
+    shop.ask("request", "cancel", own)
+    risky = shop.ask(*opens, "--risk", "new_device")["closure"]
+    assert decide(shop, risky, "dpo_1")[0] == 4
+    assert "two officers decide" in shop.said
+    assert [one["closure"] for one in shop.ask("request", "decide", risky)["pending"]] == [risky]  # nothing is noted
+    assert decide(shop, risky, "dpo_1", "dpo_2")[0] == 4
+    assert "somebody may want to object" in shop.said  # an hour has to pass after the second one
+    shop.now += timedelta(hours=1)
+    shop.ask(
+        "request", "decide", risky, *HOW, "--approval", shop.file("dpo_1.json"), "--approval", shop.file("dpo_2.json")
+    )
+    assert shop.ask("request", "decide", risky) == {"pending": []}
+    shop.ask("request", "cancel", risky)
+
+
 def test_nothing_is_decided_before_a_request_stands_or_once_it_cannot_be_undone(waiting: tuple[Shop, str]) -> None:
     shop, closure = waiting
     given, told = Asked("wallet/homes", "erase", "co-user"), dict[str, str]()
