@@ -53,6 +53,7 @@ drill: setup
 	$(B)/python -m pytest -q tests/process/months_drill.py
 	$(B)/python tests/journeys/crash_drill.py
 	$(B)/python tests/journeys/scale_drill.py
+	$(B)/python tests/journeys/scale_drill.py --command
 	$(B)/python tests/keys/vault_drill.py
 	$(B)/python tests/evidence/mutation_drill.py
 	$(B)/python tests/evidence/browser_drill.py

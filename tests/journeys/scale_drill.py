@@ -1,13 +1,14 @@
 """Drill: the 20,000-person estate. What one person costs and what a thousand cost; whose rows changed; what is left.
 
     python tests/journeys/scale_drill.py [--people 20000] [--leavers 100] [--crowd 1000]
+    python tests/journeys/scale_drill.py --command
     python tests/journeys/scale_drill.py --people 2000 --sabotage
 
 Each erasure runs in a process of its own through the command line's own plain functions; its peak memory is the
 kernel's figure. Afterwards every row of every collection must be what scale_compare works out from the rows before,
 nothing of the leavers may be found by scale_search but what the law keeps, and the certificates in the package must
-list exactly the rows that were erased, kept, shared and mentioned. `--sabotage` damages stores that were erased well
-and wants each damage to be noticed.
+list exactly the rows that were erased, kept, shared and mentioned. `--command` erases by `fangxin erase --export`, and
+reads the export, too. `--sabotage` damages stores that were erased well and wants each damage to be noticed.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
+import pandas as pd
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 if TYPE_CHECKING:
@@ -49,6 +53,7 @@ def main() -> int:
     given.add_argument("--leavers", type=int, default=100)
     given.add_argument("--crowd", type=int, default=1_000)
     given.add_argument("--sabotage", action="store_true", help="damage what was erased well: each must be noticed")
+    given.add_argument("--command", action="store_true", help="by `fangxin erase` itself, with an export that is read")
     given.add_argument("--child", nargs=2, metavar=("ROOT", "COUNT"))
     wanted = given.parse_args()
     if wanted.child:
@@ -57,6 +62,8 @@ def main() -> int:
         make(Path(folder), wanted.people)
         if wanted.sabotage:
             return sabotage(Path(folder), wanted.leavers)
+        if wanted.command:
+            return command(Path(folder), wanted.leavers)
         return drill(Path(folder), (1, wanted.leavers, wanted.crowd))
 
 
@@ -87,6 +94,53 @@ def drill(folder: Path, counts: Sequence[int]) -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     print(f"scale drill: {len(counts)} passed, 0 failed; the examiner's own peak was {peak:,} MiB")
     return 0
+
+
+def command(folder: Path, count: int) -> int:
+    """Erase so many people by the command line; the export is what locate counted, and all else as in the drill."""
+    place, people = folder / "erased", leavers(folder, count)
+    shutil.copytree(folder / "whole", place)
+    with (place / "people.csv").open("w", encoding="utf-8", newline="") as file:
+        lines = csv.DictWriter(file, ["phone_number", "email"], extrasaction="ignore")
+        lines.writeheader()
+        lines.writerows(seeds(place, count))
+    asked = (
+        f"--catalog {place}/estate/catalog --home {place}/home --subjects {place}/people.csv --export {place}/export"
+    )
+    fangxin = [Path(sys.executable).with_name("fangxin"), "erase", *asked.split(), "--now", NOW.isoformat()]
+    done = subprocess.run([*fangxin, "--yes", "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.returncode, done.stderr[-4000:])
+    answer: dict[str, Any] = json.loads(done.stdout)
+    judged = [v for one in answer["requests"] for v in one["verdicts"] if v["dataset"] != "fangxin"]
+    verdicts = Counter(v["verdict"] for v in judged)
+    print(f"fangxin erase: exit 0, {len(answer['requests'])} requests, {dict(verdicts)}")
+    assert set(verdicts) == {"ERASED", "NOT_PRESENT", "RETAINED"}, verdicts
+    assert all(v["canary_found"] for v in judged if v["verdict"] == "NOT_PRESENT"), "a control is missing"
+    assert all(v["ground"] and v["until"] for v in judged if v["verdict"] == "RETAINED"), "no ground, or no date"
+    exported(place / "export", answer["requests"])
+    noticed = examine(folder, place, people, say=print)
+    assert not any(noticed.values()), noticed
+    print("scale drill: the command line passed, 0 failed")
+    return 0
+
+
+def exported(folder: Path, requests: Sequence[dict[str, Any]]) -> None:
+    """Every file of the export opens in pandas and in DuckDB, with as many rows as locate found; told as a new copy."""
+    files = rows = 0
+    for one in requests:
+        verdicts = [v for v in one["verdicts"] if v["dataset"] != "fangxin"]
+        found = {f"{v['dataset']}.{v['collection']}": v["rows_found"] for v in verdicts if v["rows_found"]}
+        there = sorted((folder / one["request_id"]).glob("*.parquet"))
+        assert {file.stem for file in there} == set(found), found
+        for file in there:
+            (ours,) = duckdb.sql(f"SELECT count(*) FROM read_parquet('{file}')").fetchall()
+            assert ours == (len(pd.read_parquet(file)),) == (found[file.stem],), (file.stem, ours, found[file.stem])
+        certificate = Path(one["certificate"])
+        told = json.loads(certificate.read_bytes())["export"]
+        assert (told["files"], told["rows"]) == (len(there), sum(found.values())), told
+        assert "This is a new copy" in certificate.with_suffix(".html").read_text("utf-8")
+        files, rows = files + len(there), rows + sum(found.values())
+    print(f"  export: {files:,} files with {rows:,} rows, as many as locate counted, in pandas and in DuckDB")
 
 
 def sabotage(folder: Path, count: int) -> int:
