@@ -74,14 +74,22 @@ def _known(path: Path) -> int | None:
         return same.pop() if same else None
 
 
-def _shut(fd: int) -> None:
+def let_go() -> None:
+    """Close what was kept and need not be any more; whoever wants a file for itself asks for that first."""
+    if not _kept:
+        return
     with _turn:
-        for same in _kept.values():
+        for inode, same in list(_kept.items()):
             for one in [one for one in same if not _locked(one)]:
                 same.remove(one)
                 os.close(one)
-        for inode in [inode for inode, same in _kept.items() if not same]:
-            del _kept[inode]
+            if not same:
+                del _kept[inode]
+
+
+def _shut(fd: int) -> None:
+    let_go()
+    with _turn:
         if _locked(fd):
             _kept.setdefault(_inode(os.fstat(fd)), []).append(fd)
         else:

@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fangxin.data import descriptors
 from fangxin.data.errors import FangxinError, NotAllowed, StoreUnavailable
 
 LOGICAL = "logically deleted: overwriting has no effect here"
@@ -102,6 +103,7 @@ def alone(path: Path, *, patience: float) -> Iterator[tuple[int, bool]]:
     give_up = time.monotonic() + patience
     with contextlib.ExitStack() as stack:
         while True:
+            descriptors.let_go()
             try:
                 with contextlib.ExitStack() as attempt:
                     fd = attempt.enter_context(opened(path))

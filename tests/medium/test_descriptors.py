@@ -18,6 +18,7 @@ from fangxin.checks.residue.inventory import take
 from fangxin.checks.residue.patterns import needles_for
 from fangxin.checks.residue.scan import scan
 from fangxin.data.descriptors import mapped, reading
+from fangxin.data.extents import alone
 from fangxin.data.keys.lease import Lease
 from fangxin.data.vocabulary import Identity
 
@@ -87,6 +88,8 @@ def test_descriptors_are_kept_once_and_closed_with_the_database(store: tuple[Pat
         by_an_inventory(path)
     assert opened(path) == before + 1
     db.close()
+    with alone(path, patience=0) as (_fd, leased):  # nobody has it open any more, we neither
+        assert leased
     with reading(path.with_name("store.db")) as fd:
         assert os.pread(fd, 15, 0) == b"SQLite format 3"
     assert opened(path) == 0
