@@ -17,15 +17,13 @@ from datetime import datetime
 from typing import Any, Final
 
 from fangxin.data.closures.store import Closure
-from fangxin.data.vocabulary import Cohort, Identity, Subject
+from fangxin.data.errors import NotAllowed
 from fangxin.flows.clocks import gap
 from fangxin.flows.closing import grown_signed
 from fangxin.flows.desk import GROWN, Desk, renamed, request_of
 from fangxin.flows.estate import Estate
 from fangxin.flows.lifecycle import Event
-from fangxin.flows.locate import find
-from fangxin.flows.looks import bounds, rows_of
-from fangxin.flows.plan import decide
+from fangxin.flows.looks import bounds, looked_up, rows_of
 
 _PAST: Final = 30  # batches that say how long one takes
 
@@ -38,6 +36,9 @@ def look_ahead(desk: Desk, closures: Sequence[Closure]) -> dict[str, str]:
     found, needed = located(desk, closures), seconds_needed(desk.estate)
     with desk.together(closures):
         for closure, rows in zip(closures, found, strict=True):
+            if isinstance(rows, NotAllowed):
+                waiting[closure.id] = rows.message
+                continue
             more = grown(closure, rows)
             fits = fit(desk, request_of(closure).regret_ends, needed)
             noted: dict[str, Any] = {"at": desk.now.isoformat(), **fits}
@@ -61,6 +62,9 @@ def look_again(desk: Desk, closures: Sequence[Closure]) -> tuple[list[Closure], 
     found = located(desk, closures)
     with desk.together(closures):
         for closure, rows in zip(closures, found, strict=True):
+            if isinstance(rows, NotAllowed):
+                waiting[closure.id] = rows.message
+                continue
             more = grown(closure, rows)
             if more:
                 closure = _grown(desk, closure, rows)
@@ -72,16 +76,15 @@ def look_again(desk: Desk, closures: Sequence[Closure]) -> tuple[list[Closure], 
     return due, waiting
 
 
-def located(desk: Desk, closures: Sequence[Closure]) -> list[Rows]:
-    """The rows of each of these people now, by collection and fate; one look for all of them."""
+def located(desk: Desk, closures: Sequence[Closure]) -> list[Rows | NotAllowed]:
+    """The rows of each of these people now, by collection and fate; one look for all of them.
+
+    Whose rows an officer has to decide about first, since others use them too, has that error in their place.
+    """
     if not closures:
         return []
-    estate = desk.estate
-    people = [tuple(Identity(k, v) for k, v in desk.opened(c).facts) for c in closures]
-    found = find(estate, Cohort(tuple(Subject(str(n), one) for n, one in enumerate(people))))
-    today = estate.now.date()
-    plan = decide(estate.catalog, found, estate.laws, estate.settings.facts, today, bound=bounds(closures))
-    return list(rows_of(plan.fates, len(closures)))
+    fates, waits = looked_up(desk, [desk.opened(c).facts for c in closures], bounds(closures))
+    return [waits.get(n, rows) for n, rows in enumerate(rows_of(fates, len(closures)))]
 
 
 def grown(closure: Closure, rows: Rows) -> list[str]:

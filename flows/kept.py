@@ -29,7 +29,7 @@ from fangxin.flows.desk import KEPT, Desk, Secret, breaches, renamed, request_of
 from fangxin.flows.frames import each
 from fangxin.flows.lifecycle import Event
 from fangxin.flows.locate import find
-from fangxin.flows.looks import decided
+from fangxin.flows.looks import decided, looked_up
 from fangxin.flows.plan import Bound, decide
 
 if TYPE_CHECKING:
@@ -119,11 +119,16 @@ def come_due(desk: Desk, closures: Sequence[Closure]) -> tuple[list[str], dict[s
     """Begin another round for whoever has rows that nothing keeps any longer; ids, and what the others wait for."""
     known = {one.id: secret for one in closures if (secret := desk.located(one)) is not None}
     due = [one for one in closures if one.id in known]
-    fates = _look(desk, due, [known[one.id].facts for one in due]) if due else None
     begun: list[str] = []
-    waiting: dict[str, str] = {}
+    if not due:
+        return begun, {}
+    binding = {n: bound(one) for n, one in enumerate(due)}
+    fates, undecided = looked_up(desk, [known[one.id].facts for one in due], binding)
+    waiting = {due[number].id: error.message for number, error in undecided.items()}
     with desk.together():
         for number, closure in enumerate(due):
+            if number in undecided:
+                continue
             own = _own(fates, number)
             names, noted_before = Counter(_names(desk, own)), Counter(known[closure.id].places)
             if names - noted_before:
@@ -179,7 +184,7 @@ def _look(desk: Desk, closures: Sequence[Closure], by: Sequence[Sequence[tuple[s
     return decide(estate.catalog, found, estate.laws, estate.settings.facts, today, bound=binding).fates
 
 
-def _own(fates: Any, number: int) -> pd.DataFrame:  # Any: a frame, or None where nobody is due
+def _own(fates: pd.DataFrame, number: int) -> pd.DataFrame:
     mine = fates[(fates["subject"] == number) & fates["edge"].isin(["owns", "joint"])]
     found: pd.DataFrame = mine.drop_duplicates(["collection", "unit", "position"])
     return found

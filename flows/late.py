@@ -24,13 +24,10 @@ from fangxin.data.catalog.clearance import Clearance, Latest
 from fangxin.data.closures.store import Closure
 from fangxin.data.closures.transfers import Transfers
 from fangxin.data.errors import FangxinError, NotAllowed
-from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows.closing import owed_for, payout, told_of
 from fangxin.flows.desk import SETTLED, Desk, renamed, request_of
 from fangxin.flows.lifecycle import Event, Settlement
-from fangxin.flows.locate import find
-from fangxin.flows.looks import bounds, holdings
-from fangxin.flows.plan import decide
+from fangxin.flows.looks import bounds, holdings, looked_up
 from fangxin.flows.settlement import Disposition, Entitlement, settle
 
 MOVING: Final = timedelta(hours=72)  # how long an accepted transfer that nobody carried out yet holds an end back
@@ -89,15 +86,13 @@ def look(desk: Desk, closures: Sequence[Closure]) -> dict[str, str]:
     """Take in what these people hold beyond their plans; by closure, what the others wait for."""
     if not closures:
         return {}
-    estate, secrets = desk.estate, [desk.opened(one) for one in closures]
-    people = [tuple(Identity(k, v) for k, v in one.facts) for one in secrets]
-    found = find(estate, Cohort(tuple(Subject(str(n), one) for n, one in enumerate(people))))
-    today, bound = estate.now.date(), bounds(closures)
-    fates = decide(estate.catalog, found, estate.laws, estate.settings.facts, today, bound=bound).fates
+    secrets = [desk.opened(one) for one in closures]
+    fates, waits = looked_up(desk, [one.facts for one in secrets], bounds(closures))
     held = holdings(desk, fates, secrets)
     waiting = {}
     with desk.together(closures):
-        for closure, items in zip(closures, held, strict=True):
+        for n, (closure, found) in enumerate(zip(closures, held, strict=True)):
+            items = waits.get(n, found)
             try:
                 why = items.message if isinstance(items, FangxinError) else _taken(desk, closure, items)
             except FangxinError as error:

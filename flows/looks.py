@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import secrets as random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from fangxin.data.catalog.identity import Closure as Found
 from fangxin.data.catalog.identity import Halt
@@ -22,7 +25,7 @@ from fangxin.flows.desk import Desk, Secret
 from fangxin.flows.frames import tuples
 from fangxin.flows.holdings import held_by
 from fangxin.flows.locate import find
-from fangxin.flows.plan import Bound, Plan, decide, domains, drops
+from fangxin.flows.plan import Bound, Plan, decide, domains, drops, undecided
 from fangxin.flows.settlement import Entitlement
 
 if TYPE_CHECKING:
@@ -124,6 +127,24 @@ def plan_of(desk: Desk, secret: Secret, bound: Mapping[int, Bound] = MappingProx
     if found.halts:
         raise walked(found.halts[0])
     return decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date(), bound=bound)
+
+
+def looked_up(
+    desk: Desk, people: Sequence[Pairs], bound: Mapping[int, Bound]
+) -> tuple[pd.DataFrame, dict[int, NotAllowed]]:
+    """What becomes of every row of people, by everything that they are found by; and who waits for a decision.
+
+    One look for all of them. Whoever has rows that others use too, and about which nobody decided, has no fates here,
+    and holds up nobody else.
+    """
+    estate = desk.estate
+    found = find(estate, _cohort([[Identity(k, v) for k, v in one] for one in people]))
+    waits = undecided(estate.catalog, found, bound)
+    if waits:
+        mine = pc.is_in(found.traces["subject"], pa.array(sorted(waits), found.traces.schema.field("subject").type))
+        found = replace(found, traces=found.traces.filter(pc.invert(mine)))
+    plan = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date(), bound=bound)
+    return plan.fates, waits
 
 
 def holdings(

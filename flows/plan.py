@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fangxin.data.catalog.identity import Closure
 from fangxin.data.catalog.law import Laws
@@ -124,6 +125,18 @@ def decide(
     running = hashlib.sha256(catalog.digest.encode())
     running.update(fates.to_csv(index=False).encode())
     return Plan(fates, found.texts.to_pandas(), found.facts.to_pandas(), running.hexdigest())
+
+
+def undecided(catalog: Catalog, found: Closure, bound: Mapping[int, Bound]) -> dict[int, NotAllowed]:
+    """By subject what keeps them from being decided: rows that others use too, about which nobody decided yet."""
+    shared = found.traces.filter(pc.equal(found.traces["edge"], "shares")).group_by(["subject", "collection"])
+    waits: dict[int, NotAllowed] = {}
+    for one in shared.aggregate([]).to_pylist():
+        try:
+            _shared(catalog.collection(one["collection"]), bound.get(one["subject"], Bound()))
+        except NotAllowed as error:
+            waits[one["subject"]] = error
+    return waits
 
 
 def decide_canary(catalog: Catalog, found: Closure) -> Plan:

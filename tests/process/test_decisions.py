@@ -20,9 +20,10 @@ from test_cli_answers import conforms
 from fangxin.data.errors import NotAllowed
 from fangxin.data.keys.approval import Approval
 from fangxin.data.keys.grant import Grant
-from fangxin.flows import decisions
+from fangxin.flows import decisions, late
+from fangxin.flows.ahead import look_again, look_ahead
 from fangxin.flows.decisions import Asked
-from fangxin.flows.desk import at_desk, machine
+from fangxin.flows.desk import at_desk, machine, renamed, request_of
 from fangxin.flows.estate import open_estate
 from fangxin.flows.lifecycle import Request, State
 
@@ -158,6 +159,26 @@ def test_two_officers_decide_where_the_risk_is_high_and_nobody_about_their_own_a
     )
     assert shop.ask("request", "decide", risky) == {"pending": []}
     shop.ask("request", "cancel", risky)
+
+
+def test_who_shares_a_row_since_then_waits_and_the_others_of_that_night_go_on(waiting: tuple[Shop, str]) -> None:
+    shop, _closure = waiting
+    opens = [shop.ask("request", "open", "--identity", shop.phone(n), "--verified", "session") for n in (4, 6)]
+    alone, shares = (one["closure"] for one in opens)
+    shop.ask("request", "plan", alone)
+    with at_desk(open_estate(shop.home, shop.root / "catalog", shop.now)) as desk:
+        planned, unplanned = desk.closures.many([alone, shares])
+        known = desk.opened(unplanned)
+        sealed = desk.sealed(unplanned.ref, replace(known, facts=known.identities))
+        plan, request = {"plan": planned.facts["plan"]}, renamed(request_of(unplanned))
+        desk.write(unplanned, request, "planned", desk.now, by="system", facts=plan, sealed=sealed)
+        for looks in (look_ahead, late.look, lambda desk, some: look_again(desk, some[1:])[1]):
+            told = looks(desk, desk.closures.many([alone, shares]))
+            assert list(told) == [shares]
+            assert "wallet/homes: rows are shared" in told[shares]
+        assert [one["type"] for one in desk.closures.events(alone)][-1] == "located_ahead"
+    for name in (alone, shares):
+        shop.ask("request", "cancel", name)
 
 
 def test_nothing_is_decided_before_a_request_stands_or_once_it_cannot_be_undone(waiting: tuple[Shop, str]) -> None:
