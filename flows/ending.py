@@ -113,13 +113,13 @@ def run_due(
     done.exports = takeaway.expire(desk)
     paying = {**_far_sides(desk), **(connectors or {})}
     _guarded(done, "consumers", partial(consumers.known, desk))
-    desk.outbox.let_go(consumers.KIND, desk.now - consumers.KEPT)
     done.messages = _outbox(desk, paying) + _consumers(desk, done)
     kept_back = _late(desk, done)
     done.messages += _outbox(desk, paying)  # what that added
     done.back = _watched(desk, done)
     _kept(desk, done)
     _erase(desk, done, dict(options or {}), kept_back)
+    desk.outbox.let_go(consumers.KIND, desk.now - consumers.KEPT)  # what was due is tried by now, also after a long gap
     _guarded(done, "support", partial(_answers, desk, done))
     _guarded(done, "notices", partial(_tell, desk, channels, done))
     for name, what in desk.outbox.broken().items():

@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from process.front import END, Front, listener
+from process.front import END, PERSON, Front, listener
 from process.shop import CATALOG
 from test_cli_answers import conforms
 
+from fangxin.checks.residue.patterns import needles_for
+from fangxin.checks.residue.results import Result, classes
+from fangxin.checks.residue.scan import scan, walk
 from fangxin.data.closures.outbox import Refused, Row
 from fangxin.data.errors import InputError
+from fangxin.data.vocabulary import Identity
 from fangxin.flows import consumers
 from fangxin.flows.channels import Lookup
 from fangxin.flows.closing import approved
@@ -138,6 +142,15 @@ def said(front: Front, name: str) -> tuple[str | None, str | None, str, str] | N
     return found[0] if found else None
 
 
+def found(*paths: Path) -> set[str]:
+    """The files in which our own scan finds the person."""
+    whom = [*PERSON, ("ref:wallet/accounts.id", ACCOUNT)]
+    needles = needles_for([(0, Identity(kind, value)) for kind, value in whom])
+    return {
+        Path(one.place).name for one in classes(scan(walk(paths), needles, workers=1)) if one.result is Result.FOUND
+    }
+
+
 def test_a_stop_that_nobody_took_never_comes_after_the_resume(front: Front) -> None:
     with listener(500) as (got, url):
         reaches(front, url)
@@ -187,8 +200,10 @@ def test_a_consumer_that_is_down_while_somebody_is_erased_is_told_later(front: F
     assert erasing(front, name) == {}  # it never answered: the certificate claims nothing
     assert stands(front, name) == [("stop", "superseded", False), ("erase", None, True)]
     assert said(front, name) == (None, None, "waiting", "erase")
-    for path in front.root.rglob("*"):
-        assert not path.is_file() or ACCOUNT.encode() not in path.read_bytes(), path
+    (front.root.parent / "clear").write_text(ACCOUNT, "utf-8")
+    assert found(front.root.parent / "clear") == {"clear"}  # our own scan knows the account number
+    assert found(front.root) == set()  # and finds nobody where a message about them waits
+    front.later(days=40)  # nobody ran anything for longer than hashes are kept for an officer
     with listener(503) as (got, url):
         reaches(front, url)
         for _ in range(4):
@@ -205,40 +220,51 @@ def test_a_consumer_that_is_down_while_somebody_is_erased_is_told_later(front: F
     assert all(HASH.encode() not in path.read_bytes() for path in front.root.glob("closures.db*"))
 
 
-def test_what_is_given_up_waits_thirty_days_for_an_officer_and_is_emptied_then(front: Front) -> None:
+def test_what_is_given_up_waits_for_an_officer_who_has_it_told_again(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "TRIES", 4)  # a test need not wait for three days
     reaches(front)
     name = closing(front)
     erasing(front, name)
-    with listener(*[500] * 15) as (got, url):
+    with listener(500, 500, 500) as (got, url):
         reaches(front, url)
         told = []
-        for _ in range(16):
+        for _ in range(4):
             front.later(hours=13)
             told += [one["why"] for one in front.run("run-due")[1]["waiting"]]
-        assert ["request tell" in why for why in told] == [True]
-        assert len(got) == 15  # and once when nobody answered
+        assert len(got) == 3  # and once when nobody answered
+        assert ["request tell" in why for why in told] == [True]  # once
         assert said(front, name) == (None, None, "given_up", "erase")
         front.later(days=29)
         assert front.run("run-due")[1]["messages"] == 0
         assert stands(front, name)[1] == ("erase", None, True)
         conforms("request", front.run("request", "tell", name)[1])
-        got.clear()
         front.later(minutes=1)
         assert front.run("run-due")[1]["messages"] == 1
-    assert [json.loads(body)["data"]["accounts"] for _headers, body in got] == [[HASH]]
+    assert [json.loads(body)["data"]["accounts"] for _headers, body in got] == [[HASH]] * 4
     assert front.run("request", "tell", name)[0] == 4  # nothing is left to be told
     assert "given up" in front.said
 
 
-def test_a_message_that_nobody_sends_is_emptied_as_well(front: Front) -> None:
+@pytest.mark.parametrize("why", ["given up", "nobody sends it any more"])
+def test_thirty_days_after_its_last_try_a_message_is_emptied(
+    front: Front, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "TRIES", 1)
     reaches(front)
     name = closing(front)
-    erasing(front, name)
-    (front.root / "consumers.toml").unlink()
-    front.later(days=31)
+    if why == "given up":
+        erasing(front, name)
+    else:
+        (front.root / "consumers.toml").rename(front.root / "away")
+        with front.desk() as desk:
+            assert desk.outbox.open(name) == {"consumer": 1}
+    assert stands(front, name)[-1][2]
+    front.later(days=30, minutes=1)
     front.run("run-due")
-    assert stands(front, name)[1] == ("erase", None, False)
-    assert said(front, name) == (None, None, "given_up", "erase")
+    assert stands(front, name)[-1][1:] == (None, False)
+    assert (said(front, name) or ())[:3] == (None, None, "given_up")
     assert front.run("request", "tell", name)[0] == 4
 
 
