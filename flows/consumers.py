@@ -164,7 +164,8 @@ def _consumer(path: Path, name: str, raw: Any, *, rehearsal: bool) -> Consumer: 
     except ValueError:
         host = ""
     ours = rehearsal and parts.scheme == "http" and host in ("127.0.0.1", "::1", "localhost")
-    if not host or parts.username or parts.password or not (parts.scheme == "https" or ours):
+    odd = not host or not url.isprintable() or " " in url or parts.username or parts.password
+    if odd or not (parts.scheme == "https" or ours):
         raise InputError(f"{path}: {name}: a consumer is https, without user info", hint="https://events.example.com/x")
     if not (inside or ours or _may_be_public(host)):
         raise InputError(f"{path}: {name}: its address is not public", hint="inside = true, if it is in your network")

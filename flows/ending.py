@@ -253,7 +253,7 @@ def _outbox(desk: Desk, connectors: Mapping[str, Connector], *, most_tries: int 
 def _consumers(desk: Desk, done: Done) -> int:
     """Tell consumers to stop, to go on, to erase; what is given up is told once.
 
-    A lease counts from the moment of the claim, not from the beginning of the run: what it is for would be over.
+    A lease counts from its claim, though the time of the run stands still: else it would be over in a long run.
     """
     if not desk.consumers:
         return 0

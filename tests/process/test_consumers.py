@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from process.front import END, PERSON, Front, listener
+from process.front import END, NOW, PERSON, Front, listener
 from process.shop import CATALOG
 from test_cli_answers import conforms
 
@@ -39,6 +39,7 @@ WRONG = {
     "no secret": (GOOD.replace('"secret"', '"other"'), "cannot be read"),
     "a short secret": (GOOD.replace('"secret"', '"short"'), "24 to 64 bytes"),
     "no such port": (GOOD.replace("example.com/", "example.com:99999/"), "is https"),
+    "a blank in its name": (GOOD.replace("events.example", "eve nts.example"), "is https"),
     "inside, and nobody said so": (GOOD.replace("events.example.com", "10.0.0.7"), "inside = true"),
     "this machine, and nobody said so": (GOOD.replace("events.example.com", "localhost"), "inside = true"),
     "inside by a word": (GOOD + 'inside = "yes"', "true or false"),
@@ -151,6 +152,7 @@ def found(*paths: Path) -> set[str]:
     }
 
 
+@pytest.mark.scenario("S27")
 def test_a_stop_that_nobody_took_never_comes_after_the_resume(front: Front) -> None:
     with listener(500) as (got, url):
         reaches(front, url)
@@ -193,16 +195,21 @@ def test_who_comes_back_needs_no_catalog_also_where_consumers_are_told(front: Fr
     assert [json.loads(body)["type"] for _headers, body in got] == ["closure.stop", "closure.resume"]
 
 
+@pytest.mark.scenario("S27")
 def test_a_consumer_that_is_down_while_somebody_is_erased_is_told_later(front: Front) -> None:
     reaches(front)
     name = closing(front)
     front.run("run-due")
+    catalog = front.root / "catalog" / "c.yml"
+    before = catalog.read_text("utf-8")
+    catalog.write_text(before.replace("processors: [events], ", ""), "utf-8")  # whoever heard anything hears the rest
     assert erasing(front, name) == {}  # it never answered: the certificate claims nothing
     assert stands(front, name) == [("stop", "superseded", False), ("erase", None, True)]
     assert said(front, name) == (None, None, "waiting", "erase")
     (front.root.parent / "clear").write_text(ACCOUNT, "utf-8")
     assert found(front.root.parent / "clear") == {"clear"}  # our own scan knows the account number
     assert found(front.root) == set()  # and finds nobody where a message about them waits
+    catalog.write_text(before, "utf-8")
     front.later(days=40)  # nobody ran anything for longer than hashes are kept for an officer
     with listener(503) as (got, url):
         reaches(front, url)
@@ -299,14 +306,21 @@ def test_nobody_is_called_inside_a_network_unless_the_operator_said_so(front: Fr
             replace(allowed, lookup=to()).tell(row, [], front.now)
 
 
-def test_run_due_says_whose_address_is_not_public(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_due_says_whose_address_is_not_public_and_where_it_ran_into_an_error(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reaches(front, "https://events.example.com/x")
-    closing(front)
-    monkeypatch.setattr(Consumer, "_addresses", lambda *_: consumers_private())
+    name = closing(front)
+
+    def addresses(*_: object) -> None:
+        raise Refused(consumers.PRIVATE) if front.now == NOW else LookupError(ACCOUNT)
+
+    monkeypatch.setattr(Consumer, "_addresses", addresses)
     code, done = front.run("run-due")
-    assert code == 2
-    assert "inside = true" in next(one["why"] for one in done["waiting"] if one["closure"] == "consumers")
-
-
-def consumers_private() -> None:
-    raise Refused(consumers.PRIVATE)
+    assert (code, [one["closure"] for one in done["waiting"]]) == (2, ["consumers"])
+    assert "events: the address is not public: inside = true" in done["waiting"][0]["why"]
+    front.later(hours=1)
+    code, done = front.run("run-due")
+    assert (code, [one["closure"] for one in done["waiting"]]) == (2, [name])
+    assert "LookupError at test_consumers.py" in done["waiting"][0]["why"]
+    assert ACCOUNT not in done["waiting"][0]["why"] + front.said
