@@ -50,6 +50,7 @@ _LABEL = b"fangxin/consumers/1"
 _ANSWERED = ("consumer_3", "consumer_4", "consumer_5")  # they heard, and did not take it
 PRIVATE: Final = "consumer_not_public"
 KEPT: Final = timedelta(days=30)  # so long after its last try the hashes of a message stay for an officer
+LONGEST: Final = timedelta(days=90)  # so long after it was written they stay at most, however long an outage lasts
 _KEYS = frozenset({"url", "secret_file", "timeout", "inside"})
 
 

@@ -52,6 +52,9 @@ from fangxin.reports.certificate import PARTIAL
 from fangxin.reports.ledger.entries import band
 
 _BROKE = "what was to be told or paid for it ran into an error of this program or of its settings"
+_UNTOLD = (
+    "a consumer did not take what it was told in time: whom it is about is forgotten, and an officer has to see to it"
+)
 _ERASED = ("erased", "erased_with_retention")
 
 
@@ -119,7 +122,10 @@ def run_due(
     done.back = _watched(desk, done)
     _kept(desk, done)
     _erase(desk, done, dict(options or {}), kept_back)
-    desk.outbox.let_go(consumers.KIND, desk.now - consumers.KEPT)  # what was due is tried by now, also after a long gap
+    gone = desk.outbox.let_go(  # what was due is tried by now, also after a long gap
+        consumers.KIND, tried=desk.now - consumers.KEPT, written=desk.now - consumers.LONGEST
+    )
+    done.waiting |= dict.fromkeys(gone, _UNTOLD)
     _guarded(done, "support", partial(_answers, desk, done))
     _guarded(done, "notices", partial(_tell, desk, channels, done))
     for name, what in desk.outbox.broken().items():

@@ -28,7 +28,7 @@ from sqlalchemy import ColumnElement, Engine, Exists, FromClause, and_, func, in
 from fangxin.data.closures import money
 from fangxin.data.closures.engine import Taken, reading, writing
 from fangxin.data.closures.round import MOST
-from fangxin.data.closures.schema import OUTBOX
+from fangxin.data.closures.schema import EVENT, OUTBOX
 from fangxin.data.closures.store import Message, instant, stamp
 from fangxin.data.closures.undone import SUPERSEDED, VOID
 
@@ -281,12 +281,24 @@ class Outbox:
             asked = update(OUTBOX).where(*rows, OUTBOX.c.error == PARKED, OUTBOX.c.sealed.is_not(None))
             return db.execute(asked.values(error=None, tries=0, due=stamp(now))).rowcount
 
-    def let_go(self, kind: str, before: datetime) -> int:
-        """Park and empty rows of a kind that nobody has tried since an instant; how many."""
-        rows = (OUTBOX.c.done.is_(None), OUTBOX.c.kind == kind, OUTBOX.c.due <= stamp(before))
+    def let_go(self, kind: str, *, tried: datetime, written: datetime) -> list[str]:
+        """Park and empty rows of a kind that nobody tried since an instant, or that were written before another.
+
+        The closures whose rows they are.
+        """
+        old = select(EVENT.c.seq).where(
+            EVENT.c.closure == OUTBOX.c.closure, EVENT.c.seq == OUTBOX.c.turn, EVENT.c.time <= stamp(written)
+        )
+        wanted = select(OUTBOX.c.key, OUTBOX.c.closure).where(
+            OUTBOX.c.done.is_(None), OUTBOX.c.kind == kind, OUTBOX.c.sealed.is_not(None),
+            or_(OUTBOX.c.due <= stamp(tried), old.exists()),
+        )  # fmt: skip
         with writing(self.engine) as db:
-            emptied = update(OUTBOX).where(*rows, OUTBOX.c.sealed.is_not(None))
-            return db.execute(emptied.values(sealed=None, error=PARKED, claimed=None)).rowcount
+            found = db.execute(wanted).all()
+            for first in range(0, len(found), MOST):
+                some = update(OUTBOX).where(OUTBOX.c.key.in_([row.key for row in found[first : first + MOST]]))
+                db.execute(some.values(sealed=None, error=PARKED, claimed=None))
+        return sorted({row.closure for row in found})
 
     def give_up(self, closures: Sequence[str], kinds: Sequence[str]) -> None:
         """Park what is left of these kinds, and empty what is sealed in it."""

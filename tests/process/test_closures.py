@@ -336,6 +336,25 @@ def test_what_a_later_message_takes_the_place_of_is_not_sent_and_what_is_under_w
     assert [row.key for row in box.claim("d", NOW + LEASE)] == ["events-4"]  # what was given up holds up nobody
 
 
+def test_what_is_kept_for_a_message_goes_with_it_or_on_a_day_however_often_it_is_tried(store: Closures) -> None:
+    opened(store, messages=[replace(lane(n, of=f"x{n}"), sealed=b"hash") for n in range(3)])
+    box, day = Outbox(store.engine), timedelta(days=1)
+    taken, tried, untried = box.claim("w", NOW)
+    box.done(taken.key, "204", NOW)
+    box.failed(tried, Refused("down", waits=True), NOW + 80 * day)  # a long outage: others are tried in its place
+    assert box.let_go("other", tried=NOW + day, written=NOW + day) == []
+    assert box.let_go("consumer", tried=NOW - day, written=NOW - day) == []
+    assert box.again("c-1", "consumer", NOW) == 0  # nothing is given up
+    assert box.let_go("consumer", tried=NOW + day, written=NOW - day) == ["c-1"]  # nobody ever tried it
+    assert [row.sealed for row in (box.take(one.key, "w", NOW) for one in (taken, tried, untried))] == [
+        None,
+        b"hash",
+        None,
+    ]
+    assert box.let_go("consumer", tried=NOW + day, written=NOW) == ["c-1"]
+    assert box.standing("c-1", ["consumer"]) == (0, 2)
+
+
 def test_a_connector_that_breaks_holds_up_nobody_else_and_its_words_are_not_kept(store: Closures) -> None:
     opened(store, messages=[Message(key, "refund", {"minor": 1}, NOW) for key in ("a", "b", "c")])
     box, now = Outbox(store.engine), NOW

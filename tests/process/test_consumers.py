@@ -269,7 +269,8 @@ def test_thirty_days_after_its_last_try_a_message_is_emptied(
             assert desk.outbox.open(name) == {"consumer": 1}
     assert stands(front, name)[-1][2]
     front.later(days=30, minutes=1)
-    front.run("run-due")
+    done = front.run("run-due")[1]
+    assert "forgotten" in next(one["why"] for one in done["waiting"] if one["closure"] == name)
     assert stands(front, name)[-1][1:] == (None, False)
     assert (said(front, name) or ())[:3] == (None, None, "given_up")
     assert front.run("request", "tell", name)[0] == 4
