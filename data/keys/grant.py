@@ -140,4 +140,4 @@ def stamp(moment: datetime) -> str:
     """A moment as UTC text that sorts by time."""
     if moment.tzinfo is None:
         raise InputError("a time without a zone was given", hint="pass an aware datetime")
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).isoformat(timespec="seconds")[:19] + "Z"

@@ -71,6 +71,7 @@ __all__ = ["KeyAbsent", "KeyTree"]
 CAPACITY = 200_000
 FEW = 64  # dead rows that may wait for the next batch
 PATIENCE = 5.0  # seconds a writer waits for another
+SAID = ("guard", "guarded", "undo", "attempt", "spent", LOSSY, clock.NOTE)  # what a batch asks the file at once
 Result = TypeVar("Result")
 Notes = dict[str, bytes | None]  # metadata by name; None = removed
 Spent = tuple[str, int]  # when, and how many subjects
@@ -302,8 +303,8 @@ class KeyTree:
         """
         return self._reading(self._kept_guard)
 
-    def _kept_guard(self, walk: Walk, state: State) -> Guard:
-        said = walk.file.some("guard", "guarded", "undo")
+    def _kept_guard(self, walk: Walk, state: State, said: Mapping[str, bytes] | None = None) -> Guard:
+        said = walk.file.some("guard", "guarded", "undo") if said is None else said
         undo = json.loads(said.get("undo", b"null"))
         if undo is not None and undo["generation"] > state.living.generation:  # of an attempt that is not committed
             old = {name: bytes.fromhex(told) for name, told in undo["notes"].items() if told is not None}
@@ -339,13 +340,13 @@ class KeyTree:
         self, drops: Drops, *, now: datetime, grant: Grant | None = None, approvals: Sequence[Approval] = ()
     ) -> None:
         """Raise NotAllowed where destroying these would need officers who have not signed; nothing is changed."""
-        present = self.guard
-        now, _ = self._time(present, now)
+        present, said = self.guard, self._file.peek(*SAID)
+        now, _ = self._time(present, now, said)
         if grant is None:
             grant = Grant.of(drops, vault=self.vault_id, generation=self.generation, catalog="", not_before=now)
         grant.check(drops, vault=self.vault_id, generation=self.generation, action="destroy", now=now)
         counted = self._toll(drops, {}, {}, waived=False, now=now)
-        self._guarded(present, counted.dying, grant, approvals, now)
+        self._guarded(present, counted.dying, grant, approvals, now, said)
 
     @property
     def cap(self) -> int:
@@ -423,13 +424,13 @@ class KeyTree:
             raise InputError(f"a vault for {capacity} keys was asked for", hint="capacity counts from 1")
         grant.check_names({}, vault=self.vault_id, action="grow")
         with self._writing() as (settled, living):
-            if (done := self._carried_out(grant)) is not None:
+            if (done := _carried_out(grant, self._file.peek(f"grant/{grant.nonce}"))) is not None:
                 return self._repeated(done, settled, now)
             grant.check({}, vault=self.vault_id, generation=living.generation, action="grow", now=now)
             self._at("settled")
             tree_id, shape = os.urandom(TREE_ID), pages.Shape.for_capacity(capacity)
             with self._transaction():
-                generation = self._next(living)
+                generation = _next(living, self._file.some("attempt"))
                 self._file.note("attempt", str(generation).encode())
             given, root = self._prepare(generation, tree_id)
             self._at("prepared")
@@ -484,23 +485,22 @@ class KeyTree:
         with self._writing() as (settled, living):
             batch: Batch | None = None
             with self._transaction():
-                if (done := self._carried_out(grant)) is not None:
+                said = self._file.some(*SAID, f"grant/{grant.nonce}")
+                if (done := _carried_out(grant, said)) is not None:
                     raise Unchanged
-                state = self._walk.state()
-                present = self._kept_guard(self._walk, state)
-                now, ticked = self._time(present, now)
+                state = self._walk.state(living)
+                present = self._kept_guard(self._walk, state, said)
+                now, ticked = self._time(present, now, said)
                 grant.check(named, vault=self.vault_id, generation=living.generation, action=action, now=now)
                 notes = noting(present, now) if noting else {}
                 counted = self._toll(drop, add, sealings or {}, waived=waived, now=now)
-                spent, officers = self._guarded(present, counted.dying, grant, approvals, now)
+                spent, officers = self._guarded(present, counted.dying, grant, approvals, now, said)
                 self._at("settled")
-                batch = shadow(
-                    self._walk, state, drop, add, always=noting is not None, unseen=self._file.noted(LOSSY) is not None
-                )
+                batch = shadow(self._walk, state, drop, add, always=noting is not None, unseen=LOSSY in said)
                 if not batch.written and not noting:
                     raise Unchanged
                 # (1) prepare: every holder but the anchor has its share before a page needs it
-                generation = self._next(living)
+                generation = _next(living, said)
                 given, root = self._prepare(generation, self.tree_id)
                 top_key = shares.top_key(root)
                 self._at("prepared")
@@ -513,10 +513,10 @@ class KeyTree:
                 if counted.dying and not officers and not present.lifted:
                     spent.append((stamp(now), counted.dying))
                     notes["spent"] = json.dumps(spent).encode()
-                guard = notes.get("guard") or present.text().encode()
+                guard = notes.get("guard") or said.get("guard", b"")
                 notes |= counted.notes | ticked | {"guarded": bound(guard, top_key)}
                 notes[f"grant/{grant.nonce}"] = json.dumps(facts).encode()
-                notes["undo"] = self._undo(generation, notes)
+                notes["undo"] = self._undo(generation, notes, said)
                 notes |= {"attempt": str(generation).encode(), "unscrubbed": _due(generation, batch.dead)}
                 self._file.notes(notes)
                 self._at("written")
@@ -544,19 +544,19 @@ class KeyTree:
                 effective_at=effective,
             )
 
-    def _undo(self, generation: int, notes: Notes) -> bytes:
+    def _undo(self, generation: int, notes: Notes, said: Mapping[str, bytes]) -> bytes:
         """What was noted before, in case the root of this attempt is never committed."""
-        before = self._file.some(*notes)
+        others = [name for name in notes if name not in SAID and not name.startswith("grant/")]
+        before = {**said, **self._file.some(*others)} if others else said
         told = {name: before[name].hex() if name in before else None for name in notes}
         return json.dumps({"generation": generation, "notes": told}).encode()
 
-    def _time(self, present: Guard, given: datetime) -> tuple[datetime, Notes]:
+    def _time(self, present: Guard, given: datetime, said: Mapping[str, bytes]) -> tuple[datetime, Notes]:
         """The time that counts, and what to note of the clock: the caller's word counts in rehearsal vaults only."""
         if present.lifted:
             return given, {}
         moment = self._clock()
-        with self._file.snapshot():
-            return moment.now, {clock.NOTE: clock.agreed(moment, self._file.noted(clock.NOTE))}
+        return moment.now, {clock.NOTE: clock.agreed(moment, said.get(clock.NOTE))}
 
     def _toll(self, drop: Drops, add: Adds, sealings: Mapping[bytes, Sealing], *, waived: bool, now: datetime) -> Toll:
         with self._file.snapshot():
@@ -584,13 +584,18 @@ class KeyTree:
             return {refs[n]: bytes(keys.view(n)) for n in np.flatnonzero(keys.found).tolist()}
 
     def _guarded(
-        self, present: Guard, dying: int, grant: Grant, approvals: Sequence[Approval], now: datetime
+        self,
+        present: Guard,
+        dying: int,
+        grant: Grant,
+        approvals: Sequence[Approval],
+        now: datetime,
+        said: Mapping[str, bytes],
     ) -> tuple[list[Spent], int]:
         """What died without officers in the last 24 h, and how many officers signed this; NotAllowed (approval.py)."""
         if present.lifted:
             return [], 0
-        with self._file.snapshot():
-            noted = json.loads(self._file.noted("spent") or b"[]")
+        noted = json.loads(said.get("spent", b"[]"))
         since = stamp(now - WINDOW)
         spent: list[Spent] = [(at, count) for at, count in noted if at > since]
         if not dying:
@@ -608,9 +613,6 @@ class KeyTree:
             leaves = self._walk.leaves(state, np.arange(0, self.shape.buckets, step))
         addresses = np.ascontiguousarray(leaves.rows[:, : pages.ADDRESS])
         return len(np.unique(addresses, axis=0)) * step
-
-    def _next(self, living: Living) -> int:
-        return max(self._file.number("attempt"), living.generation) + 1
 
     def _prepare(self, generation: int, tree_id: bytes) -> tuple[list[bytes], bytes]:
         names = [holder.name for holder in (self.anchor, *self.holders)]
@@ -691,17 +693,6 @@ class KeyTree:
             holders=settled,
             effective_at=now,
         )
-
-    def _carried_out(self, grant: Grant) -> dict[str, Any] | None:
-        # Any: see _facts. The nonce of an aborted batch was taken back by _writing.
-        with self._file.snapshot():
-            note = self._file.noted(f"grant/{grant.nonce}")
-        if note is None:
-            return None
-        facts: dict[str, Any] = json.loads(note)
-        if facts["grant"] != grant.plan_hash:
-            raise NotAllowed("the grant's nonce was used for another batch", hint="have a new plan approved")
-        return {"officers": 0} | facts | {"domains": tuple(facts["domains"])}
 
     def _hand_over(self, holder: Root, generation: int, share: bytes) -> None:
         try:
@@ -857,8 +848,7 @@ class KeyTree:
             if (places := Places.of(self.folder)) != self._places:
                 self._replicas.close()
                 self._places, self._replicas = places, Replicas([Replica(folder) for folder in places.replicas])
-            with self._file.snapshot():
-                said = self._file.some("attempt", "unscrubbed", LOSSY, *LAST_WRITE)
+            said = self._file.peek("attempt", "unscrubbed", LOSSY, *LAST_WRITE)
             attempt, self._last = int(said.get("attempt", b"0")), written(said)
             self._replicas.catch_up(self._file, self.tree_id, self._last, lossy=LOSSY in said)
             due = _dead(said.get("unscrubbed"), now.generation)
@@ -928,6 +918,20 @@ def _living_or_explain(anchor: Anchor) -> Living:
             f"no key vault can be opened here: {none.message}",
             hint="create the vault first, or bring back the root file that belongs to it",
         ) from none
+
+
+def _next(living: Living, said: Mapping[str, bytes]) -> int:
+    return max(int(said.get("attempt", b"0")), living.generation) + 1
+
+
+def _carried_out(grant: Grant, said: Mapping[str, bytes]) -> dict[str, Any] | None:
+    # Any: see _facts. The nonce of an aborted batch was taken back by _writing.
+    if (note := said.get(f"grant/{grant.nonce}")) is None:
+        return None
+    facts: dict[str, Any] = json.loads(note)
+    if facts["grant"] != grant.plan_hash:
+        raise NotAllowed("the grant's nonce was used for another batch", hint="have a new plan approved")
+    return {"officers": 0} | facts | {"domains": tuple(facts["domains"])}
 
 
 def _due(generation: int, dead: Sequence[int]) -> bytes:

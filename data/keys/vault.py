@@ -319,6 +319,11 @@ class VaultFile:
         """Some pieces of metadata at once, as far as they are there."""
         return {name: bytes(value) for name, value in self._among("SELECT name, value FROM meta WHERE name", names)}
 
+    def peek(self, *names: str) -> dict[str, bytes]:
+        """The same of one moment, outside of a snapshot or transaction."""
+        with self._mutex, self._spoken:
+            return self.some(*names)
+
     def noted(self, name: str) -> bytes | None:
         """One piece of metadata."""
         row = self._db().execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()

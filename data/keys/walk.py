@@ -101,9 +101,12 @@ class Walk:
                 time.sleep((1 + secrets.randbelow(1000) / 1000) * 0.0005 * turn)
         raise Unavailable("destroy batches overtook this reader again and again", hint="repeat it")
 
-    def state(self) -> State:
-        """What lives now. Inner pages are kept in RAM for as long as their generation lives."""
-        living = self.anchor.living()
+    def state(self, living: Living | None = None) -> State:
+        """What lives now. Inner pages are kept in RAM for as long as their generation lives.
+
+        `living`: what the anchor has just said to a writer, whom nobody overtakes.
+        """
+        living = living or self.anchor.living()
         cached = self._cached
         if cached is not None and cached.living == living:
             if self._lease:
