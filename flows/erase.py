@@ -30,6 +30,7 @@ from fangxin.flows.baseline import baseline
 from fangxin.flows.batch import Step, begun, grounds, is_approved, opened
 from fangxin.flows.close import close
 from fangxin.flows.destroy_keys import destroy_keys, forget
+from fangxin.flows.elsewhere import behind
 from fangxin.flows.estate import Estate, alone, estate_of
 from fangxin.flows.evidence import KEYS_INTENDED, confirm_vault, load_sources, mark
 from fangxin.flows.export import check_folder, export
@@ -198,6 +199,7 @@ def _summary(estate: Estate, requests: Requests, batch_id: str) -> dict[str, Any
     kept = requests.kept(batch, "findings") if batch.state == "open" else None  # what a failed validation found
     findings = None if kept is None else unpack(kept)[0]
     answers = []
+    outside: list[str] = []
     for one in requests.requests(batch_id):
         if one.canary:
             continue
@@ -207,6 +209,7 @@ def _summary(estate: Estate, requests: Requests, batch_id: str) -> dict[str, Any
         if issued:
             told = json.loads(Path(issued["certificate"]).read_bytes())
             verdicts, elsewhere = told["collections"], told.get("outside", [])
+            outside += [where["place"] for where in elsewhere]
         elif findings is not None:
             verdicts = collection_rows(findings, one.number)
         answers.append(
@@ -221,11 +224,13 @@ def _summary(estate: Estate, requests: Requests, batch_id: str) -> dict[str, Any
         )
     steps = [s.__name__ for s in STEPS if s is not close]
     seconds = {s: (requests.note(batch_id, s) or {}).get("seconds", 0.0) for s in steps}
-    papers = {"package": noted.get("package"), "draft": noted.get("entries")}
+    drafts = noted.get("drafts", [])
+    papers = {"package": noted.get("package"), "draft": drafts[0] if drafts else None, "drafts": drafts}
     return {
         "batch": batch_id,
         "requests": answers,
         **papers,
+        "places": behind(estate, outside),
         "seconds": seconds,
         "free_space": reached(estate, batch_id),
     }

@@ -52,14 +52,19 @@ def places(estate: Estate) -> Places:
 
 def roots(estate: Estate) -> dict[str, Path]:
     """The roots that are walked whole, by the beginning of their places."""
-    watched = {f"watched-{n}": path for n, path in enumerate(estate.settings.watch, start=1)}
-    for path in watched.values():
+    named = watched(estate)
+    for path in named.values():
         if not path.exists():
             raise InputError(
                 f"{estate.settings.home / 'fangxin.toml'}: watch: {path}: no such file or folder",
                 hint="correct the path, or take it out",
             )
-    return {"outside": estate.catalog.root, **watched}
+    return {"outside": estate.catalog.root, **named}
+
+
+def watched(estate: Estate) -> dict[str, Path]:
+    """What `watch` in the settings names, there or not, by the beginning of its places."""
+    return {f"watched-{n}": path for n, path in enumerate(estate.settings.watch, start=1)}
 
 
 _Found = tuple[str, Path, tuple[str, ...]]

@@ -27,7 +27,7 @@ from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import ISSUED, VALIDATED, load_keys, load_sources, mark, record
 from fangxin.flows.frames import each, tuples, unpack
 from fangxin.flows.outside import closed as closed_places
-from fangxin.flows.outside import draft
+from fangxin.flows.outside import drafts
 from fangxin.flows.outsiders import attest
 from fangxin.flows.paper import pages, signatory
 from fangxin.flows.places import places
@@ -146,7 +146,7 @@ def publish(batch_id: str) -> None:
     issued = issue(estate, story)
     entries = offer(estate, story)
     path = package(estate, issued, batch)
-    finish(estate, batch, "publish", issued=issued, package=str(path), entries=entries)
+    finish(estate, batch, "publish", issued=issued, package=str(path), drafts=entries)
 
 
 def issue(estate: Estate, story: Story) -> dict[str, dict[str, str]]:
@@ -200,19 +200,18 @@ def _pages(estate: Estate, document: Mapping[str, Any], by: Signatory) -> dict[s
     return made
 
 
-def offer(estate: Estate, story: Story) -> str | None:
-    """Draft catalog entries for the files outside the catalog in which people stand; the draft's path, if any."""
+def offer(estate: Estate, story: Story) -> list[str]:
+    """Draft catalog entries for the files outside the catalog in which people stand; the drafts, one for each root."""
     found = sorted(set(story.outside["place"]))  # as printed: a name with rare characters is listed, not drafted
     if not found:
-        return None
+        return []
     wanted = needles(estate.catalog, story.plan.facts, story.plan.texts)
-    folder = estate.settings.home / "reports"
-    text = draft(estate, places(estate), found, wanted, folder)
-    if not text:
-        return None
-    path = folder / f"outside-{story.batch.id}.yml"
-    replace_file(path, text.encode())
-    return str(path)
+    written = []
+    for root, text in drafts(estate, places(estate), found, wanted).items():
+        path = estate.settings.home / "reports" / f"{root}-{story.batch.id}.yml"
+        replace_file(path, text.encode())
+        written.append(str(path))
+    return written
 
 
 def package(estate: Estate, issued: Mapping[str, Mapping[str, str]], batch: Batch) -> Path:

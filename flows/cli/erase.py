@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,33 @@ def carried_out(
     return document()
 
 
+def _tell_behind(places: dict[str, str]) -> None:
+    """Say which real paths the beginnings of places stand for."""
+    for name, path in places.items():
+        say(
+            f"{name.removesuffix('/')}/ is {path}"
+            + (" (`watch` in fangxin.toml)" if name.startswith("watched-") else "")
+        )
+
+
+def _tell_elsewhere(found: dict[str, Any]) -> None:  # Any: JSON
+    """Say what stands outside the catalog, and would stay there."""
+    for one in found["seen"]:
+        where = f"{one['place']}: {counted(one['hits'], 'hit')} in {one['containers']}"
+        say(f"person {one['ref']}: outside the catalog, so not erased: {where}")
+    for one in found["shut"]:
+        say(f"outside the catalog, and cannot be examined: {one['place']}: {one['reason']}")
+    _tell_behind(found["places"])
+    if not found["seen"]:
+        say(f"outside the catalog: {counted(found['searched'], 'file')} searched, none of these people seen there")
+    else:
+        say("as it is they stay there and the certificate is partial: remove these files, or add them to the catalog")
+    for one in found["declared"]:
+        keep = f", kept {one['keep']}" if one["keep"] else ""
+        of = ", ".join(one["datasets"])
+        say(f"a copy that the catalog declares, not touched: {one['kind']} {one['name']}{keep}, of {of}")
+
+
 def _tell_open(estate: Any, *, besides: str) -> None:  # Any: an Estate
     """Say which other approved batches wait to be finished: the same people may be among theirs."""
     from fangxin.flows.erase import due
@@ -298,8 +326,9 @@ def _outcome(document: dict[str, Any]) -> None:  # Any: JSON
         for one in request["outside"]:
             where = f"{one['place']}: {counted(one['hits'], 'hit')} in {one['containers']}"
             say(f"{request['request_id']}: outside the catalog, so not erased: {where}")
-    if document.get("draft"):
-        say(f"draft of catalog entries for them {document['draft']}")
+    _tell_behind(document["places"])
+    for draft in document["drafts"]:
+        say(f"draft of catalog entries for them {draft}")
     for sentence in document["free_space"]:
         say(f"free space: {sentence}")
     say(f"package {document['package']}")
@@ -409,6 +438,9 @@ def _planned(
     as_json: bool,  # Any: an Estate
 ) -> int:
     """Locate the people, and write down what officers have to sign."""
+    from fangxin.flows.batch import opened, read_plan
+    from fangxin.flows.cli.progress import bar
+    from fangxin.flows.elsewhere import elsewhere
     from fangxin.flows.estate import alone
     from fangxin.flows.officers import plan
 
@@ -417,9 +449,12 @@ def _planned(
     with alone(home):
         batch, grant = plan(estate, people, options=options)
     file.write_text(grant.canonical(), "utf-8")
-    document = {"batch": batch, "plan": str(file), "plan_digest": grant.plan_hash, "expires": grant.expires}
+    beyond = elsewhere(estate, read_plan(*opened(batch), "people"), partial(bar, quiet=as_json))
+    document: dict[str, Any] = {"batch": batch, "plan": str(file)}
+    document |= {"plan_digest": grant.plan_hash, "expires": grant.expires, "elsewhere": beyond}
 
     def words() -> None:
+        _tell_elsewhere(beyond)
         say(f"{batch} is located and waits; nothing was touched. {grant.count} people's keys would die.")
         say(f"plan     {file}, good until {grant.expires}")
         say("sign it  fangxin keys approve PLAN --officer NAME --key FILE --out FILE (two officers)")
@@ -447,6 +482,8 @@ def read_approvals(files: Sequence[Path]) -> list[Any]:  # Any: Approval; its mo
 def _plan_only(estate: Any, people: Cohorts, *, require: str | None, as_json: bool) -> int:  # Any: an Estate
     """Show what would happen to whose rows, and why nothing was touched."""
     from fangxin.checks.readiness import check
+    from fangxin.flows.cli.progress import bar
+    from fangxin.flows.elsewhere import elsewhere
     from fangxin.flows.frames import each
     from fangxin.flows.locate import find
     from fangxin.flows.plan import decide
@@ -454,6 +491,7 @@ def _plan_only(estate: Any, people: Cohorts, *, require: str | None, as_json: bo
     check(estate.catalog, [estate.catalog_path], estate.stores, require=require)
     found = find(estate, Cohort(tuple(Subject(str(n), p) for n, p in enumerate(people))))
     plan = decide(estate.catalog, found, estate.laws, estate.settings.facts, estate.now.date())
+    beyond = elsewhere(estate, plan, partial(bar, quiet=as_json))
     rows = [
         {"ref": str(n + 1), **_address(a), "fate": fate, "rows": len(part), "until": str(max(part["until"]))}
         for n, a, fate, part in each(plan.fates, "subject", "collection", "fate")
@@ -467,8 +505,10 @@ def _plan_only(estate: Any, people: Cohorts, *, require: str | None, as_json: bo
         )
         for one in located(found, people)["subjects"]:
             _tell_doubts(one)
+        _tell_elsewhere(beyond)
 
-    answer({**located(found, people), "plan": rows, "plan_digest": plan.digest}, as_json=as_json, words=words)
+    document = {**located(found, people), "plan": rows, "plan_digest": plan.digest, "elsewhere": beyond}
+    answer(document, as_json=as_json, words=words)
     raise NotAllowed("nothing was touched: the plan is not approved", hint="look at it, then add --yes")
 
 
