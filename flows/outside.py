@@ -130,7 +130,7 @@ _HOW = (
     "#    are located and exported and never erased.",
 )
 _BESIDE = (
-    "# 3. Put this file into the folder of your catalog: it has the same root. Then `fangxin catalog lint`, erase again.",
+    "# 3. Put this file into the folder of your catalog: it has the same root. `fangxin catalog lint`, erase again.",
 )
 _ALONE = (
     "# 3. This is a catalog of its own: a catalog has one root, and this folder is another one. Leave it where it is;",
