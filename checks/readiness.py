@@ -1,6 +1,7 @@
 """Readiness: what must hold before anything is touched; the first thing that does not is an error that says what to do.
 
-* The catalog has no lint error, and every collection can be erased: reviewed, with a mode.
+* The catalog has no lint error, and every collection can be erased: reviewed, with a mode, led to by an
+  identity.
 * Every store can be opened and written, and holds what the catalog says; no collection is without a unit.
 * What is to die with its key lies under a key already.
 * Where the operator requires overwriting, every unit lies on a medium that allows it.
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
-from fangxin.data.catalog.lint import leaving, lint
+from fangxin.data.catalog.lint import leaving, lint, reachable
 from fangxin.data.catalog.tree import Severity
 from fangxin.data.errors import CatalogError, NotAllowed, NotAsCatalogued, StoreUnavailable
 from fangxin.data.vocabulary import Catalog, Collection, Mode, Store
@@ -25,6 +26,7 @@ def check(catalog: Catalog, sources: Sequence[Path], stores: Sequence[Store], *,
     for dataset in catalog.datasets:
         for collection in dataset.collections:
             _erasable(collection, ours=dataset.ours)
+    _led_to(catalog, stores)
     for store in stores:
         store.check(for_writing=True)
     for store in stores:
@@ -44,6 +46,19 @@ def readable(catalog: Catalog, stores: Sequence[Store]) -> None:
         raise CatalogError(wrong)
     for store in stores:
         store.check(for_writing=False)
+
+
+def _led_to(catalog: Catalog, stores: Sequence[Store]) -> None:
+    """Refuse a collection into which nothing leads: no canary could be found again in it."""
+    reached = reachable(catalog)
+    for collection in (c for store in stores if store.capabilities.plant for c in store.collections):
+        texts = any(f.data_type == "text" for f in collection.fields)
+        if collection.mode is not Mode.KEEP and collection.address not in reached and not texts:
+            raise NotAllowed(
+                f"{collection.where or collection.address}: {collection.address} cannot be erased: no identity leads"
+                " to its rows",
+                hint="give a field of it an identity or a reference; where it holds nobody, leave it out",
+            )
 
 
 def _erasable(collection: Collection, *, ours: bool) -> None:

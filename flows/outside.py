@@ -116,7 +116,8 @@ class _Entries:
         if self.listed:
             lines += [_NO_STORE, *(f"#    {place}" for place in self.listed)]
         if self.databases or self.files:
-            lines += [f"root: {_quoted(os.path.realpath(root))}", "dataset:", *self.databases]
+            live = bool(self.files) or not all(line.startswith("#") for line in self.databases)
+            lines += [f"root: {_quoted(os.path.realpath(root))}", "dataset:" if live else "# dataset:", *self.databases]
         for kind, collections in self.files.items():
             lines += [*_dataset(f"{name}_{kind}".replace("-", "_"), kind, "./"), *collections]
         return "\n".join(lines) + "\n"
@@ -126,8 +127,9 @@ _HOW = (
     "# Files in which people stand and that no collection names, drafted from what lies there. To erase there, too:",
     "# 1. Look at each field. Who is found by it needs `fides_meta: {identity: KIND}` (email, phone_number ...), other",
     "#    personal fields need `data_categories`; what a field of that name means in your catalog is filled in.",
-    "# 2. Correct `mode` (delete: the row goes), then take `reviewed: false` out: until somebody has looked, rows here",
-    "#    are located and exported and never erased.",
+    "#    What is commented out has no field with a known meaning: give it one and take the # away, or leave it.",
+    "# 2. Correct `mode` (delete: the row goes), then take `reviewed: false` out: until then `fangxin locate` looks",
+    "#    here, and `fangxin erase` refuses to begin.",
 )
 _BESIDE = (
     "# 3. Put this file into the folder of your catalog: it has the same root. `fangxin catalog lint`, erase again.",
@@ -137,6 +139,9 @@ _ALONE = (
     "#    `fangxin catalog lint THIS_FILE`, then `fangxin erase --catalog THIS_FILE` with the identities you have.",
 )
 _NO_STORE = "# No store of ours opens these: remove them, or unpack them into something that is catalogued:"
+
+
+_HEAD = 4  # lines of a dataset before its collections
 
 
 def _dataset(key: str, kind: str, url: str) -> list[str]:
@@ -154,8 +159,10 @@ def _database(
     """A dataset for one database, a collection for each of its tables."""
     lines = _dataset(f"outside_{kind}_{number}", kind, url)
     for table, fields in tables.items():
-        lines += _collection(table, "", fields, known)
-    return lines
+        led = any(one in known for one in fields)
+        listed = _collection(table, "", fields, known)
+        lines += listed if led else [f"#{line}" for line in listed]
+    return lines if any(not line.startswith("#") for line in lines[_HEAD:]) else [f"#{line}" for line in lines]
 
 
 def _collection(name: str, erasure: str, fields: Sequence[str], known: Mapping[str, str]) -> list[str]:

@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from fangxin.checks.residue.patterns import needles_for
 from fangxin.data.errors import InputError
+from fangxin.data.vocabulary import Identity
 from fangxin.flows.cli.main import main
-from fangxin.flows.estate import make_home, open_tree
+from fangxin.flows.estate import make_home, open_estate, open_tree
+from fangxin.flows.outside import drafts
+from fangxin.flows.places import places
 from fangxin.flows.settings import load
 from fangxin.reports.ledger.log import Ledger
 
@@ -149,3 +153,69 @@ dataset:
           - {name: phone, data_categories: [user.contact.phone_number], fides_meta: {identity: phone_number}}
           - {name: email, data_categories: [user.contact.email], fides_meta: {identity: email}}
 """
+
+
+# ---------------------------------------------------------------- what lies outside the catalog
+
+
+SHOP = """
+dataset:
+  - fides_key: shop
+    erasure: {store: {kind: text, url: t/}, mode: delete, copies: [{kind: backup, name: nightly, keep: 35d}]}
+    collections:
+      - name: members
+        erasure: {store: {glob: "m.csv"}}
+        fields:
+          - {name: phone, data_categories: [user.contact.phone_number], fides_meta: {identity: phone_number}}
+"""
+
+
+def test_who_stands_outside_the_catalog_is_seen_in_the_plan_and_the_drafts_can_be_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A copied database in a watched folder: told with its real path before anything is destroyed."""
+    home, shop, away = tmp_path / "home", tmp_path / "shop", tmp_path / "away"
+    made(home)
+    (shop / "t").mkdir(parents=True)
+    (shop / "shop.yml").write_text(SHOP)
+    (shop / "t" / "m.csv").write_text("phone\n13900000001\n13900000002\n")
+    away.mkdir()
+    with closing(sqlite3.connect(away / "copy.db")) as db, db:
+        db.execute("CREATE TABLE m (phone text, since text)")
+        db.execute("CREATE TABLE prices (no integer, price integer)")
+        db.execute("INSERT INTO m VALUES ('13900000001', '2024')")
+    settings = (home / "fangxin.toml").read_text("utf-8")
+    (home / "fangxin.toml").write_text(settings.replace("watch = []", f'watch = ["{away}"]'), "utf-8")
+    given = ["--home", str(home), "--catalog", str(shop / "shop.yml"), "--identity"]
+
+    code, said = told(capsys, "erase", *given, "phone_number=13900000001")
+    assert code == 4
+    assert "outside the catalog, so not erased: watched-1/copy.db: " in said
+    assert f"watched-1/ is {away} (`watch` in fangxin.toml)" in said
+    assert "not touched: backup nightly, kept 35d, of shop" in said
+    code, said = told(capsys, "erase", *given, "phone_number=13900000002")
+    assert "none of these people seen there" in said
+    code, said = told(capsys, "locate", *given, "phone_number=13900000009")
+    assert (code, "locate looks only where the catalog points" in said) == (0, True)
+    assert "did you mean phone_number?" in told(capsys, "locate", *given, "phone=13900000001")[1]
+
+    estate = open_estate(home, shop / "shop.yml")
+    wanted = needles_for([(0, Identity("phone_number", "+8613900000001"))])
+    (name,) = found = drafts(estate, places(estate), ["watched-1/copy.db"], wanted)
+    draft = tmp_path / "draft.yml"
+    draft.write_text(found[name])
+    assert name == "watched-1"
+    assert told(capsys, "catalog", "lint", str(draft))[0] == 0
+    assert told(capsys, "erase", *given[:3], str(draft), given[4], "phone_number=13900000001")[0] == 4  # not reviewed
+    draft.write_text(found[name].replace(", reviewed: false", ""))
+    code, said = told(capsys, "erase", *given[:3], str(draft), given[4], "phone_number=13900000001")
+    assert (code, "outside_sqlite_1/m  1     goes" in said) == (4, True), said
+
+    draft.write_text(draft.read_text().replace("\n#      ", "\n      "))  # prices, which leads to nobody
+    code, said = told(capsys, "erase", *given[:3], str(draft), given[4], "phone_number=13900000001")
+    assert "outside_sqlite_1/prices cannot be erased: no identity leads to its rows" in said
+    (shop / "t" / "m.csv").unlink()
+    code, said = told(capsys, "locate", *given, "phone_number=13900000001")
+    assert (code, said.splitlines()[-1][:29]) == (2, "fangxin: incomplete (exit 2):")
+    draft.write_text("dataset:\n\t- fides_key: x\n")
+    assert "indented by a tab; expected spaces" in told(capsys, "catalog", "lint", str(draft))[1]

@@ -41,7 +41,7 @@ ERASE = {
             "certificate": "certificates/FX-1.json", "verdicts": [verdict()], "outside": [],
         }
     ],
-    "package": "reports/package.zip", "draft": None,
+    "package": "reports/package.zip", "draft": None, "drafts": [], "places": {},
     "seconds": {"locate": 1.5, "export": 0, "destroy_keys": 0.1, "overwrite": 2, "validate": 3.2, "publish": 9},
     "free_space": ["free space overwritten in 2 rounds of 9 and 9 bytes; not reached: 4 bytes left to others"],
 }  # fmt: skip
