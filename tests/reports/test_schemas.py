@@ -183,6 +183,9 @@ ANSWERS: dict[str, Any] = {
         "superseded": [],
         "ahead": {"needs": 41.5, "left": 86100, "fits": True},
         "delayed": {"what": "StoreUnavailable", "since": "2026-12-01T16:05:00+00:00"},
+        "consumers": [
+            {"name": "mail-house", "told": "2026-12-01T16:05Z", "confirmed": None, "state": "waiting", "last": "stop"}
+        ],
         "kept": {"rows": {"wallet/coupons": 1}, "next": "2027-03-02T00:00:00Z", "undecided": 0},
         "watched_until": None,
         "round": 1,
