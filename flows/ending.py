@@ -52,6 +52,10 @@ from fangxin.reports.certificate import PARTIAL
 from fangxin.reports.ledger.entries import band
 
 _BROKE = "what was to be told or paid for it ran into an error of this program or of its settings"
+_LOOKED = (
+    "its certificate is partial: the person stands where no collection looks; "
+    "an officer looks, then `fangxin request resume`"
+)
 _UNTOLD = (
     "a consumer did not take what it was told in time: whom it is about is forgotten, and an officer has to see to it"
 )
@@ -128,9 +132,18 @@ def run_due(
     done.waiting |= dict.fromkeys(gone, _UNTOLD)
     _guarded(done, "support", partial(_answers, desk, done))
     _guarded(done, "notices", partial(_tell, desk, channels, done))
+    _halted(desk, done)
     for name, what in desk.outbox.broken().items():
         done.waiting.setdefault(name, f"{_BROKE} ({what}), and is tried again")
     return done
+
+
+def _halted(desk: Desk, done: Done) -> None:
+    """Whose erasure stands still until an officer says so is told every time, not only in the night it stopped."""
+    going_on = set(desk.estate.requests.unfinished())
+    for closure in desk.closures.those(State.STALLED.value):
+        if closure.facts.get("batch") not in going_on:
+            done.waiting.setdefault(closure.id, _LOOKED)
 
 
 def _watched(desk: Desk, done: Done) -> list[str]:
@@ -555,10 +568,7 @@ def _finish(desk: Desk, batch_id: str, done: Done) -> None:
         for closure, request in both:
             if request.outcome == PARTIAL:
                 _partial(desk, closure, request.certificate)
-                done.waiting[closure.id] = (
-                    "its certificate is partial: the person stands where no collection looks; "
-                    "an officer looks, then `fangxin request resume`"
-                )
+                done.waiting[closure.id] = _LOOKED
             elif request.outcome not in _ERASED:
                 done.waiting[closure.id] = "its erasure did not come to its end: `fangxin run-due` goes on"
             else:

@@ -193,3 +193,25 @@ def test_data_that_comes_back_is_found_on_its_day_and_erased_under_a_new_certifi
     assert shop.ask("request", "status", closure)["state"] == "closed"
     with closing(sqlite3.connect(shop.home / "closures.db")) as db:
         assert db.execute("SELECT count(*) FROM watch").fetchone() == (0,)
+
+
+@pytest.mark.scenario("S29")
+def test_whoever_stands_where_no_collection_looks_waits_for_an_officer_and_every_night_says_so(
+    sealed: tuple[Shop, str],
+) -> None:
+    """A note that nobody catalogued names them: what the catalog knows is erased, and the certificate is partial."""
+    shop, closure = sealed
+    note = shop.root / "stores" / "note.txt"
+    note.write_text("call 13900000005\n", "utf-8")
+    shop.now = OVER
+    code, done = shop.run("run-due")
+    assert (code, done["erased"]) == (2, [])
+    assert [(one["closure"], "partial" in one["why"]) for one in done["waiting"]] == [(closure, True)]
+    shop.now += timedelta(days=1)
+    code, again = shop.run("run-due")
+    assert (code, again["waiting"], again["batches"]) == (2, done["waiting"], [])
+    note.unlink()
+    shop.ask("request", "resume", closure, "--officer", "dpo_1")
+    done = shop.ask("run-due")
+    assert (done["erased"], done["waiting"]) == ([closure], [])
+    assert verify.exit_code(verify.verify(package(shop, done), trust=shop.home / "keys")) == 0
