@@ -37,7 +37,11 @@ from fangxin.data.errors import InputError, unread
 from fangxin.data.vocabulary import Identity
 from fangxin.flows.notices import Notice
 
-_FORBIDDEN = [ipaddress.ip_network(n) for n in ("64:ff9b::/96", "2002::/16", "2001::/32", "100.64.0.0/10")]
+_INSIDE = (  # what `is_global` takes for public: other addresses written inside one, and what sites keep for themselves
+    "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96", "::ffff:0:0:0/96",
+    "fec0::/10", "100.64.0.0/10",
+)  # fmt: skip
+_FORBIDDEN = [ipaddress.ip_network(n) for n in _INSIDE]
 
 
 class Channel(Protocol):
@@ -164,7 +168,7 @@ def target(url: str, *, lookup: Lookup = look_up) -> Target:
 
 
 def public(address: str) -> bool:
-    """Whether an address is a public one, also where it is written inside another (mapped, NAT64, 6to4, Teredo)."""
+    """Whether an address is a public one, also where another lies in it (mapped, NAT64, SIIT, 6to4, Teredo)."""
     try:
         one = ipaddress.ip_address(address)
     except ValueError:

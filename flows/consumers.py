@@ -30,8 +30,9 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -73,43 +74,32 @@ class Consumer:
     def tell(self, row: Row, accounts: Sequence[str], now: datetime) -> str:
         """Post one message; `accounts` are hashes. Refused unless the answer is 2xx (410: final), or it is not public.
 
-        The address is looked up once and called by number; a redirect is not followed, and no body is read.
+        The address is looked up once and called by number. All of it lasts `timeout` at most.
         """
-        import httpx
+        from fangxin.flows.within import Late, looked_up, post
 
+        ends = monotonic() + self.timeout
         told = {
             "type": f"closure.{row.body['event']}",
             "timestamp": row.body["written"],
             "data": {"closure": row.closure, "turn": row.turn, "accounts": list(accounts)},
         }
         body, at = json.dumps(told, sort_keys=True, separators=(",", ":")).encode(), int(now.timestamp())
-        url = httpx.URL(self.url)
         headers = {
-            "Host": url.netloc.decode(),
             "Content-Type": "application/json",
             "webhook-id": row.key,
             "webhook-timestamp": str(at),
             "webhook-signature": signature(self.secret, row.key, at, body),
         }
-        host = url.raw_host.decode("ascii")
-        named = {"sni_hostname": host}  # whose certificate it has to show
-        client = httpx.Client(
-            verify=self.context or _trusted(), timeout=self.timeout, follow_redirects=False, trust_env=False
-        )
-        with client:
-            for address in self._addresses(host):
-                where = url.copy_with(host=address)
-                try:
-                    with client.stream("POST", where, content=body, headers=headers, extensions=named) as answer:
-                        status = answer.status_code
-                except (httpx.ConnectError, httpx.ConnectTimeout):
-                    continue  # nothing was sent
-                except httpx.HTTPError:
-                    break
-                if not 200 <= status < 300:
-                    raise Refused(f"consumer_{status}", final=status == 410)
-                return str(status)
-        raise Refused("consumer_unreachable")
+        host = urlsplit(self.url).hostname or ""
+        try:
+            found = looked_up(partial(self._addresses, host), ends)
+            status = post(self.url, found, headers, body, ends=ends, context=self.context or _trusted())
+        except Late:
+            raise Refused("consumer_unreachable") from None
+        if not 200 <= status < 300:
+            raise Refused(f"consumer_{status}", final=status == 410)
+        return str(status)
 
     def _addresses(self, host: str) -> Sequence[str]:
         try:

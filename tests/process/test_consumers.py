@@ -5,6 +5,11 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import socketserver
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +26,7 @@ from fangxin.data.closures.outbox import Refused, Row
 from fangxin.data.errors import InputError
 from fangxin.data.vocabulary import Identity
 from fangxin.flows import consumers
-from fangxin.flows.channels import Lookup
+from fangxin.flows.channels import Lookup, public
 from fangxin.flows.closing import approved
 from fangxin.flows.consumers import ERASE, KIND, Consumer, counted, load
 from fangxin.flows.desk import renamed, request_of
@@ -305,6 +310,54 @@ def test_nobody_is_called_inside_a_network_unless_the_operator_said_so(front: Fr
         assert got[0][0]["host"].startswith("events.example.com:")
         with pytest.raises(Refused, match="consumer_unreachable"):
             replace(allowed, lookup=to()).tell(row, [], front.now)
+
+
+@contextmanager
+def dripping(part: bytes) -> Iterator[tuple[list[bytes], str]]:
+    """An endpoint that never comes to the end of its answer, and sends a part of it every tenth of a second."""
+    sent: list[bytes] = []
+
+    class Drips(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            with suppress(OSError):
+                self.request.sendall(b"HTTP/1.1 " + (b"" if part.startswith(b"HTTP") else b"204 None\r\nX: "))
+                for _ in range(100):
+                    self.request.sendall(part.removeprefix(b"HTTP/1.1 "))
+                    sent.append(part)
+                    time.sleep(0.1)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Drips) as server:
+        server.daemon_threads, server.block_on_close = True, False
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield sent, f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("part", [b"a", b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 "])
+def test_a_call_is_over_in_time_whatever_the_far_side_sends(part: bytes) -> None:
+    row = Row("k", "c-1", KIND, {"event": ERASE, "written": "2026-11-24T01:00:00Z"}, 0, b"[]", 7)
+    with dripping(part) as (sent, url):
+        with pytest.raises(Refused, match="consumer_unreachable"):
+            Consumer("events", url, SECRET, 0.3, inside=True).tell(row, [HASH], NOW)
+        assert 0 < sent.count(part) < 100  # it had not come to its end
+
+
+def test_a_look_up_that_does_not_end_is_not_waited_for() -> None:
+    never = threading.Event()
+    row = Row("k", "c-1", KIND, {"event": ERASE, "written": "2026-11-24T01:00:00Z"}, 0, b"[]", 7)
+    slow = Consumer("events", "https://a.example/", SECRET, 0.2, lookup=lambda _host: [str(never.wait())])
+    with pytest.raises(Refused, match="consumer_unreachable"):
+        slow.tell(row, [HASH], NOW)
+    never.set()
+
+
+@pytest.mark.parametrize(
+    "address", ["fec0::1", "64:ff9b:1::a00:1", "::10.0.0.1", "::ffff:0:10.0.0.1", "::ffff:10.0.0.1", "64:ff9b::a00:1"]
+)
+def test_an_address_inside_another_is_not_public(address: str) -> None:
+    assert not public(address)
+    assert public("2606:4700::1111")
 
 
 def test_run_due_says_whose_address_is_not_public_and_where_it_ran_into_an_error(
