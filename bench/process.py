@@ -9,9 +9,10 @@ every promise's percentiles; it exits 1 where a request is stuck, a cent is lost
 promise was broken. Every batch is located, overwritten, searched twice, judged and packed; certificates are issued as
 JSON and HTML, and their PDFs left to whoever asks (`paper = "request"`).
 
-How long: ten thousand took 2,160 s of CPU on two busy cores (4.6 a second), 1.3 GiB at the peak. Opening took 6 ms a
-request, planning 4, officers 12. Everybody was erased in five nights of 309, 365, 477, 237 and 397 s: each looks
-through all of our own home twice, and the home grows. 300 in one day took 30 s.
+How long: ten thousand took 1,094 s of CPU beside other work (9.1 a second), 1.3 GiB at the peak. Opening took 5 ms a
+request, planning 3, officers 9. Everybody was erased in five nights of 142, 157, 181, 134 and 179 s: each looks through
+all of our own home twice, and the home grows. On a slower day of the same machine, before hits that need company were
+looked at by a sorted search, it took twice as long.
 """
 
 from __future__ import annotations
