@@ -18,6 +18,7 @@ from fangxin.data.closures.store import Closure
 from fangxin.data.errors import InputError
 from fangxin.flows.clocks import ALARMS, RIGHT, Clock, lengthened
 from fangxin.flows.desk import Desk, breaches, renamed, request_of
+from fangxin.flows.plainly import code, officer
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ def extend(desk: Desk, closure: Closure, name: str, reason: str, by: str) -> Clo
 
     InputError for a clock that it does not have, or whose law knows no longer period.
     """
+    officer(by)
+    code(reason, "--reason")
     running = desk.clocks(closure)
     if name not in running:
         raise InputError(f"closure {closure.id} has no clock {name}", hint=f"it has {', '.join(sorted(running))}")

@@ -56,6 +56,7 @@ from fangxin.flows.lifecycle import Actor, Event, Request, State, advance
 from fangxin.flows.looks import Look, accounts, bounds, look
 from fangxin.flows.notices import Contact
 from fangxin.flows.orders import orders
+from fangxin.flows.plainly import code, officer
 from fangxin.flows.publish import software
 from fangxin.flows.settlement import Choice, Disposition, Entitlement, posted, settle
 from fangxin.reports.ledger.entries import commitment
@@ -122,6 +123,13 @@ class Asked:
     laws: tuple[str, ...] = ()
     received: datetime | None = None
     contact: Contact = Contact()  # noqa: RUF009  frozen
+
+    def __post_init__(self) -> None:
+        """InputError for a level, a risk or an owner that is free text."""
+        for word, what in ((self.level, "--verified"), *((one, "--risk") for one in self.risk)):
+            code(word, what)
+        if self.owner is not None:
+            officer(self.owner, "--owner")
 
     def replay(self, desk: Desk) -> tuple[str, str] | None:
         """Digests of the idempotency key and of what was asked under it; None without a key."""
@@ -507,13 +515,13 @@ def reviewed(desk: Desk, closure: Closure) -> Closure:
     return approved(desk, closure, {"plan": request_of(closure).plan or "", "by": "timer"})
 
 
-def reject(desk: Desk, closure_id: str, officer: str, reason: str) -> Closure:
-    """Refuse a request, with a reason of our list; the person may appeal."""
+def reject(desk: Desk, closure_id: str, by: str, reason: str) -> Closure:
+    """Refuse a request, with a code as its reason; the person may appeal."""
     closure = current(desk, closure_id)
-    event = Event("reject", Actor.OFFICER, officers=(officer,), reason=reason)
+    event = Event("reject", Actor.OFFICER, officers=(officer(by),), reason=code(reason, "--reason"))
     entry = {"type": "request.refused", "reason": reason}
     return desk.take(
-        closure, event, desk.now, by=officer, entries=[(REFUSED, entry)], body={"reason": reason}, met=["review"],
+        closure, event, desk.now, by=by, entries=[(REFUSED, entry)], body={"reason": reason}, met=["review"],
         give_back=True,
     )  # fmt: skip
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,6 +29,7 @@ from fangxin.flows.desk import DECIDED, Desk, renamed, request_of
 from fangxin.flows.lifecycle import State
 from fangxin.flows.locate import find
 from fangxin.flows.looks import decided
+from fangxin.flows.plainly import code
 
 CHOICES: Final = ("unlink", "erase")
 DECIDE_WITHIN: Final = timedelta(days=90)
@@ -119,9 +119,6 @@ def decide(desk: Desk, closure_id: str, given: Asked, approvals: Sequence[Approv
     )  # fmt: skip
 
 
-_GROUND = re.compile(r"(?=.{1,40}\Z)[a-z]+(-[a-z]+)*")
-
-
 def deciders(closures: Sequence[Closure]) -> dict[str, list[str]]:
     """By number of a closing in its batch the officers who decided something of it, for its certificate."""
     found = {
@@ -135,8 +132,7 @@ def may(desk: Desk, closure: Closure, given: Asked) -> None:
     """Raise InputError or NotAllowed for what cannot be decided at all, whoever signs it."""
     if given.choice not in CHOICES:
         raise InputError(f"--choice {given.choice}: no such choice", hint=f"one of {', '.join(CHOICES)}")
-    if not _GROUND.fullmatch(given.ground):  # it stands in history and ledger for good: no place for free text
-        raise InputError("--ground: expected a code of letters, at most 40", hint="such as co-user; no name, no number")
+    code(given.ground, "--ground")
     if given.collection not in {one.address for one in desk.estate.catalog.collections}:
         raise InputError(f"--collection {given.collection}: the catalog has none", hint="dataset/name")
     if request_of(closure).state not in _BEFORE:

@@ -42,7 +42,7 @@ from fangxin.flows.lifecycle import FINAL, Event, Export, Hold, Keys, Profile, R
 from fangxin.flows.notices import template_of, written
 from fangxin.flows.payments import Provider
 from fangxin.flows.support import Support
-from fangxin.reports.ledger.entries import tag
+from fangxin.reports.ledger.entries import encode, tag
 
 _DATA = Path(fangxin.data.__file__ or "").parent
 _OVER = FINAL | {State.CERTIFIED, State.RESTRICTED}  # no clock runs on from here
@@ -352,7 +352,10 @@ class Desk:
         if not entries:
             return []
         key = secret or self.opened(closure).secret
-        return [{**entry, "tag": tag(key, place)} for place, entry in entries]
+        tagged = [{**entry, "tag": tag(key, place)} for place, entry in entries]
+        for one in tagged:  # what the ledger would refuse must not happen here first
+            encode({**one, "time": self.estate.minute})
+        return tagged
 
 
 def _afterwards(facts: Mapping[str, Any]) -> list[Timer]:

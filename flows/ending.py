@@ -34,7 +34,7 @@ from fangxin.data.keys.domains import TICKET
 from fangxin.data.keys.grant import Grant
 from fangxin.data.requests import REQUEST_DOMAIN, Batch
 from fangxin.data.vocabulary import Identity
-from fangxin.flows import consumers, erase, holds, kept, late, sealing, takeaway, tickets, transfers
+from fangxin.flows import consumers, erase, holds, kept, late, plainly, sealing, takeaway, tickets, transfers
 from fangxin.flows.ahead import look_again, look_ahead
 from fangxin.flows.alarms import Alarm, sound
 from fangxin.flows.batch import BEGUN, begun, binds
@@ -476,8 +476,11 @@ def resume(desk: Desk, closure_id: str, officer: str) -> Closure:
 
     NotAllowed where it does not wait for an officer: what merely failed goes on by itself.
     """
+    plainly.officer(officer)
     closure = current(desk, closure_id)
     request = request_of(closure)
+    if request.owner_officer == officer:
+        raise NotAllowed("nobody decides about their own account", hint="another officer looks")
     batch = closure.facts.get("batch")
     if request.state is not State.STALLED or (batch and batch in desk.estate.requests.unfinished()):
         raise NotAllowed("this closing does not wait for an officer", hint="`fangxin run-due` goes on with what failed")

@@ -28,6 +28,7 @@ from fangxin.flows.closing import current, grant_of, iso, signed
 from fangxin.flows.desk import HELD, Desk, renamed, request_of
 from fangxin.flows.lifecycle import Actor, Event, Hold, State
 from fangxin.flows.notices import UNTOLD
+from fangxin.flows.plainly import code
 
 HOLD_WITHIN = timedelta(days=3650)  # a hold may come late: its paper is bound to the holds before it, not to days
 REVIEW, REVIEW_WITHIN = timedelta(days=90), timedelta(days=366)
@@ -42,6 +43,10 @@ class Asked:
     scope: tuple[str, ...] = ()
     review: datetime | None = None
     lift: bool = False
+
+    def __post_init__(self) -> None:
+        """InputError for a reason that is free text."""
+        code(self.reason, "--reason")
 
 
 def paper(desk: Desk, closure_id: str, given: Asked) -> Grant:

@@ -103,7 +103,9 @@ def look(desk: Desk, closures: Sequence[Closure]) -> dict[str, str]:
 
 
 def _taken(desk: Desk, closure: Closure, items: Sequence[Entitlement]) -> str:
-    moved = Transfers(desk.closures.engine).moved(closure.id)  # what was offered and not taken is as if it were not
+    offers = Transfers(desk.closures.engine)
+    offers.close(closure.id)  # what was offered and not taken is as if it were not, and nobody takes it any more
+    moved = offers.moved(closure.id)
     planned = [one for one in closure.facts["plan"]["items"] if one["fate"] != "transfer" or one["id"] in moved]
     more = list(beyond(planned, items))
     seen: Seen = closure.facts.get("blocked", {})

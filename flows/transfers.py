@@ -3,7 +3,8 @@
     offer     the plan gives an item the fate `transfer`; its holder draws a code and hands it over as they like
     accept    somebody proves an account of their own; never the giver's, never one that is closing itself
     (carry)   the operator's system moves the row, once a key; run-due asks it
-    decline   by whoever has the code; an offer also ends on its date, with the closing, or when the account comes back
+    decline   by whoever has the code; an offer also ends on its date, with regret, also where its holder waives the
+              rest of it, or when the account comes back
 
 Whoever offers never learns whether an account exists. High risk gives nothing away. What nobody accepted is settled as
 if it had not been offered (`late.py`); what was accepted stays the receiver's, also when the account is restored.
@@ -25,7 +26,7 @@ from fangxin.data.requests import REQUEST_DOMAIN, receipt_code
 from fangxin.data.vocabulary import Identity
 from fangxin.flows.closing import account_token
 from fangxin.flows.desk import Desk, renamed, request_of
-from fangxin.flows.lifecycle import State
+from fangxin.flows.lifecycle import Request, State
 from fangxin.flows.looks import accounts
 
 LASTS: Final = timedelta(hours=72)
@@ -50,7 +51,7 @@ def offer(desk: Desk, closure_id: str, item: str, until: datetime | None = None)
     planned = next((one for one in closure.facts["plan"]["items"] if one["id"] == item), None)
     if planned is None or planned["fate"] != "transfer":
         raise InputError("this item of the plan is not to be given away", hint="plan with --choose ITEM=transfer")
-    latest = min(desk.now + LASTS, request.regret_ends or desk.now + LASTS)
+    latest = min([desk.now + LASTS, *_ends(request)])
     if until is not None and not desk.now < until <= latest:
         raise InputError(f"--until: expected a time until {latest:%Y-%m-%dT%H:%M:%SZ}, and not a past one")
     ends, code = until or latest, receipt_code()
@@ -77,6 +78,9 @@ def accept(desk: Desk, code: str, identities: Sequence[Identity]) -> str:
     if closure is None:
         raise NotAllowed("nothing is offered under this code")
     giver = desk.closures.get(closure)
+    request = request_of(giver)
+    if request.state not in _OFFERING or any(desk.now >= end for end in _ends(request)):
+        raise NotAllowed("this offer is over", hint="it ended with the days in which its giver could change their mind")
     token = account_token(desk, there[0])
     key = desk.estate.tree.get(giver.ref, REQUEST_DOMAIN)
     return transfers.accept(
@@ -110,6 +114,11 @@ def mover(desk: Desk, far: Mover) -> Connector:
         return far.move(row.key, place, open_blob(key, row.sealed, _LABEL + giver.ref).decode())
 
     return work
+
+
+def _ends(request: Request) -> list[datetime]:
+    """When a giver may change their mind no more, as far as those days have begun; also where they waived the rest."""
+    return [end for end in (request.regret_ends, request.waived_from) if end is not None]
 
 
 def _hash(code: str) -> str:

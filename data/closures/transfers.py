@@ -8,6 +8,7 @@ learns whether an address exists: an offer is a random code, handed over by the 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine, insert, select, update
@@ -107,6 +108,17 @@ class Transfers:
             codes = list(db.execute(due).scalars())
         for code in codes:
             self.end(code, "expired")
+        return len(codes)
+
+    def close(self, closure: str) -> int:
+        """End every open offer of a closing, whatever its date; how many. Nobody can accept one from then on."""
+        mine = select(OFFER.c.id).join(ENTITLEMENT, OFFER.c.entitlement == ENTITLEMENT.c.id)
+        with reading(self.engine) as db:
+            found = db.execute(mine.where(ENTITLEMENT.c.closure == closure, OFFER.c.state == "offered")).scalars()
+            codes = list(found)
+        for code in codes:
+            with suppress(NotAllowed):  # somebody accepted it just now
+                self.end(code, "expired")
         return len(codes)
 
     def state(self, item: str) -> str | None:

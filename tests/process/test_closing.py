@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -335,6 +336,18 @@ def test_neither_a_receipt_nor_one_officer_restores_and_two_officers_do(
     assert keys(shop) == before
 
 
+FREE_TEXT = (
+    ("reject", "CLOSURE", "--officer", "dpo_1", "--reason", "li.wei@example.com"),
+    ("reject", "CLOSURE", "--officer", "+8613900000005", "--reason", "takeover"),
+    ("extend", "CLOSURE", "--clock", "review", "--officer", "dpo_1", "--reason", "phone-13900000005"),
+    ("resume", "CLOSURE", "--officer", "li.wei@example.com"),
+    ("resume", "CLOSURE", "--officer", ""),
+    ("hold", "CLOSURE", "--reason", "李伟", "--out", "never-written"),
+    ("open", "--identity", "phone_number=13900000008", "--verified", "session", "--risk", "li.wei@example.com"),
+    ("open", "--identity", "phone_number=13900000008", "--verified", "session", "--owner", "13900000005"),
+)
+
+
 def test_a_second_request_shows_the_first_and_what_is_refused_changes_nothing(shop: Shop) -> None:
     argv = ["request", "open", "--identity", shop.phone(7), "--verified", "session"]
     first = shop.ask(*argv, "--risk", "new_device", "--owner", "dpo_2")
@@ -349,6 +362,13 @@ def test_a_second_request_shows_the_first_and_what_is_refused_changes_nothing(sh
     assert shop.ask(*one)["state"] == "review"
     assert shop.run(*one)[0] == 4  # the same officer twice
     assert shop.run("request", "seal", closure)[0] == 4
+    for wrong in FREE_TEXT:  # it would stand in history for good
+        assert shop.run("request", *(closure if word == "CLOSURE" else word for word in wrong))[0] == 3, wrong
+        assert "expected a code" in shop.said
+        assert "li.wei" not in shop.said
+    assert shop.ask("request", "status", closure)["state"] == "review"
+    found = [p for p in shop.home.rglob("*") if p.is_file() and re.search(b"li[.]wei|13900000005", p.read_bytes())]
+    assert found == []
     shop.now += timedelta(days=9)
     assert shop.run("run-due")[0] == 2  # high risk never approves itself
     assert shop.ask("request", "reject", closure, "--officer", "dpo_1", "--reason", "takeover")["refused"] == "takeover"

@@ -193,7 +193,12 @@ def test_a_transfer_has_its_refusals(store: Closures) -> None:
     with pytest.raises(NotAllowed, match="nothing is offered"):
         transfers.accept("o", receiver="h-1", closing=False, now=NOW)
     transfers.offer("i", "o-3", until=NOW + timedelta(hours=1))
-    assert transfers.accept("o-3", receiver="h-1", closing=False, now=NOW) == "i"
+    assert transfers.close("c-1") == 1  # with its closing, whatever its date
+    with pytest.raises(NotAllowed, match="nothing is offered"):
+        transfers.accept("o-3", receiver="h-1", closing=False, now=NOW)
+    transfers.offer("i", "o-4", until=NOW + timedelta(hours=1))
+    assert transfers.accept("o-4", receiver="h-1", closing=False, now=NOW) == "i"
+    assert transfers.close("c-1") == 0
 
 
 # ---------------------------------------------------------------- the outbox

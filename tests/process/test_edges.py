@@ -14,6 +14,8 @@ from process.shop import NOW, Shop, make
 from test_cli_answers import conforms
 
 from fangxin.data.closures.store import Closures
+from fangxin.flows.desk import at_desk
+from fangxin.flows.estate import open_estate
 
 
 @pytest.fixture(scope="module")
@@ -237,3 +239,29 @@ def test_a_house_in_which_two_officers_cannot_answer_takes_no_closing_in_and_app
     assert (approved["state"], approved["public"]) == ("sealing", "approved")
     assert "Approved" in approved["says"]["en"]
     assert shop.ask("request", "seal", closure)["public"] == "sealed"
+
+
+@pytest.mark.scenario("S40")
+def test_who_waives_the_rest_of_their_days_ends_their_offers_and_nothing_is_paid_and_given_away(shop: Shop) -> None:
+    """Once an item is settled as if it had not been offered nobody accepts it, though the plan waits for officers."""
+    opened = shop.ask(*asked(shop, 5))
+    closure, code = opened["closure"], shop.root / "code"
+    code.write_text(opened["restore_code"])
+    coupon = shop.ask("request", "items", closure)["items"][1]["id"]
+    shop.ask("request", "plan", closure, "--choose", f"{coupon}=transfer", "--out", shop.file("plan.json"))
+    shop.sign("plan.json", "dpo_1")
+    shop.ask("request", "approve", closure, "--approval", shop.file("dpo_1.json"))
+    shop.ask("request", "seal", closure)
+    offered = shop.ask("request", "offer", closure, coupon)["offer_code"]
+    shop.ask("request", "waive", closure, "--code", f"@{code}")
+    shop.now += timedelta(days=1)
+    accept = ["request", "accept", "--offer", offered, "--identity", shop.phone(6)]
+    assert shop.run(*accept)[0] == 4  # regret is over, though the offer's own date has not come
+    assert "is over" in shop.said
+    with closing(sqlite3.connect(shop.wallet)) as db, db:
+        db.execute("INSERT INTO coupons VALUES (9000, 5, 'coffee', 1, NULL)")  # the plan grew: it waits for officers
+    code_, done = shop.run("run-due")
+    assert (code_, done["erased"]) == (2, [])
+    assert shop.run(*accept)[0] == 4
+    with at_desk(open_estate(shop.home, shop.root / "catalog", shop.now)) as desk:
+        assert desk.outbox.open(closure).get("transfer", 0) == 0
