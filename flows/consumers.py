@@ -9,7 +9,10 @@ row of the outbox, written in the transaction of its move, and tried again until
 
 * In order: of one closing a consumer hears a message when the one before it was taken, or given up. A stop that nobody
   took ends with what follows it: an erase says it, too, and after a resume it would be wrong. Who was never called to
-  stop is not told to go on. `timestamp` says when it was written and `turn` counts up within a closing.
+  stop is not told to go on. `timestamp` says when it was written; `turn` grows over the whole store, so that of two
+  messages about an account, of one closing or two, the later one has the higher turn.
+* Of two closings of an account a consumer hears the later one's messages last, and what it did not hear of the former
+  one's stop and resume ends. An erase is only ended by another erase: the others wait for it.
 * It names the closing by its opaque id, and the account by a keyed hash that only this consumer can make, from its
   secret and an account number that it has: HMAC-SHA256(HMAC-SHA256(secret, "fangxin/consumers/1"), account number).
   The hash is made when the message is written and lies in its row until it is taken: a consumer that is down while
@@ -27,17 +30,18 @@ import ipaddress
 import json
 import ssl
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from fangxin.data.closures.outbox import LEASE, PARKED, Connector, Refused, Row, Sent
+from fangxin.data.closures.outbox import LEASE, PARKED, Connector, Refused, Row, Sent, Unheard
 from fangxin.data.closures.store import Closure, Message
+from fangxin.data.closures.undone import VOID
 from fangxin.data.errors import InputError, NotAllowed, unread
 from fangxin.flows.channels import Lookup, callback, look_up, public, signature
 
@@ -49,6 +53,7 @@ TRIES: Final = 16  # as many as a notice has
 STOP, RESUME, ERASE = "stop", "resume", "erase"
 _LABEL = b"fangxin/consumers/1"
 _ANSWERED = ("consumer_3", "consumer_4", "consumer_5")  # they heard, and did not take it
+SLOW: Final = 1.0  # seconds: a call that lasts longer counts against its consumer
 PRIVATE: Final = "consumer_not_public"
 KEPT: Final = timedelta(days=30)  # so long after its last try the hashes of a message stay for an officer
 LONGEST: Final = timedelta(days=90)  # so long after it was written they stay at most, however long an outage lasts
@@ -71,6 +76,11 @@ class Consumer:
         """The keyed hash of an account number, which only we and this consumer can make."""
         return hmac.new(hmac.digest(self.secret, _LABEL, "sha256"), value.encode(), hashlib.sha256).hexdigest()
 
+    @cached_property
+    def mark(self) -> str:
+        """Four bytes by which a changed secret is seen; they say nothing of it."""
+        return hmac.digest(hmac.digest(self.secret, _LABEL, "sha256"), b"which secret", "sha256")[:4].hex()
+
     def tell(self, row: Row, accounts: Sequence[str], now: datetime) -> str:
         """Post one message; `accounts` are hashes. Refused unless the answer is 2xx (410: final), or it is not public.
 
@@ -82,7 +92,7 @@ class Consumer:
         told = {
             "type": f"closure.{row.body['event']}",
             "timestamp": row.body["written"],
-            "data": {"closure": row.closure, "turn": row.turn, "accounts": list(accounts)},
+            "data": {"closure": row.closure, "turn": row.body.get("turn", row.turn), "accounts": list(accounts)},
         }
         body, at = json.dumps(told, sort_keys=True, separators=(",", ":")).encode(), int(now.timestamp())
         headers = {
@@ -116,27 +126,53 @@ def _trusted() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
+def usable(path: Path, *, rehearsal: bool) -> tuple[dict[str, Consumer], InputError | None]:
+    """The consumers of a file that can be told, and what is wrong with the first of the others: see `load`."""
+    try:
+        raw = _tables(path)
+    except InputError as error:
+        return {}, error
+    found, wrong = {}, None
+    for name, one in raw.items():
+        try:
+            found[name] = _consumer(path, name, one, rehearsal=rehearsal)
+        except InputError as error:
+            wrong = wrong or error
+    return found, wrong
+
+
 def load(path: Path, *, rehearsal: bool) -> dict[str, Consumer]:
     """The consumers of a home's `consumers.toml` by name: a table each, with the keys `url`, `secret_file` and more.
 
     InputError names file, consumer, what was expected and found; https only, in a rehearsal also http on this machine.
     """
-    if not path.is_file():
-        return {}
+    return {name: _consumer(path, name, one, rehearsal=rehearsal) for name, one in _tables(path).items()}
+
+
+def _tables(path: Path) -> dict[str, Any]:  # Any: TOML
     try:
-        raw: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))  # Any: TOML
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not TOML in UTF-8: {error}") from None
-    return {name: _consumer(path, name, one, rehearsal=rehearsal) for name, one in raw.items()}
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {unread(error)}") from None
+
+
+class Unusable(InputError):
+    """A consumer of this home's could not be told."""
 
 
 def known(desk: Desk) -> None:
-    """Raise InputError for a consumer whom no dataset of the catalog names: it would never be told."""
+    """Raise Unusable for a consumer that cannot be told, or that no dataset of the catalog names: it never would be."""
+    if desk.unusable is not None:
+        raise Unusable(desk.unusable.message, hint=desk.unusable.hint)
     if not desk.consumers:
         return
     there = {name for one in desk.estate.catalog.datasets for name in one.accountable.processors}
     for name in sorted(desk.consumers.keys() - there):
-        raise InputError(f"consumers.toml: {name}: no dataset of the catalog names it", hint=f"processors: [{name}]")
+        raise Unusable(f"consumers.toml: {name}: no dataset of the catalog names it", hint=f"processors: [{name}]")
 
 
 def _consumer(path: Path, name: str, raw: Any, *, rehearsal: bool) -> Consumer:  # Any: TOML
@@ -190,24 +226,48 @@ def messages(desk: Desk, closure: Closure, event: str, before: Sequence[Sent] = 
     `before`: what they were told until now. Whoever was told anything is told what follows, whatever the catalog says
     by then: coming back needs none.
     """
-    if not desk.consumers:
-        return []
-    names = {str(one.body["consumer"]) for one in before}
-    if event != RESUME:
-        names |= declared(desk, closure)
-    if not names & desk.consumers.keys():
+    names = {str(one.body["consumer"]) for one in before if one.answer != VOID}
+    if event != RESUME and desk.consumers:
+        names |= declared(desk, closure) & desk.consumers.keys()
+    if not names:
         return []
     kind = before[0].body.get("kind") if before else desk.estate.catalog.person_kind
     numbers = [value for one, value in desk.opened(closure).facts if one == kind]
-    found = []
-    for name in sorted(names & desk.consumers.keys()):
-        stops = [one.key for one in before if (one.body["consumer"], one.body["event"]) == (name, STOP)]
-        instead = tuple(stops) if event == ERASE else ()  # what a restore takes the place of: data/closures/undone.py
-        body = {"consumer": name, "event": event, "kind": kind, "written": desk.now.strftime("%Y-%m-%dT%H:%M:%SZ")}
-        hashes = json.dumps(sorted(map(desk.consumers[name].account, numbers))).encode()
-        key = hashlib.sha256(f"{closure.id}|{name}|{event}|{closure.version}".encode()).hexdigest()
-        found.append(Message(key, KIND, body, desk.now, sealed=hashes, lane=name, instead=instead))
-    return found
+    left = desk.unheard()
+    return [_message(desk, closure, event, name, kind, numbers, left) for name in sorted(names)]
+
+
+def _message(
+    desk: Desk, closure: Closure, event: str, name: str, kind: str | None, numbers: Sequence[str], left: Unheard
+) -> Message:
+    """One of them. Hashes of somebody who is not in `consumers.toml` now are those of what they did not hear yet.
+
+    Where there are none, the row has none: it is never sent, and an officer is told.
+    """
+    mine = [one for one in left.rows.get((name, closure.id), ()) if not one.over]
+    consumer = desk.consumers.get(name)
+    if consumer is not None:
+        hashes, mark = sorted(map(consumer.account, numbers)), consumer.mark
+    else:
+        last = next((one for one in reversed(mine) if one.sealed is not None), None)
+        hashes = [] if last is None else json.loads(last.sealed or b"[]")
+        mark = "" if last is None else str(last.body.get("secret", ""))
+    former = left.former(name, hashes, closure.id)
+    ended = [one for one in former if not one.over and (event == ERASE or one.body["event"] != ERASE)]
+    body: dict[str, Any] = {
+        "consumer": name, "event": event, "kind": kind, "turn": left.turn, "secret": mark,
+        "written": desk.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }  # fmt: skip
+    if former:
+        body["behind"] = [one.key for one in former]
+    if event == STOP and any(one.body["event"] == RESUME or one.body.get("owed") for one in ended):
+        body["owed"] = True  # data/closures/undone.py
+    if event == ERASE:
+        ended += [one for one in mine if one.body["event"] != RESUME]
+    key = hashlib.sha256(f"{closure.id}|{name}|{event}|{closure.version}".encode()).hexdigest()
+    sealed = json.dumps(hashes).encode() if hashes or consumer is not None else None
+    instead = tuple(one.key for one in ended)
+    return Message(key, KIND, body, desk.now, sealed=sealed, lane=name, instead=instead)
 
 
 def at_once(desk: Desk) -> int:
@@ -216,44 +276,87 @@ def at_once(desk: Desk) -> int:
     return max(1, int(LEASE.total_seconds() // (2 * slowest)))
 
 
-def teller(desk: Desk, private: set[str]) -> Connector:
+@dataclass
+class Calls:
+    """What a run learnt of consumers: who is not called any more in it, and what an officer is to be told."""
+
+    silent: set[str] = field(default_factory=set)
+    lost: dict[str, float] = field(default_factory=dict)  # seconds in calls that lasted longer than one
+    why: dict[str, str] = field(default_factory=dict)  # by consumer
+
+    def took(self, consumer: Consumer, seconds: float) -> None:
+        """A call is over; who cost the run more than a timeout in slow ones is not called again in it."""
+        self.lost[consumer.name] = self.lost.get(consumer.name, 0.0) + (seconds if seconds > SLOW else 0.0)
+        if self.lost[consumer.name] > consumer.timeout:
+            self.silent.add(consumer.name)
+
+
+def teller(desk: Desk, calls: Calls, clock: Callable[[], datetime]) -> Connector:
     """How run-due tells them; one that does not answer is not called again for others in the same run.
 
-    The names of those whose address is not public are added to `private`.
+    When it answered for the first time is noted in a row, whatever it answered. `clock`: the time of a call.
     """
-    silent: set[str] = set()
 
     def work(row: Row) -> str:
-        consumer = desk.consumers.get(str(row.body["consumer"]))
+        name = str(row.body["consumer"])
+        consumer = desk.consumers.get(name)
         if consumer is None:
-            raise Refused("consumer_unknown")
+            raise Refused("consumer_unknown", waits=True)
         if row.sealed is None:
             raise Refused("accounts_forgotten", final=True)
-        if consumer.name in silent:
+        if row.body.get("secret", consumer.mark) != consumer.mark:
+            calls.why[name] = "a message waits that was made with another secret: put that one back until it is taken"
+            raise Refused("consumer_secret_changed", waits=True)
+        if name in calls.silent:
             raise Refused("consumer_unreachable", waits=True)
+        began, answered = monotonic(), True
         try:
             return consumer.tell(row, json.loads(row.sealed), desk.now)
         except Refused as refused:
+            answered = refused.code.startswith(_ANSWERED)
             if refused.code == "consumer_unreachable":
-                silent.add(consumer.name)
+                calls.silent.add(name)
             if refused.code == PRIVATE:
-                private.add(consumer.name)
+                calls.why[name] = "the address is not public: inside = true, if it is in your network"
             raise
+        except Exception:
+            answered = False
+            raise
+        finally:
+            calls.took(consumer, monotonic() - began)
+            if answered and "heard" not in row.body:
+                desk.outbox.note(row.key, heard=clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
 
     return work
 
 
-def again(desk: Desk, closure: str) -> Closure:
-    """Have what was given up of a closing's messages told again by the next run-due.
+def away(desk: Desk) -> dict[str, str]:
+    """By consumer why nothing can be told: messages wait, and it is not in `consumers.toml`, or not usable there."""
+    waits = {
+        lane for (lane, _closure), rows in desk.unheard().rows.items() if any(not r.over and r.sealed for r in rows)
+    }
+    return dict.fromkeys(
+        waits - desk.consumers.keys(), "messages wait for it, and consumers.toml does not say how it is reached"
+    )
 
-    NotAllowed where nothing is, or where whom it is about was forgotten meanwhile.
+
+def again(desk: Desk, closure: str, officer: str) -> Closure:
+    """Have what was given up of a closing's messages told again by the next run-due; on record, with the officer.
+
+    NotAllowed where nothing is, where whom it is about was forgotten meanwhile, or where a later closing of the same
+    account had something told since.
     """
+    from fangxin.flows.desk import renamed, request_of
+
     there = desk.closures.get(closure)
-    if not desk.outbox.again(closure, KIND, desk.now):
+    keys = desk.outbox.tellable(closure, KIND)
+    if not keys:
         raise NotAllowed(
-            "nothing that consumers were to be told of this closing was given up, or not within thirty days",
+            "nothing that consumers were to be told of this closing was given up and can still be told",
             hint="`fangxin request status` shows how consumers stand",
         )
+    there = desk.write(there, renamed(request_of(there)), "tell", desk.now, by=officer, body={"messages": len(keys)})
+    desk.outbox.again(keys, desk.now)
     return there
 
 
@@ -261,8 +364,9 @@ def again(desk: Desk, closure: str) -> Closure:
 class Heard:
     """How a consumer stands with a closing: told first, had taken all of it (whole minutes, UTC; None: not), and how.
 
-    `told` is None where it never answered anything: nobody knows whether it heard. `state`: confirmed | waiting |
-    given_up, where an officer can have it told again for thirty days; `last` is what it was told last.
+    `told` is the moment of its first answer, None where it never gave one: nobody knows whether it heard. `state`:
+    confirmed | waiting | given_up, where an officer can have it told again for thirty days; `last` is what it was told
+    last.
     """
 
     told: str | None
@@ -276,19 +380,22 @@ def heard(rows: Sequence[Sent]) -> dict[str, Heard]:
     found = {}
     for name in sorted({str(one.body["consumer"]) for one in rows}):
         mine = [one for one in rows if one.body["consumer"] == name]
-        told = [_minute(one.body["written"]) for one in mine if one.taken or (one.error or "").startswith(_ANSWERED)]
-        left = [one for one in mine if one.done is None]
-        last = mine[-1]
-        if not left and not last.taken:
+        told = [moment for one in mine if (moment := _first(one))]
+        stands = [one for one in mine if one.done is None or one.taken]  # the others' place was taken
+        if not stands:
             continue
+        left, last = [one for one in mine if one.done is None], stands[-1]
         state = "given_up" if any(one.error == PARKED for one in left) else "waiting" if left else "confirmed"
         at = max(one.done for one in mine if one.taken and one.done).strftime("%Y-%m-%dT%H:%MZ") if not left else None
         found[name] = Heard(min(told, default=None), at, state, str(last.body["event"]))
     return found
 
 
-def _minute(moment: str) -> str:
-    return moment[:16] + "Z"
+def _first(row: Sent) -> str | None:
+    """The minute of a consumer's first answer to a message."""
+    if "heard" in row.body:
+        return f"{row.body['heard'][:16]}Z"
+    return row.done.strftime("%Y-%m-%dT%H:%MZ") if row.taken and row.done else None
 
 
 def counted(desk: Desk, closures: Sequence[Closure]) -> Mapping[str, Mapping[str, list[str | None]]]:

@@ -25,9 +25,9 @@ from typing import Any
 import fangxin.data
 from fangxin.data.catalog.calendar import Calendar
 from fangxin.data.catalog.clearance import Clearance
-from fangxin.data.closures.outbox import Outbox
+from fangxin.data.closures.outbox import Outbox, Unheard
 from fangxin.data.closures.store import Change, Closure, Closures, Message, Timer, Told, instant, stamp
-from fangxin.data.errors import FangxinError, NotAllowed
+from fangxin.data.errors import FangxinError, InputError, NotAllowed
 from fangxin.data.keys.domains import CONTACT
 from fangxin.data.keys.envelope import open_blob, seal_blob
 from fangxin.data.keys.faults import KeyAbsent
@@ -102,8 +102,10 @@ class Desk:
     support: Support
     provider: Provider | None = None  # who pays
     consumers: Mapping[str, Consumer] = field(default_factory=dict)  # who is told to stop, by name
+    unusable: InputError | None = None  # what is wrong with others of `consumers.toml`: an approval is refused by it
     _later: list[list[Mapping[str, int | str]]] = field(default_factory=list, repr=False)  # told at the end, together
     _open: dict[tuple[bytes, bytes], Secret] = field(default_factory=dict, repr=False)  # while moves are made together
+    _left: list[Unheard] = field(default_factory=list, repr=False)  # the same
 
     @cached_property
     def calendars(self) -> dict[str, Calendar]:
@@ -120,6 +122,14 @@ class Desk:
     def outbox(self) -> Outbox:
         """What has to happen at others'."""
         return Outbox(self.closures.engine)
+
+    def unheard(self) -> Unheard:
+        """What consumers did not hear yet; read once while moves are made together."""
+        if not self._later:
+            return self.outbox.unheard(consumers.KIND, self.now)
+        if not self._left:
+            self._left.append(self.outbox.unheard(consumers.KIND, self.now))
+        return self._left[0]
 
     @property
     def now(self) -> datetime:
@@ -269,6 +279,7 @@ class Desk:
         finally:
             self._later.clear()
             self._open.clear()
+            self._left.clear()
         self._tell(due)
 
     def _tell(self, entries: Sequence[Mapping[str, int | str]]) -> None:
@@ -394,7 +405,7 @@ def at_desk(estate: Estate) -> Iterator[Desk]:
 
     `home/promise.toml`, `clearance.yaml`, `holdings.toml` and `support.toml` take the place of those that ship, and so
     do notices of a calendar in `home/calendars`. Without `home/payments.toml` nobody pays, and what is owed waits;
-    without `home/consumers.toml` no consumer is told.
+    without `home/consumers.toml` no consumer is told. What is wrong with it stops approvals, nothing else.
     """
     home = estate.settings.home
 
@@ -409,7 +420,7 @@ def at_desk(estate: Estate) -> Iterator[Desk]:
         Sources.load(one("holdings.toml", _DATA / "holdings" / "lecard.toml")),
         Support.load(one("support.toml", _DATA / "support" / "lecard.toml")),
         payments.load(home / "payments.toml", rehearsal=estate.settings.rehearsal),
-        consumers.load(home / "consumers.toml", rehearsal=estate.settings.rehearsal),
+        *consumers.usable(home / "consumers.toml", rehearsal=estate.settings.rehearsal),
     )
     try:
         yield desk

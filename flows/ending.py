@@ -59,6 +59,10 @@ _LOOKED = (
 _UNTOLD = (
     "a consumer did not take what it was told in time: whom it is about is forgotten, and an officer has to see to it"
 )
+_UNTELLABLE = (
+    "a consumer that was told of it before cannot be told what followed: consumers.toml did not say how it is reached; "
+    "an officer reaches it in another way"
+)
 _ERASED = ("erased", "erased_with_retention")
 
 
@@ -80,6 +84,7 @@ class Done:
     asked: list[tickets.Alarm] = field(default_factory=list)  # tickets whose first answer runs late
     forgotten: list[str] = field(default_factory=list)
     waiting: dict[str, str] = field(default_factory=dict)
+    calls: consumers.Calls = field(default_factory=consumers.Calls)
     errors: list[FangxinError] = field(default_factory=list)
 
 
@@ -119,7 +124,7 @@ def run_due(
     transfers.expire(desk)
     done.exports = takeaway.expire(desk)
     paying = {**_far_sides(desk), **(connectors or {})}
-    _guarded(done, "consumers", partial(consumers.known, desk))
+    _guarded(done, "consumers", partial(_known, desk, done))
     done.messages = _outbox(desk, paying) + _consumers(desk, done)
     kept_back = _late(desk, done)
     done.messages += _outbox(desk, paying)  # what that added
@@ -274,22 +279,31 @@ def _consumers(desk: Desk, done: Done) -> int:
 
     A lease counts from its claim, though the time of the run stands still: else it would be over in a long run.
     """
-    if not desk.consumers:
-        return 0
+    bare = desk.outbox.park_empty(consumers.KIND)
+    done.waiting |= dict.fromkeys(bare, _UNTELLABLE)
     before, count, began = desk.outbox.parked((consumers.KIND,)), 0, monotonic()
-    private: set[str] = set()
-    tells = {consumers.KIND: consumers.teller(desk, private)}
-    while rows := desk.outbox.claim("run-due", _since(desk, began), most=consumers.at_once(desk), only=list(tells)):
+    tells = {consumers.KIND: consumers.teller(desk, done.calls, partial(_since, desk, began))}
+    while desk.consumers and (
+        rows := desk.outbox.claim("run-due", _since(desk, began), most=consumers.at_once(desk), only=list(tells))
+    ):
         count += desk.outbox.carry(rows, tells, _since(desk, began), most_tries=consumers.TRIES)
-    if private:
-        named = ", ".join(sorted(private))
-        done.waiting["consumers"] = f"{named}: the address is not public: inside = true, if it is in your network"
+    why = {**done.calls.why, **consumers.away(desk)}
+    if why:
+        done.waiting["consumers"] = "; ".join(f"{name}: {text}" for name, text in sorted(why.items()))
     for key, closure in desk.outbox.parked((consumers.KIND,)).items():
         if key not in before:
             done.waiting[closure] = (
                 "a consumer did not take what it was told: an officer sees to it, then `fangxin request tell`"
             )
     return count
+
+
+def _known(desk: Desk, done: Done) -> None:
+    """What is wrong with `consumers.toml` is told each time, and holds up nobody who is to be erased or comes back."""
+    try:
+        consumers.known(desk)
+    except consumers.Unusable as error:
+        done.waiting["consumers.toml"] = error.message
 
 
 def _since(desk: Desk, began: float) -> datetime:
@@ -426,7 +440,7 @@ def _carry(desk: Desk, batch_id: str, done: Done) -> None:
         _begin(desk, batch)
     _resumed(desk, batch)
     done.messages += _consumers(desk, done)
-    if desk.consumers and (heard := consumers.counted(desk, _closures(desk, batch))):
+    if heard := consumers.counted(desk, _closures(desk, batch)):
         estate.requests.done(batch_id, consumers.KIND, at=estate.minute, note=heard, anew=True)
     try:
         _end_seals(desk, batch)
@@ -509,7 +523,7 @@ def _binding(desk: Desk, batch: Batch) -> dict[str, Any]:  # Any: JSON
 def _begin(desk: Desk, batch: Batch) -> None:
     """The point of no return: each closing's version is swapped, then the batch is noted as begun."""
     there, told = _closures(desk, batch), {"batch": batch.id}
-    before = desk.outbox.histories([one.id for one in there], consumers.KIND) if desk.consumers else {}
+    before = desk.outbox.histories([one.id for one in there], consumers.KIND)
     with desk.together(there):
         for closure in there:
             tells = partial(consumers.messages, desk, closure, consumers.ERASE, before.get(closure.id, ()))

@@ -5,8 +5,10 @@ the row's key as idempotency key, and marks it done. A worker that dies leaves a
 again with the same key, and the far side answers what it answered before. Where the far side knows no such keys, its
 connector asks first. What fails is tried again, later each time; after the last try it is *parked* for an officer.
 Rows of a closure in one *lane* go one after the other, in the order of the moves that wrote them: a later one is not
-claimed while an earlier one is open or somebody may still be calling for it. A parked one holds up nobody. What a later
-one takes the place of ends as `superseded` (`undone.py`); where the far side took it after all, that is noted instead.
+claimed while an earlier one is open or somebody may still be calling for it. A parked one holds up nobody. Where a
+row's body names rows of former closings (`behind`: the same account), it waits for those, too, and they are not tried
+again once they are parked. What a later one takes the place of ends as `superseded` (`undone.py`); where the far side
+took it after all, that is noted instead.
 Where a row pays, the books say so in the transaction that ends it (`money.py`). A connector that breaks (an error that
 is none of the far side's answers) holds up nobody else: its row says which error and where, never the error's words.
 """
@@ -71,6 +73,36 @@ class Sent:
         return self.done is not None and self.answer not in (VOID, SUPERSEDED)
 
 
+@dataclass(frozen=True)
+class Left:
+    """A row that is not done, or (`over`) was ended while somebody may still be calling for it."""
+
+    key: str
+    closure: str
+    lane: str
+    body: Mapping[str, Any]
+    over: bool
+    parked: bool
+    sealed: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Unheard:
+    """What a kind of messages has left, by lane and closing; whose hashes they hold; and a number for the next one.
+
+    `turn` grows over the whole store with each event that is written: a message written later has a higher one.
+    """
+
+    rows: Mapping[tuple[str, str], Sequence[Left]]
+    whose: Mapping[tuple[str, str], frozenset[str]] = field(repr=False)  # lane and hash -> closings
+    turn: int
+
+    def former(self, lane: str, hashes: Sequence[str], closure: str) -> list[Left]:
+        """The rows of other closings in a lane that are about one of these accounts."""
+        about = {c for one in hashes for c in self.whose.get((lane, one), ())} - {closure}
+        return [row for one in sorted(about) for row in self.rows[lane, one]]
+
+
 class Refused(Exception):  # noqa: N818  the far side's answer, not a failure of ours
     """The far side did not do it; `code` is one of our codes. `final`: asking again is of no use.
 
@@ -114,6 +146,7 @@ class Outbox:
                 free,
                 _tried(OUTBOX),
                 or_(OUTBOX.c.lane.is_(None), ~_behind(at)),
+                or_(OUTBOX.c.lane.is_(None), ~OUTBOX.c.body.contains('"behind":'), ~_after(at)),
                 *([] if only is None else [OUTBOX.c.kind.in_(only)]),
             )
             .order_by(OUTBOX.c.due, OUTBOX.c.key)
@@ -274,12 +307,61 @@ class Outbox:
         parked = sum(error == PARKED for error in errors)
         return len(errors) - parked, parked
 
-    def again(self, closure: str, kind: str, now: datetime) -> int:
-        """Have parked rows of a closure tried again from the beginning; how many. An emptied one cannot be."""
-        rows = (OUTBOX.c.done.is_(None), OUTBOX.c.closure == closure, OUTBOX.c.kind == kind)
+    def tellable(self, closure: str, kind: str) -> list[str]:
+        """The keys of parked rows of a closure that can be tried again: not emptied, and nothing came behind them."""
+        later = OUTBOX.alias("later")
+        behind = select(later.c.key).where(
+            later.c.kind == kind, later.c.lane == OUTBOX.c.lane, later.c.body.contains('"behind":'),
+            later.c.body.contains(OUTBOX.c.key),
+        )  # fmt: skip
+        wanted = select(OUTBOX.c.key).where(
+            OUTBOX.c.done.is_(None), OUTBOX.c.closure == closure, OUTBOX.c.kind == kind, OUTBOX.c.error == PARKED,
+            OUTBOX.c.sealed.is_not(None), ~behind.exists(),
+        )  # fmt: skip
+        with reading(self.engine) as db:
+            return list(db.execute(wanted).scalars())
+
+    def again(self, keys: Sequence[str], now: datetime) -> int:
+        """Have parked rows tried again from the beginning; how many. What was ended or emptied meanwhile stays so."""
+        rows = (OUTBOX.c.done.is_(None), OUTBOX.c.key.in_(keys), OUTBOX.c.error == PARKED)
         with writing(self.engine) as db:
-            asked = update(OUTBOX).where(*rows, OUTBOX.c.error == PARKED, OUTBOX.c.sealed.is_not(None))
+            asked = update(OUTBOX).where(*rows, OUTBOX.c.sealed.is_not(None))
             return db.execute(asked.values(error=None, tries=0, due=stamp(now))).rowcount
+
+    def unheard(self, kind: str, now: datetime) -> Unheard:
+        """What is left of a kind whose `sealed` is a JSON list of hashes."""
+        rows: dict[tuple[str, str], list[Left]] = {}
+        whose: dict[tuple[str, str], set[str]] = {}
+        left = select(OUTBOX).where(
+            OUTBOX.c.kind == kind, OUTBOX.c.lane.is_not(None),
+            or_(OUTBOX.c.done.is_(None), OUTBOX.c.claimed > stamp(now)),
+        )  # fmt: skip
+        with reading(self.engine) as db:
+            for r in db.execute(left.order_by(OUTBOX.c.turn, OUTBOX.c.key)):
+                one = Left(
+                    r.key, r.closure, r.lane, json.loads(r.body), r.done is not None, r.error == PARKED, r.sealed
+                )
+                rows.setdefault((r.lane, r.closure), []).append(one)
+                for about in json.loads(r.sealed or b"[]"):
+                    whose.setdefault((r.lane, about), set()).add(r.closure)
+            turn: int = db.execute(select(func.count()).select_from(EVENT)).scalar_one()
+        return Unheard(rows, {key: frozenset(found) for key, found in whose.items()}, turn)
+
+    def note(self, key: str, **more: str) -> None:
+        """Note something in the body of a row; what is noted there stays."""
+        with writing(self.engine) as db:
+            body = json.loads(db.execute(select(OUTBOX.c.body).where(OUTBOX.c.key == key)).scalar_one())
+            text = json.dumps({**more, **body}, sort_keys=True, separators=(",", ":"))
+            db.execute(update(OUTBOX).where(OUTBOX.c.key == key).values(body=text))
+
+    def park_empty(self, kind: str) -> list[str]:
+        """Park rows of a kind in which nothing is sealed; the closures whose rows they are."""
+        empty = and_(OUTBOX.c.done.is_(None), OUTBOX.c.kind == kind, OUTBOX.c.sealed.is_(None), _tried(OUTBOX))
+        with writing(self.engine) as db:
+            found = sorted(set(db.execute(select(OUTBOX.c.closure).where(empty)).scalars()))
+            if found:
+                db.execute(update(OUTBOX).where(empty).values(error=PARKED))
+        return found
 
     def let_go(self, kind: str, *, tried: datetime, written: datetime) -> list[str]:
         """Park and empty rows of a kind that nobody tried since an instant, or that were written before another.
@@ -319,6 +401,18 @@ def _behind(at: int) -> Exists:
         select(one.c.key)
         .where(one.c.closure == OUTBOX.c.closure, one.c.lane == OUTBOX.c.lane, one.c.turn < OUTBOX.c.turn)
         .where(or_(and_(one.c.done.is_(None), _tried(one)), one.c.claimed > at))
+        .exists()
+    )
+
+
+def _after(at: int) -> Exists:
+    """Whether a row that a row names as one before it is tried, or is being called for, at an instant."""
+    one = OUTBOX.alias("former")
+    return (
+        select(one.c.key)
+        .where(one.c.kind == OUTBOX.c.kind, one.c.lane == OUTBOX.c.lane, one.c.key != OUTBOX.c.key)
+        .where(or_(and_(one.c.done.is_(None), _tried(one)), one.c.claimed > at))
+        .where(OUTBOX.c.body.contains(one.c.key))
         .exists()
     )
 

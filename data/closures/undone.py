@@ -15,6 +15,7 @@ from fangxin.data.closures.schema import ENTITLEMENT, OFFER, OUTBOX, POSTING
 VOID: Final = "void"  # how a row ends that nobody ever sent, and nobody will
 SUPERSEDED: Final = "superseded"  # how a row ends that was never taken, and whose place a later one took
 _STOP = '"event":"stop"'
+_OWED = '"owed":true'  # a stop that took the place of a resume: whoever did not hear it has to be told to go on
 _INSTEAD = (
     update(OUTBOX)
     .where(OUTBOX.c.key == bindparam("of"), OUTBOX.c.done.is_(None))
@@ -60,7 +61,8 @@ def _unheard(db: Connection, closure: str, at: int) -> None:
         stops.c.closure == closure, stops.c.body.contains(_STOP), or_(stops.c.answer.is_(None), stops.c.answer != VOID)
     )
     of = and_(OUTBOX.c.closure == closure, OUTBOX.c.kind == "consumer", OUTBOX.c.done.is_(None))
-    stop, never = OUTBOX.c.body.contains(_STOP), and_(OUTBOX.c.tries == 0, OUTBOX.c.claimed.is_(None))
+    stop = OUTBOX.c.body.contains(_STOP)
+    never = and_(OUTBOX.c.tries == 0, OUTBOX.c.claimed.is_(None), ~OUTBOX.c.body.contains(_OWED))
     for rows, answer in ((and_(stop, never), VOID), (stop, SUPERSEDED), (OUTBOX.c.lane.not_in(told), VOID)):
         db.execute(update(OUTBOX).where(of, rows).values(done=at, answer=answer, sealed=None))
 

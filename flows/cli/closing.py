@@ -256,11 +256,11 @@ def resume(home: Path, catalog: Path | None, closure: str, officer: str, now: st
     return move(home, catalog, now, lambda desk: ending.resume(desk, closure, officer), as_json=as_json)
 
 
-def tell(home: Path, catalog: Path | None, closure: str, now: str | None, as_json: bool) -> int:
+def tell(home: Path, catalog: Path | None, closure: str, officer: str, now: str | None, as_json: bool) -> int:
     """Have consumers told again what was given up."""
     from fangxin.flows import consumers
 
-    return move(home, catalog, now, lambda desk: consumers.again(desk, closure), as_json=as_json)
+    return move(home, catalog, now, lambda desk: consumers.again(desk, closure, officer), as_json=as_json)
 
 
 def seal(home: Path, catalog: Path | None, closure: str, now: str | None, as_json: bool) -> int:

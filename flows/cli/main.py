@@ -737,12 +737,19 @@ def request_resume(
 
 @request_app.command(name="tell")
 def request_tell(
-    closure: str, /, *, catalog: CatalogPath = None, home: Home = None, now: Now = None, json: Json = False
+    closure: str,
+    /,
+    *,
+    officer: Annotated[str, Parameter(name="--officer", help="Who decides.")],
+    catalog: CatalogPath = None,
+    home: Home = None,
+    now: Now = None,
+    json: Json = False,
 ) -> int:
     """Have consumers told again, by the next run-due, what they did not take and what was given up."""
     from fangxin.flows.cli.closing import tell as work
 
-    return work(_home(home), catalog, closure, now, json)
+    return work(_home(home), catalog, closure, officer, now, json)
 
 
 @request_app.command(name="seal")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -247,15 +248,18 @@ def test_what_is_given_up_waits_for_an_officer_who_has_it_told_again(
             told += [one["why"] for one in front.run("run-due")[1]["waiting"]]
         assert len(got) == 3  # and once when nobody answered
         assert ["request tell" in why for why in told] == [True]  # once
-        assert said(front, name) == (None, None, "given_up", "erase")
+        assert said(front, name) == ("2026-12-01T14:00Z", None, "given_up", "erase")  # the first answer: a 500
         front.later(days=29)
         assert front.run("run-due")[1]["messages"] == 0
         assert stands(front, name)[1] == ("erase", None, True)
-        conforms("request", front.run("request", "tell", name)[1])
+        conforms("request", front.run("request", "tell", name, "--officer", "officer-1")[1])
+        with front.desk() as desk:
+            event = desk.closures.events(name)[-1]
+        assert (event["type"], event["actor"], event["body"]["messages"]) == ("tell", "officer-1", 1)
         front.later(minutes=1)
         assert front.run("run-due")[1]["messages"] == 1
     assert [json.loads(body)["data"]["accounts"] for _headers, body in got] == [[HASH]] * 4
-    assert front.run("request", "tell", name)[0] == 4  # nothing is left to be told
+    assert front.run("request", "tell", name, "--officer", "officer-1")[0] == 4  # nothing is left to be told
     assert "given up" in front.said
 
 
@@ -278,7 +282,7 @@ def test_thirty_days_after_its_last_try_a_message_is_emptied(
     assert "forgotten" in next(one["why"] for one in done["waiting"] if one["closure"] == name)
     assert stands(front, name)[-1][1:] == (None, False)
     assert (said(front, name) or ())[:3] == (None, None, "given_up")
-    assert front.run("request", "tell", name)[0] == 4
+    assert front.run("request", "tell", name, "--officer", "officer-1")[0] == 4
 
 
 def test_a_consumer_that_no_dataset_names_stops_an_approval_and_is_told_each_night(front: Front) -> None:
@@ -286,8 +290,167 @@ def test_a_consumer_that_no_dataset_names_stops_an_approval_and_is_told_each_nig
     name, _receipt = front.opened()
     front.go(name, "verify", "plan")
     code, done = front.run("run-due")
-    assert code == 3
-    assert "evnets: no dataset" in next(one["why"] for one in done["waiting"] if one["closure"] == "consumers")
+    assert code == 2
+    assert "evnets: no dataset" in next(one["why"] for one in done["waiting"] if one["closure"] == "consumers.toml")
+
+
+def test_a_secret_that_cannot_be_read_stops_approvals_and_neither_a_restore_nor_a_run(front: Front) -> None:
+    with listener() as (got, url):
+        reaches(front, url)
+        name = closing(front)
+        front.run("run-due")
+        secret = front.root / "events.secret"
+        secret.rename(front.root / "away")
+        assert front.run("request", "restore", name, "--code", front.code)[0] == 0
+        assert front.run("request", "status", name)[0] == 0
+        code, done = front.run("run-due")
+        why = {one["closure"]: one["why"] for one in done["waiting"]}
+        assert code == 2
+        assert "secret_file: cannot be read" in why["consumers.toml"]
+        assert "cannot be told what followed" in why[name]  # no secret, no hash: nobody can be told by it
+        assert said(front, name) == ("2026-11-24T01:00Z", None, "given_up", "resume")
+        with front.desk() as desk, pytest.raises(InputError, match="cannot be read"):
+            consumers.known(desk)  # as an approval asks first
+        (front.root / "away").rename(secret)
+        assert front.run("run-due")[0] == 0
+    assert [json.loads(body)["type"] for _headers, body in got] == ["closure.stop"]
+
+
+def test_who_was_told_to_stop_and_is_not_reached_in_the_run_that_erases_is_never_confirmed(front: Front) -> None:
+    with listener() as (got, url):
+        reaches(front, url)
+        name = closing(front)
+        front.run("run-due")
+        (front.root / "consumers.toml").rename(front.root / "away")
+        front.go(name, "end_regret", "locate_again")
+        with front.desk() as desk:
+            there = desk.closures.get(name)
+            told = consumers.messages(desk, there, ERASE, desk.outbox.history(name, KIND))
+            desk.take(there, Event("begin"), desk.now, messages=told)
+        done = front.run("run-due")[1]
+        assert "cannot be told what followed" in next(one["why"] for one in done["waiting"] if one["closure"] == name)
+        (front.root / "away").rename(front.root / "consumers.toml")
+        front.run("run-due")
+        assert (said(front, name) or ())[1:] == (None, "given_up", "erase")
+        assert len(got) == 1
+
+
+def test_what_waits_while_a_consumer_is_not_in_the_file_is_told_when_it_is_back(front: Front) -> None:
+    reaches(front)
+    name = closing(front)  # the stop waits, with its hash
+    (front.root / "consumers.toml").rename(front.root / "away")
+    erasing(front, name)
+    code, done = front.run("run-due")
+    assert (code, [one["closure"] for one in done["waiting"]]) == (2, ["consumers"])
+    assert said(front, name) == (None, None, "waiting", "erase")
+    with listener() as (got, url):
+        reaches(front, url)
+        front.later(hours=1)
+        front.run("run-due")
+    assert [json.loads(body)["data"]["accounts"] for _headers, body in got] == [[HASH]]
+    assert json.loads(got[0][1])["type"] == "closure.erase"
+
+
+def test_a_message_is_not_signed_with_another_secret_than_its_hashes_were_made_with(front: Front) -> None:
+    reaches(front)
+    name = closing(front)
+    secret = front.root / "events.secret"
+    before = secret.read_text("utf-8")
+    secret.write_text(f"whsec_{base64.b64encode(SECRET[::-1]).decode()}\n", "utf-8")
+    with listener() as (got, url):
+        reaches(front, url)
+        for _ in range(20):  # more often than it is tried
+            code, done = front.run("run-due")
+            front.later(hours=2)
+        assert (code, got) == (2, [])
+        assert "made with another secret" in next(one["why"] for one in done["waiting"])
+        secret.write_text(before, "utf-8")
+        front.run("run-due")
+        assert len(got) == 1
+        told = (said(front, name) or ())[:1]
+        assert told == (front.now.strftime("%Y-%m-%dT%H:%MZ"),)  # when it heard, not when it was written
+
+
+# ---------------------------------------------------------------- two closings of an account
+
+
+def order(got: list[tuple[dict[str, str], bytes]], first: str) -> list[str]:
+    """What was heard, with the closing it was of."""
+    heard = [json.loads(body) for _headers, body in got]
+    turns = [one["data"]["turn"] for one in {one["data"]["turn"]: one for one in heard}.values()]
+    assert turns == sorted(turns)  # over both
+    return [one["type"][8:] + ("A" if one["data"]["closure"] == first else "B") for one in heard]
+
+
+def test_a_resume_that_was_not_taken_never_comes_after_the_stop_of_the_next_closing(front: Front) -> None:
+    with listener(204, 500, 500) as (got, url):
+        reaches(front, url)
+        first = closing(front)
+        front.run("run-due")
+        front.later(minutes=30)
+        front.run("request", "restore", first, "--code", front.code)
+        for _ in range(2):
+            front.run("run-due")
+            front.later(hours=1)
+        second = closing(front)
+        for _ in range(4):
+            front.run("run-due")
+            front.later(hours=13)
+        assert order(got, first) == ["stopA", "resumeA", "resumeA", "stopB"]
+        assert ("resume", "superseded", False) in stands(front, first)
+        assert (said(front, first) or ())[2:] == ("confirmed", "stop")
+        assert (said(front, second) or ())[2:] == ("confirmed", "stop")
+
+
+def test_who_did_not_hear_the_resume_is_told_to_go_on_after_a_second_closing_that_came_to_nothing(front: Front) -> None:
+    with listener(204, 500) as (got, url):
+        reaches(front, url)
+        first = closing(front)
+        front.run("run-due")
+        front.run("request", "restore", first, "--code", front.code)
+        front.run("run-due")
+        second = closing(front)
+        front.run("request", "restore", second, "--code", front.code)  # before anybody was called to stop again
+        front.later(hours=2)
+        front.run("run-due")
+    assert order(got, first) == ["stopA", "resumeA", "resumeB"]
+
+
+def test_a_resume_that_was_given_up_is_not_told_after_the_erase_of_the_next_closing(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "TRIES", 2)
+    with listener(204, 500, 500) as (got, url):
+        reaches(front, url)
+        first = closing(front)
+        front.run("run-due")
+        front.run("request", "restore", first, "--code", front.code)
+        for _ in range(2):
+            front.run("run-due")
+            front.later(hours=1)
+        assert (said(front, first) or ())[2] == "given_up"
+        second = closing(front)
+        front.run("run-due")
+        erasing(front, second)
+        assert front.run("request", "tell", first, "--officer", "officer-1")[0] == 4
+        front.later(hours=1)
+        front.run("run-due")
+    assert order(got, first) == ["stopA", "resumeA", "resumeA", "stopB", "eraseB"]
+
+
+def test_the_next_closing_waits_for_the_erase_of_the_former_and_for_whoever_is_calling(front: Front) -> None:
+    reaches(front)
+    first = closing(front)
+    erasing(front, first)
+    second = closing(front)
+    with front.desk() as desk:
+        assert [one.closure for one in desk.outbox.claim("w", front.now + timedelta(days=2))] == [first]
+        assert desk.outbox.claim("v", front.now + timedelta(days=2)) == []  # it is being called for
+        again = desk.outbox.claim("v", front.now + timedelta(days=3))
+        assert [(one.closure, one.body["event"]) for one in again] == [(first, ERASE)]
+        desk.outbox.failed(again[0], Refused("consumer_410", final=True), front.now + timedelta(days=3))
+        assert [one.closure for one in desk.outbox.claim("v", front.now + timedelta(days=4))] == [second]
+        assert desk.outbox.tellable(first, KIND) == []  # the later one may have been heard
 
 
 # ---------------------------------------------------------------- addresses
