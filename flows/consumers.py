@@ -43,6 +43,7 @@ from fangxin.data.closures.outbox import LEASE, PARKED, Connector, Refused, Row,
 from fangxin.data.closures.store import Closure, Message
 from fangxin.data.closures.undone import VOID
 from fangxin.data.errors import InputError, NotAllowed, unread
+from fangxin.flows import plainly
 from fangxin.flows.channels import Lookup, callback, look_up, public, signature
 
 if TYPE_CHECKING:
@@ -283,6 +284,7 @@ class Calls:
     silent: set[str] = field(default_factory=set)
     lost: dict[str, float] = field(default_factory=dict)  # seconds in calls that lasted longer than one
     why: dict[str, str] = field(default_factory=dict)  # by consumer
+    untold: dict[str, str] = field(default_factory=dict)  # by closing
 
     def took(self, consumer: Consumer, seconds: float) -> None:
         """A call is over; who cost the run more than a timeout in slow ones is not called again in it."""
@@ -355,7 +357,9 @@ def again(desk: Desk, closure: str, officer: str) -> Closure:
             "nothing that consumers were to be told of this closing was given up and can still be told",
             hint="`fangxin request status` shows how consumers stand",
         )
-    there = desk.write(there, renamed(request_of(there)), "tell", desk.now, by=officer, body={"messages": len(keys)})
+    there = desk.write(
+        there, renamed(request_of(there)), "tell", desk.now, by=plainly.officer(officer), body={"messages": len(keys)}
+    )
     desk.outbox.again(keys, desk.now)
     return there
 

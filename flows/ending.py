@@ -138,6 +138,8 @@ def run_due(
     _guarded(done, "support", partial(_answers, desk, done))
     _guarded(done, "notices", partial(_tell, desk, channels, done))
     _halted(desk, done)
+    for name, why in done.calls.untold.items():  # told once: beside whatever else its closing waits for
+        done.waiting[name] = "; ".join([*filter(None, [done.waiting.get(name)]), why])
     for name, what in desk.outbox.broken().items():
         done.waiting.setdefault(name, f"{_BROKE} ({what}), and is tried again")
     return done
@@ -280,7 +282,7 @@ def _consumers(desk: Desk, done: Done) -> int:
     A lease counts from its claim, though the time of the run stands still: else it would be over in a long run.
     """
     bare = desk.outbox.park_empty(consumers.KIND)
-    done.waiting |= dict.fromkeys(bare, _UNTELLABLE)
+    done.calls.untold |= dict.fromkeys(bare, _UNTELLABLE)
     before, count, began = desk.outbox.parked((consumers.KIND,)), 0, monotonic()
     tells = {consumers.KIND: consumers.teller(desk, done.calls, partial(_since, desk, began))}
     while desk.consumers and (
@@ -292,7 +294,7 @@ def _consumers(desk: Desk, done: Done) -> int:
         done.waiting["consumers"] = "; ".join(f"{name}: {text}" for name, text in sorted(why.items()))
     for key, closure in desk.outbox.parked((consumers.KIND,)).items():
         if key not in before:
-            done.waiting[closure] = (
+            done.calls.untold[closure] = (
                 "a consumer did not take what it was told: an officer sees to it, then `fangxin request tell`"
             )
     return count

@@ -139,7 +139,12 @@ def test_one_account_through_all_of_it(sealed: tuple[Shop, dict[str, str]]) -> N
     assert {json.loads(body)["type"] for _headers, body in told} == {"closure.stop", "closure.erase"}
     issued = json.loads(Path(status["certificate"]).read_bytes())
     assert issued["processors"] == [
-        {"name": "events", "datasets": ["wallet"], "told": "2026-11-24T01:00Z", "confirmed": f"{OVER:%Y-%m-%dT%H:%MZ}"}
+        {
+            "name": "events",
+            "datasets": ["wallet"],
+            "told": f"{OVER:%Y-%m-%dT%H:%MZ}",
+            "confirmed": f"{OVER:%Y-%m-%dT%H:%MZ}",
+        }
     ]
     assert status["owed"] == [{"currency": "CNY", "minor": 3650 + 50 + 100, "where": "escrow"}]
     assert {c["name"] for c in status["clocks"] if c["by"] == "promise"} == {"review", "start", "regret", "done"}
@@ -287,7 +292,7 @@ def test_consumers_of_events_are_told_until_they_answer_and_no_new_row_of_a_clos
             before = len(got)
             shop.ask("run-due")
             assert len(got) - before == (status is not None)
-            assert stood() == {"events": ["2026-11-24T01:00Z", confirmed]}
+            assert stood() == {"events": ["2026-11-24T17:05Z", confirmed]}
         assert events() == {6}
         shop.now += timedelta(hours=1)
         shop.ask("request", "restore", closure, "--code", opened["restore_code"])

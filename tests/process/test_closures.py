@@ -341,6 +341,33 @@ def test_what_a_later_message_takes_the_place_of_is_not_sent_and_what_is_under_w
     assert [row.key for row in box.claim("d", NOW + LEASE)] == ["events-4"]  # what was given up holds up nobody
 
 
+def test_a_row_waits_for_rows_of_a_former_closing_that_it_names(store: Closures) -> None:
+    box = Outbox(store.engine)
+    opened(store, messages=[replace(lane(1), sealed=b'["hash"]')])
+    left = box.unheard("consumer", NOW)
+    (former,) = left.former("events", ["hash", "other"], "c-2")
+    assert (former.key, former.over, former.parked) == ("events-1", False, False)
+    assert left.former("events", ["other"], "c-2") == left.former("events", ["hash"], "c-1") == []
+    later = Message(
+        "later", "consumer", {"event": "e", "behind": [former.key]}, NOW - timedelta(hours=2), lane="events"
+    )
+    opened(store, "c-2", account="a-2", messages=[later])
+    assert box.unheard("consumer", NOW).turn > left.turn
+    (row,) = box.claim("w", NOW)
+    assert row.key == former.key
+    assert box.claim("v", NOW) == []
+    box.failed(row, Refused("gone", final=True), NOW)
+    assert [one.key for one in box.claim("v", NOW)] == ["later"]
+    assert box.tellable("c-1", "consumer") == []  # given up, and somebody came behind it
+    box.note(row.key, heard="then")
+    box.note(row.key, heard="now")
+    (noted,) = box.history("c-1", "consumer")
+    assert noted.body == {"event": "e", "heard": "then"}
+    opened(store, "c-3", account="a-3", messages=[lane(3)])
+    assert box.park_empty("consumer") == ["c-2", "c-3"]
+    assert box.park_empty("consumer") == []
+
+
 def test_what_is_kept_for_a_message_goes_with_it_or_on_a_day_however_often_it_is_tried(store: Closures) -> None:
     opened(store, messages=[replace(lane(n, of=f"x{n}"), sealed=b"hash") for n in range(3)])
     box, day = Outbox(store.engine), timedelta(days=1)
@@ -349,7 +376,8 @@ def test_what_is_kept_for_a_message_goes_with_it_or_on_a_day_however_often_it_is
     box.failed(tried, Refused("down", waits=True), NOW + 80 * day)  # a long outage: others are tried in its place
     assert box.let_go("other", tried=NOW + day, written=NOW + day) == []
     assert box.let_go("consumer", tried=NOW - day, written=NOW - day) == []
-    assert box.again("c-1", "consumer", NOW) == 0  # nothing is given up
+    assert box.tellable("c-1", "consumer") == []  # nothing is given up
+    assert box.again([tried.key], NOW) == 0
     assert box.let_go("consumer", tried=NOW + day, written=NOW - day) == ["c-1"]  # nobody ever tried it
     assert [row.sealed for row in (box.take(one.key, "w", NOW) for one in (taken, tried, untried))] == [
         None,

@@ -506,6 +506,16 @@ def test_a_call_is_over_in_time_whatever_the_far_side_sends(part: bytes) -> None
         assert 0 < sent.count(part) < 100  # it had not come to its end
 
 
+def test_a_consumer_that_costs_a_run_more_than_its_timeout_is_not_called_again_in_it() -> None:
+    calls, slow = consumers.Calls(), Consumer("events", "https://a.example/", SECRET, 3.0)
+    for _ in range(1000):
+        calls.took(slow, 0.5)
+    assert calls.silent == set()  # many people, and it answers
+    for _ in range(2):
+        calls.took(slow, 2.0)
+    assert calls.silent == {"events"}
+
+
 def test_a_look_up_that_does_not_end_is_not_waited_for() -> None:
     never = threading.Event()
     row = Row("k", "c-1", KIND, {"event": ERASE, "written": "2026-11-24T01:00:00Z"}, 0, b"[]", 7)
