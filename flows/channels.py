@@ -37,11 +37,10 @@ from fangxin.data.errors import InputError, unread
 from fangxin.data.vocabulary import Identity
 from fangxin.flows.notices import Notice
 
-_INSIDE = (  # what `is_global` takes for public: other addresses written inside one, and what sites keep for themselves
-    "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96", "::ffff:0:0:0/96",
-    "fec0::/10", "100.64.0.0/10",
-)  # fmt: skip
-_FORBIDDEN = [ipaddress.ip_network(n) for n in _INSIDE]
+_GLOBAL = ipaddress.ip_network("2000::/3")  # all of IPv6 that is unicast, and not other addresses, a site's or a host's
+_FORBIDDEN = [
+    ipaddress.ip_network(n) for n in ("2002::/16", "2001::/32", "3fff::/20", "100.64.0.0/10", "192.88.99.0/24")
+]
 
 
 class Channel(Protocol):
@@ -176,6 +175,8 @@ def public(address: str) -> bool:
     mapped = getattr(one, "ipv4_mapped", None)
     if mapped is not None:
         return public(str(mapped))
+    if one.version == 6 and one not in _GLOBAL:
+        return False
     if any(one.version == net.version and one in net for net in _FORBIDDEN):
         return False
     return one.is_global and not one.is_multicast

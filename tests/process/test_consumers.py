@@ -526,7 +526,17 @@ def test_a_look_up_that_does_not_end_is_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["fec0::1", "64:ff9b:1::a00:1", "::10.0.0.1", "::ffff:0:10.0.0.1", "::ffff:10.0.0.1", "64:ff9b::a00:1"]
+    "address",
+    [
+        "fec0::1",
+        "64:ff9b:1::a00:1",
+        "::10.0.0.1",
+        "::ffff:0:10.0.0.1",
+        "::ffff:10.0.0.1",
+        "64:ff9b::a00:1",
+        "::ffff:0:0:a00:1",
+        "2002:a00:1::",
+    ],
 )
 def test_an_address_inside_another_is_not_public(address: str) -> None:
     assert not public(address)
