@@ -29,14 +29,14 @@ components:
 	  echo "$(PACKAGES): not all could be installed; the tests that need them will fail"
 
 test: setup components
-	$(B)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(B)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 check: setup components
 	$(B)/ruff format --check .
 	$(B)/ruff check .
 	$(B)/mypy
 	$(B)/lint-imports
-	$(B)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not slow and not drill"
+	$(B)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder -m "not slow and not drill"
 
 # make bench CASE=keys runs one of bench/, without CASE each of them
 bench: setup
