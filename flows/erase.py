@@ -34,6 +34,7 @@ from fangxin.flows.elsewhere import behind
 from fangxin.flows.estate import Estate, alone, estate_of
 from fangxin.flows.evidence import KEYS_INTENDED, confirm_vault, load_sources, mark
 from fangxin.flows.export import check_folder, export
+from fangxin.flows.exports import take_back
 from fangxin.flows.frames import unpack
 from fangxin.flows.freespace import allowed, reached
 from fangxin.flows.locate import find, locate
@@ -159,10 +160,11 @@ def due(estate: Estate) -> tuple[str, ...]:
 
 
 def abandon(batch_id: str) -> None:
-    """Give up an approved batch that has destroyed nothing yet: the canary goes, its keys die, its seals empty."""
+    """Give up an approved batch that has destroyed nothing yet: canary and export go, its keys die, its seals empty."""
     estate, batch = opened(batch_id)
     if batch.state != "open" or not is_approved(batch) or estate.ledger.find([mark(batch, KEYS_INTENDED)]):
         return
+    take_back(estate, batch)
     one = estate.requests.requests(batch.id)[-1]
     if estate.requests.note(batch.id, "planting") is not None and one.identities:
         found = find(estate, Cohort((Subject(one.id, one.identities),)))

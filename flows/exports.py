@@ -14,6 +14,7 @@ from typing import Any
 
 from fangxin.data import medium
 from fangxin.data.errors import FangxinError
+from fangxin.data.requests import Batch
 from fangxin.flows.estate import Estate
 
 _NOTE = "export.destroyed"
@@ -59,6 +60,17 @@ def end_exports(estate: Estate) -> tuple[Ended, ...]:
         estate.requests.done(batch_id, _NOTE, at=estate.minute, note={"files": files, "logical": logical})
         found.append(Ended(batch_id, files, logical))
     return tuple(found)
+
+
+def take_back(estate: Estate, batch: Batch) -> None:
+    """Destroy what a batch has exported that is given up: nobody would know of that copy any more."""
+    if not batch.options.get("export"):
+        return
+    place = Path(batch.options["export"])
+    for one in estate.requests.requests(batch.id):
+        destroy_folder(place / one.id)
+    if place.is_dir() and not any(place.iterdir()):
+        place.rmdir()
 
 
 def destroy_folder(folder: Path) -> tuple[int, int]:

@@ -283,8 +283,8 @@ def _how_it_stands(home: Path, batch: str) -> str:
 
     if open_estate(home, home).requests.batch(batch).state == "abandoned":
         return (
-            f"fangxin: batch {batch} is given up: nothing of it was destroyed. Who was in it is not kept: name them"
-            " again in a new `fangxin erase`. What stopped it:"
+            f"fangxin: batch {batch} is given up: nothing of it was destroyed, what it had exported is taken back."
+            " Who was in it is not kept: name them again in a new `fangxin erase`. What stopped it:"
         )
     return f"fangxin: batch {batch} stays open, `fangxin resume` goes on with it. What stopped it:"
 

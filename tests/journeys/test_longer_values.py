@@ -396,6 +396,17 @@ def test_databases_of_one_collection_may_have_other_columns_each(house: House) -
     assert verdicts(house, batch)["accounts"] == "ERASED"
 
 
+def test_a_batch_that_is_given_up_takes_its_export_back(house: House, tmp_path: Path) -> None:
+    """It is a copy of ours in clear, and nobody would know of it any more; what else lies there stays."""
+    out = tmp_path / "out"
+    batch = house.begin(export=str(out))
+    house.until(erase.destroy_keys, batch)
+    assert list(out.rglob("*.parquet"))
+    (out / "mine.txt").write_text("of the operator")
+    erase.abandon(batch)
+    assert [one.name for one in out.iterdir()] == ["mine.txt"]
+
+
 def test_what_cannot_be_examined_stops_the_run_first_and_the_batch_is_given_up(house: House) -> None:
     """Afterwards it could not be examined either, and keys would be dead."""
     (house.root / "stores/t/old.csv.gz").write_bytes(gzip.compress(random.Random(1).randbytes(5000))[:2000])
