@@ -1602,6 +1602,8 @@ def _collection(one: dict[str, Any], where: str) -> None:
             raise Wrong(f"{where}: RETAINED, but something unexplained remains")
     elif verdict in ("FAILED", "OUT_OF_SCOPE") and not (isinstance(one.get("reason"), str) and one["reason"]):
         raise Wrong(f"{where}: {verdict} without a reason")
+    elif verdict == "FAILED" and one.get("claim"):
+        raise Wrong(f"{where}: FAILED, and a claim beside it")
 
 
 @dataclass(frozen=True)
@@ -1765,6 +1767,7 @@ def _approval(
 _PAGES = {
     "0e08326b708575c04590d4e412054e0ad2f72a3ecdc7ce98fed66329f6bedca6": "certificate",
     "8df7fef9f5095e89e0757a2fbbb11674e9de95a08d317851dbf2c828a2827903": "certificate",
+    "8da3e5c2ab894ac593918a1d916a5c504b6afa24ba82012f9aece94b7b061c06": "certificate",
     "2192c6afb539e1d6111759725d5c7e3c3586a010e8d7c459e3d4746796b06e6f": "report",
 }
 _Value = Any  # Any: a JSON value, or what a template makes of some
@@ -1819,7 +1822,7 @@ class Drawing:
         rows = certificate["collections"]
         said: dict[tuple[str, str], list[str]] = {}
         for row in rows:
-            if row["method"]:
+            if row["method"] and row["verdict"] != "FAILED":
                 said.setdefault(_claim(row), []).append(f"{row['dataset']}/{row['collection']}")
         env = {
             "c": certificate,

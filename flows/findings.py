@@ -146,8 +146,9 @@ class _Collection:
         if self.opaque and row["claim"]:
             shown_by = LOGICAL_CLAUSES if self.deleted else CLAUSES
             row["claim"] = f"{row['claim']}; shown by construction: {shown_by}"
-        row["verdict"] = verdict_of(seen).value
-        row["reason"] = failure(seen) or self.scope or row["reason"]
+        row["verdict"], why = verdict_of(seen).value, failure(seen)
+        row["claim"] = "" if why else row["claim"]  # what was done may have been shown; what matters was not
+        row["reason"] = why or self.scope or row["reason"]
         return row
 
     def _open(self, row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -411,6 +411,8 @@ def _sound(rows: Sequence[Mapping[str, Any]]) -> None:
             raise DoesNotHold(
                 f"{row['dataset']}/{row['collection']}: expected a reason for {row['verdict']}, found none"
             )
+        if row["verdict"] == Verdict.FAILED and row["claim"]:
+            raise DoesNotHold(f"{row['dataset']}/{row['collection']}: expected no claim beside FAILED, found one")
         if claims_too_much(row["method"], f"{row['claim']} {row['reason']}"):
             raise DoesNotHold(
                 f"{row['dataset']}/{row['collection']}: expected the words of overwriting, found those for a medium",

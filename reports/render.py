@@ -128,10 +128,13 @@ def verdicts(rows: list[Mapping[str, Any]]) -> dict[str, int]:
 
 
 def methods(rows: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What was done to the bytes: one entry for each different wording, with the collections it speaks about."""
+    """What was done to the bytes: one entry for each different wording, with the collections it speaks about.
+
+    Nothing is said of what FAILED: its reason stands beside it.
+    """
     said: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        if row["method"]:
+        if row["method"] and row["verdict"] != "FAILED":
             key, why = claim_of(row["method"], row["claim"], row["reason"])
             said.setdefault((key, why), []).append(f"{row['dataset']}/{row['collection']}")
     return [

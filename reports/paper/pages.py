@@ -32,7 +32,9 @@ def certificate_pdf(
         "digest": digest,
         "total": totals(rows),
         "verdicts": counted,
-        "touched": counted["ERASED"] + counted["RETAINED"],
+        "touched": sum(
+            r["verdict"] in ("ERASED", "RETAINED") or (r["verdict"] == "FAILED" and r["rows_found"] > 0) for r in rows
+        ),
         "methods": methods(rows),
         "holders": [
             {**one, "conditions": [{"en": en, "zh": zh} for en, zh in sentences(one["conditions"])]}

@@ -177,6 +177,7 @@ def drawn() -> Iterator[tuple[dict[str, Any], Validation | None]]:
     odd["collections"][3] |= {"method": "OVERWRITE", "claim": "ext4, disk: extents"}
     yield odd, Validation("n", "c", "anna", "2026-11-24T01:00Z", "ab" * 32, "cd" * 32)
     odd = json.loads(json.dumps(odd))
+    odd["collections"][0] |= {"verdict": "FAILED", "claim": ""}
     del odd["scan"]["breadth"], odd["scan"]["omitted"]  # as certificates were before they told it
     yield odd | {"outcome": "failed", "export": None, "times": dict.fromkeys(odd["times"])}, None
 
@@ -696,6 +697,10 @@ CERTIFICATE_LIES: dict[str, Callable[[dict[str, Any]], None]] = {
     "retained without ground": lambda document: document["collections"][2].update(ground=""),
     "retained without date": lambda document: document["collections"][2].pop("until"),
     "failed but called erased": lambda document: document["collections"][2].update(verdict="FAILED", reason="locked"),
+    "failed with a claim": lambda document: (
+        document["collections"][2].update(verdict="FAILED", reason="locked", claim="disk: extents overwritten once"),
+        document.update(outcome="failed"),
+    ),
     "retained but called erased": lambda document: document.update(outcome="erased"),
     "one verdict twice": lambda document: document["collections"].append(document["collections"][0]),
     "no collections": lambda document: document.update(collections=[]),

@@ -176,6 +176,7 @@ CONTRADICTIONS: dict[str, Any] = {
     "no validation": lambda f: replace(f, times=replace(f.times, validated=None)),
     "words for whole media": lambda f: _change(f, "claim", "disk purged for good"),
     "a failure without a reason": lambda f: _change(f, "verdict", "FAILED"),
+    "a failure with a claim": lambda f: _change(_change(f, "verdict", "FAILED"), "reason", "1 row found again"),
     "a float": lambda f: replace(f, cohort=2.0),
 }
 

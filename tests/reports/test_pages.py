@@ -24,7 +24,7 @@ from fangxin.data.vocabulary import Identity
 from fangxin.flows.sight import left_out
 from fangxin.reports.certificate import CertificateFacts, certificate, certificate_bytes
 from fangxin.reports.export import manifest, write_index
-from fangxin.reports.render import number, render, size
+from fangxin.reports.render import methods, number, render, size
 from fangxin.reports.words import LEFT_OUT as WORDS
 from fangxin.reports.words import LIMITS
 
@@ -70,7 +70,8 @@ def page(certificate: dict[str, Any]) -> tuple[str, Page]:
 def failed(facts: CertificateFacts) -> CertificateFacts:
     table = facts.findings.copy()
     hit = (table["subject"] == 0) & (table["collection"] == "会员")
-    table.loc[hit, ["verdict", "reason"]] = ["FAILED", "1 hits that nothing explains and 0 rows found again"]
+    table.loc[hit, ["verdict", "claim"]] = ["FAILED", ""]
+    table.loc[hit, "reason"] = "1 hits that nothing explains and 0 rows found again"
     table.loc[hit, "hits_after"] = 1
     return replace(facts, findings=table)
 
@@ -136,6 +137,8 @@ def test_each_outcome_is_told_in_plain_words(facts: CertificateFacts, erased: Ce
     assert "法律要求保留" not in gone
     assert "The erasure is not complete." in bad
     assert "have been erased" not in bad
+    alone = [{**row, "verdict": "FAILED"} for row in certificate(erased)["collections"]]
+    assert methods(alone) == []  # nothing is said of what was done to the bytes where it did not hold
 
 
 def test_a_step_that_did_not_take_place_is_not_told(facts: CertificateFacts) -> None:
