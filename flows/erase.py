@@ -31,7 +31,7 @@ from fangxin.flows.batch import Step, begun, grounds, is_approved, opened
 from fangxin.flows.close import close
 from fangxin.flows.destroy_keys import destroy_keys, forget
 from fangxin.flows.elsewhere import behind
-from fangxin.flows.estate import Estate, alone, estate_of
+from fangxin.flows.estate import Estate, alone, estate_of, hold_stores
 from fangxin.flows.evidence import KEYS_INTENDED, confirm_vault, load_sources, mark
 from fangxin.flows.export import check_folder, export
 from fangxin.flows.exports import take_back
@@ -60,6 +60,7 @@ STEPS: tuple[Step, ...] = (
 )
 
 _BEFORE_DESTRUCTION = (locate, plant, baseline, export)
+_CHANGING = (*_BEFORE_DESTRUCTION, destroy_keys, overwrite)  # with what they rest on: no other home comes between
 
 
 def open_batch(
@@ -73,11 +74,12 @@ def open_batch(
 
     `known`: secret and receipt code of each subject, where a closing drew them before.
 
-    Raises InputError for an empty cohort or an identity given twice, StoreUnavailable for a store that cannot be
-    written, NotAllowed where `require` cannot be met, the catalog is not ready, or one is in an open batch. Nothing
-    is touched before.
+    Raises InputError for an empty cohort or an identity given twice, WriterBusy where another home's run is at work
+    in a store, StoreUnavailable for a store that cannot be written, NotAllowed where `require` cannot be met, the
+    catalog is not ready, or one is in an open batch. Nothing is touched before.
     """
     allowed(options.get("wipe_free_space"))
+    hold_stores(estate)
     check(estate.catalog, [estate.catalog_path], estate.stores, require=options.get("require"))
     seen: dict[Identity, int] = {}
     for number, identities in enumerate(subjects, start=1):
@@ -140,7 +142,10 @@ def run_step(step: Step, batch_id: str) -> None:
     so: nothing is given up once a key may be dead.
     """
     try:
-        _end_giving_up(batch_id)
+        estate = estate_of(batch_id)
+        _end_giving_up(estate, batch_id)
+        if step in _CHANGING and estate.requests.batch(batch_id).state == "open":
+            hold_stores(estate)
         step(batch_id)
     except Exception as error:
         refused = isinstance(error, (InputError, NotAllowed, Incomplete, DoesNotHold))
@@ -179,9 +184,8 @@ def abandon(batch_id: str) -> None:
     estate.requests.finish(batch.id, state="abandoned")
 
 
-def _end_giving_up(batch_id: str) -> None:
+def _end_giving_up(estate: Estate, batch_id: str) -> None:
     """Finish what a crash interrupted in `abandon`: its keys were about to die, or are dead already."""
-    estate = estate_of(batch_id)
     batch = estate.requests.batch(batch_id)
     noted = {name: estate.requests.note(batch.id, name) for name in ("closing", "publish")}
     if batch.state == "open" and noted["closing"] is not None and noted["publish"] is None:

@@ -10,8 +10,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -157,10 +157,51 @@ def alone(home: Path) -> Iterator[None]:
         try:
             yield
         finally:
+            for one in memory().get(_STORES, {}).values():
+                os.close(one)
             _HELD.reset(entered)
             _KEPT.reset(kept)
     finally:
         os.close(fd)
+
+
+def hold_stores(estate: Estate) -> None:
+    """Hold every store of the estate until this run ends; WriterBusy when a run of another home holds one.
+
+    Asked for before anything is changed in a store. It is the folder itself that is locked: nothing is made in it, and
+    the lock dies with its process. Outside of a run it is let go at once; where a folder cannot be locked, the journal
+    of each store still keeps two apart (data/pending.py).
+    """
+    held: dict[tuple[int, int], int] = memory().setdefault(_STORES, {})
+    new: dict[tuple[int, int], int] = {}
+    try:
+        for store in estate.stores:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                _hold(store, held, new)
+        held |= new if _KEPT.get() is not None else {}
+    finally:
+        for key, fd in new.items():
+            if key not in held:
+                os.close(fd)
+
+
+def _hold(store: Store, held: Mapping[tuple[int, int], int], new: dict[tuple[int, int], int]) -> None:
+    fd = os.open(store.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    seen = os.fstat(fd)
+    key = seen.st_dev, seen.st_ino
+    if key in held or key in new:
+        os.close(fd)
+        return
+    new[key] = fd
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise WriterBusy(
+            f"{store.name}: a run of another home is at work in this store; nothing was changed",
+            hint="wait for it, then run this again",
+        ) from None
+    except OSError:  # a file system that locks no folders
+        return
 
 
 def memory() -> dict[str, Any]:  # Any: whatever a step keeps
@@ -169,6 +210,7 @@ def memory() -> dict[str, Any]:  # Any: whatever a step keeps
     return {} if kept is None else kept
 
 
+_STORES = "stores"  # where the run keeps the descriptors of the folders that it holds
 _KEPT: ContextVar[dict[str, Any] | None] = ContextVar("kept", default=None)
 _HELD: ContextVar[frozenset[Path]] = ContextVar("held", default=frozenset())  # homes that this run of ours holds
 

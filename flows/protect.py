@@ -20,7 +20,7 @@ from fangxin.data.errors import InputError, StoreUnavailable
 from fangxin.data.keys.columns import owner_of, protect_rows, under_keys
 from fangxin.data.keys.suites import NAMES
 from fangxin.data.vocabulary import Collection, Erasure, Method, Store
-from fangxin.flows.estate import Estate, alone
+from fangxin.flows.estate import Estate, alone, hold_stores
 from fangxin.flows.evidence import record
 from fangxin.flows.overwrite import write_erasures
 from fangxin.reports.ledger.entries import band, tag
@@ -36,6 +36,7 @@ def protect(estate: Estate, *, require: str | None = None, suite: int | None = N
     and a unit in clear lies on a medium that refuses; apart from finishing a killed run, nothing is touched before.
     """
     with alone(estate.settings.home):
+        hold_stores(estate)
         due = open_intents(estate)
         for store in estate.stores:
             store.recover(batch=None)

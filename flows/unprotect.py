@@ -18,7 +18,7 @@ import pyarrow as pa
 from fangxin.data.errors import InputError
 from fangxin.data.keys.columns import open_all, owner_of, under_keys
 from fangxin.data.vocabulary import Collection, Erasure, Turn
-from fangxin.flows.estate import Estate, alone
+from fangxin.flows.estate import Estate, alone, hold_stores
 from fangxin.flows.protect import exchanged, open_intents
 from fangxin.reports.ledger.entries import tag
 
@@ -55,6 +55,7 @@ def unprotect(estate: Estate, addresses: Sequence[str]) -> Unprotected:
     wanted = _wanted(estate, addresses)
     done = Unprotected()
     with alone(estate.settings.home):
+        hold_stores(estate)
         due = open_intents(estate)
         secret = secrets.token_bytes(32)  # ties no entry to anybody
         for number, store in enumerate(estate.stores):

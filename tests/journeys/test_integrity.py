@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 from journeys.small_house import DATABASE, NOW, TEXT, THEIRS, House
 
-from fangxin.data.errors import DoesNotHold, FangxinError, InputError, NotAllowed
+from fangxin.data.errors import DoesNotHold, FangxinError, InputError, NotAllowed, WriterBusy
+from fangxin.data.vocabulary import Identity
 from fangxin.flows import batch as batches
 from fangxin.flows import erase
 from fangxin.flows.cli.main import main
-from fangxin.flows.estate import open_estate
+from fangxin.flows.estate import alone, make_home, open_estate
 from fangxin.flows.export import by_person
 
 
@@ -98,6 +99,26 @@ def test_a_note_of_which_the_ledger_knows_nothing_is_no_step_done(house: House) 
     erase.journey(batch)
     assert (estate.requests.note(batch, "locate") or {})["rows"] > 0
     assert erase.summary(house.home, batch)["requests"][0]["outcome"] == "erased"
+
+
+def test_two_homes_never_work_on_one_estate_at_once_and_the_second_changes_nothing(house: House) -> None:
+    second = house.root / "second"
+    make_home(second, rehearsal=True, origin="second.example/erasure", now=NOW, capacity=500)
+    other = open_estate(second, house.catalog.parent, NOW)
+    people = [[Identity("phone_number", "13900000007")]]
+    with alone(house.home):
+        batch = house.begin()
+        stores = {path: path.read_bytes() for path in (house.root / "stores").rglob("*") if path.is_file()}
+        for step in (erase.locate, erase.plant):
+            with alone(second), pytest.raises(WriterBusy, match="a run of another home is at work"):
+                erase.open_batch(other, people, options={"approved": True})
+            there = {path: path.read_bytes() for path in (house.root / "stores").rglob("*") if path.is_file()}
+            assert there == stores
+            assert other.requests.unfinished() == ()
+            erase.run_step(step, batch)
+            stores = {path: path.read_bytes() for path in (house.root / "stores").rglob("*") if path.is_file()}
+    with alone(second):  # the first run is over, its batch is not: nobody waits for it
+        assert erase.open_batch(other, people, options={"approved": True}) in other.requests.unfinished()
 
 
 def test_other_facts_about_the_operator_than_at_the_opening_stop_a_batch(house: House) -> None:
