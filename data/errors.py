@@ -50,7 +50,11 @@ def told(error: BaseException) -> list[str]:
     while last is not None and last.tb_next is not None:
         last = last.tb_next
     place = "?" if last is None else f"{last.tb_frame.f_globals.get('__name__', '?')}:{last.tb_lineno}"
-    return [f"fangxin: a defect of ours: {type(error).__name__} at {place}; `fangxin resume` is safe"]
+    after = "" if GIVEN_UP in getattr(error, "__notes__", ()) else "; `fangxin resume` is safe"
+    return [f"fangxin: a defect of ours: {type(error).__name__} at {place}{after}"]
+
+
+GIVEN_UP = "given up"  # a note on a foreign error that ended its batch: nothing is there to be resumed
 
 
 def unread(error: Exception) -> str:

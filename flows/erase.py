@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from fangxin.checks.readiness import check
-from fangxin.data.errors import DoesNotHold, FangxinError, Incomplete, InputError, NotAllowed
+from fangxin.data.errors import GIVEN_UP, DoesNotHold, FangxinError, Incomplete, InputError, NotAllowed
 from fangxin.data.requests import Requests
 from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows import canary as canaries
@@ -152,7 +152,20 @@ def run_step(step: Step, batch_id: str) -> None:
         defect = not isinstance(error, (FangxinError, OSError))
         if step in _BEFORE_DESTRUCTION and (refused or defect):
             abandon(batch_id)
+            _advise(error, batch_id)
         raise
+
+
+def _advise(error: Exception, batch_id: str) -> None:
+    """Nothing resumes a batch that is given up: what to do is what opens another one."""
+    batch = estate_of(batch_id).requests.batch(batch_id)
+    if batch.state != "abandoned":
+        return
+    another = "`fangxin run-due`" if batch.options.get("closures") else "`fangxin erase` with these people again"
+    if isinstance(error, FangxinError):
+        error.hint = error.hint.replace("then `fangxin resume`", f"then {another}")
+    else:
+        error.add_note(GIVEN_UP)
 
 
 def due(estate: Estate) -> tuple[str, ...]:

@@ -129,6 +129,19 @@ def test_other_facts_about_the_operator_than_at_the_opening_stop_a_batch(house: 
         erase.run_step(erase.locate, batch)
 
 
+@pytest.mark.parametrize("stops", [DoesNotHold("not so", hint="mend it, then `fangxin resume`"), ZeroDivisionError()])
+def test_what_gives_a_batch_up_does_not_advise_to_resume_it(
+    house: House, stops: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch = house.begin()
+    monkeypatch.setattr("fangxin.flows.locate.find", Mock(side_effect=stops))
+    assert main(["resume"]) in (1, 70)
+    said = capsys.readouterr().err
+    assert f"batch {batch} is given up" in said
+    assert "resume" not in said  # it would find nothing to do
+    assert said.count("fangxin erase") == (2 if isinstance(stops, DoesNotHold) else 1)
+
+
 def test_a_sealed_plan_that_is_not_the_approved_one_is_not_carried_out(house: House) -> None:
     batch = house.begin()
     house.until(erase.destroy_keys, batch)
