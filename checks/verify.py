@@ -799,8 +799,9 @@ class _Case:
                         raise Wrong(f"entry {index}: keys destroyed, but the root is the same")
                     vault = entry["after"]
             elif kind == "validated":
-                clean |= entry["hits"] == 0
-                unclean = "" if entry["hits"] == 0 else f"entry {index}"
+                holds = entry["hits"] == 0 and entry.get("failed", 0) == 0
+                clean |= holds
+                unclean = "" if holds else f"entry {index}"
                 again = again if unclean else set()
                 for at, intent in open_intents.items():
                     if intent["tag"] == entry["tag"]:
@@ -829,7 +830,9 @@ class _Case:
                 "that answers them, or a failed certificate: work is due"
             )
         if unclean:
-            raise Missing(f"{unclean}: a validation found hits, and none after it found nothing: work is due")
+            raise Missing(
+                f"{unclean}: a validation found hits, or what FAILED, and none after it found nothing: work is due"
+            )
         if late:
             raise Missing(late)
         return f"{len(intents)} intent(s), each before its outcome; laws, plans and validations before their use"
@@ -984,14 +987,14 @@ class _Case:
         return f"{len(names)} statement(s), signed and logged"
 
     def _as_validated(self, said: dict[str, Any], digest: str, name: str) -> None:
-        """Check that a statement of findings has the figures of the validations that name it, and nothing FAILED."""
+        """Check that a statement of findings has the figures of the validations that name it, FAILED ones too."""
         verdicts = said.get("verdicts", {})
         for one in self._known():
             if one["type"] == "validated" and one["findings"] == digest:
                 if any(said.get(key, one[key]) != one[key] for key in ("hits", "stores", "bytes", "patterns")):
                     raise Wrong(f"{name}: states other findings than the validation that names it")
-                if not isinstance(verdicts, dict) or verdicts.get("FAILED", 0) != 0:
-                    raise Wrong(f"{name}: states that something FAILED, and a validation names it")
+                if not isinstance(verdicts, dict) or verdicts.get("FAILED", 0) != one.get("failed", 0):
+                    raise Wrong(f"{name}: states that more or less FAILED than the validation that names it")
 
     def certificates(self) -> str:
         """Every certificate is the one that was logged, and its own figures agree."""
@@ -1035,9 +1038,13 @@ class _Case:
                 raise Wrong(f"{name}: a receipt that is not of the certificate of that name, nor named by one")
         rehearsed = sum(one.get("rehearsal") is True for _name, _index, one in self._kept)
         said = f"; {rehearsed} OF A REHEARSAL, which prove no real erasure" if rehearsed else ""
-        for outcome, words in (("partial", "more of the person is named, and stands"), ("failed", "not erased")):
+        for outcome, words in (("partial", "more of the person is named, and stands"), ("failed", _FAILED)):
             many = sum(one["outcome"] == outcome for _name, _index, one in self._kept)
             said += f"; {many} {outcome.upper()}: {words}" if many else ""
+        many = sum(
+            any(r.get("method") == "LOGICAL_DELETE" for r in one["collections"]) for _name, _index, one in self._kept
+        )
+        said += f"; {many} where old files were not overwritten (LOGICAL_DELETE)" if many else ""
         return f"{len(stems)} certificate(s), each page logged, figures agree{said}"
 
     def _editions(
@@ -1106,8 +1113,8 @@ class _Case:
             raise Wrong(f"{name}: entry {index} is not a validation")
         if index >= issued:
             raise Wrong(f"{name}: issued before the validation that it rests on")
-        if certificate["outcome"] != "failed" and known[index]["hits"] != 0:
-            raise Wrong(f"{name}: rests on a validation that found {known[index]['hits']} hit(s)")
+        if certificate["outcome"] != "failed" and (known[index]["hits"] != 0 or known[index].get("failed", 0) != 0):
+            raise Wrong(f"{name}: rests on a validation that did not hold: {known[index]['hits']} hit(s)")
         proof = evidence["proof"]
         if not isinstance(proof, str):
             raise Wrong(f"{name}: its proof is neither a file name nor a receipt")
@@ -1511,6 +1518,7 @@ class _Case:
 
 _FORMATS = ("fangxin/certificate/1", "fangxin/certificate/2")
 _PLACED = ("erased", "retained", "reported", "missed")  # what a placement of an auditor's canary may come to
+_FAILED = "found again, or what became of old files could not be shown; each says why, and claims nothing of it"
 _VERDICTS = ("ERASED", "NOT_PRESENT", "RETAINED", "FAILED", "OUT_OF_SCOPE")
 _CERTIFICATE = frozenset(
     {"format", "number", "request", "batch", "outcome", "times", "collections", "keys", "retained", "shared"}
@@ -2187,6 +2195,7 @@ _TYPES: dict[str, dict[str, str]] = {  # a field with "?" may be absent
         "bytes": _INT,
         "patterns": _INT,
         "hits": _INT,
+        "failed?": _INT,
         "canaries": _INT,
         "scanner": _HASH,
         "baseline": _HASH,

@@ -48,7 +48,7 @@ from fangxin.flows.destroy_keys import destroy_keys
 from fangxin.flows.lifecycle import ERASING, Actor, Event, Hold, Keys, Settlement, State
 from fangxin.flows.orders import orderer
 from fangxin.flows.watch import begin, watch
-from fangxin.reports.certificate import PARTIAL
+from fangxin.reports.certificate import FAILED, PARTIAL
 from fangxin.reports.ledger.entries import band
 
 _BROKE = "what was to be told or paid for it ran into an error of this program or of its settings"
@@ -56,6 +56,8 @@ _LOOKED = (
     "its certificate is partial: the person stands where no collection looks; "
     "an officer looks, then `fangxin request resume`"
 )
+_FAILED = "its certificate says FAILED, and of what; an officer looks, then `fangxin request resume` erases them anew"
+_WAITS = {PARTIAL: _LOOKED, FAILED: _FAILED}  # for an officer, by what was certified
 _UNTOLD = (
     "a consumer did not take what it was told in time: whom it is about is forgotten, and an officer has to see to it"
 )
@@ -150,7 +152,8 @@ def _halted(desk: Desk, done: Done) -> None:
     going_on = set(desk.estate.requests.unfinished())
     for closure in desk.closures.those(State.STALLED.value):
         if closure.facts.get("batch") not in going_on:
-            done.waiting.setdefault(closure.id, _LOOKED)
+            what = str((closure.facts.get("delayed") or {}).get("what"))
+            done.waiting.setdefault(closure.id, _WAITS.get(what, _LOOKED))
 
 
 def _watched(desk: Desk, done: Done) -> list[str]:
@@ -426,6 +429,17 @@ def _carry_on(desk: Desk, done: Done) -> None:
     left = [c for c in desk.closures.many(desk.closures.in_state(*states, remembered=True)) if c.facts.get("batch")]
     for batch_id in dict.fromkeys(c.facts["batch"] for c in left):
         _guarded(done, batch_id, partial(_finish, desk, batch_id, done))
+    for batch_id in dict.fromkeys(c.facts["batch"] for c in desk.closures.those("stalled") if c.facts.get("batch")):
+        _guarded(done, batch_id, partial(_finish_elsewhere, desk, batch_id, done))
+
+
+def _finish_elsewhere(desk: Desk, batch_id: str, done: Done) -> None:
+    """Take in how a batch came to its end outside of run-due, by `fangxin resume`, after its closings had stalled."""
+    batch = desk.estate.requests.batch(batch_id)
+    told = [(c.facts.get("delayed") or {}).get("what") for c in _closures(desk, batch)]
+    if batch.state == "closed" and not {PARTIAL, FAILED} & set(told):
+        _resumed(desk, batch)
+        _finish(desk, batch_id, done)
 
 
 def _carry(desk: Desk, batch_id: str, done: Done) -> None:
@@ -585,9 +599,9 @@ def _finish(desk: Desk, batch_id: str, done: Done) -> None:
     over: list[Closure] = []
     with desk.together(there):
         for closure, request in both:
-            if request.outcome == PARTIAL:
-                _partial(desk, closure, request.certificate)
-                done.waiting[closure.id] = _LOOKED
+            if request.outcome in _WAITS:
+                _looked_at(desk, closure, request.outcome, request.certificate)
+                done.waiting[closure.id] = _WAITS[request.outcome]
             elif request.outcome not in _ERASED:
                 done.waiting[closure.id] = "its erasure did not come to its end: `fangxin run-due` goes on"
             else:
@@ -598,10 +612,10 @@ def _finish(desk: Desk, batch_id: str, done: Done) -> None:
     done.batches.append(batch_id)
 
 
-def _partial(desk: Desk, closure: Closure, certificate: str | None) -> None:
+def _looked_at(desk: Desk, closure: Closure, outcome: str, certificate: str | None) -> None:
     """An officer looks: what was known of the person is kept until then."""
     if request_of(closure).state is State.OVERWRITING:
-        stall(desk, closure, "partial", desk.now.isoformat(), certificate=certificate)
+        stall(desk, closure, outcome, desk.now.isoformat(), certificate=certificate)
 
 
 def _noted(closure: Closure) -> bool:

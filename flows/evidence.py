@@ -23,6 +23,7 @@ OPENED, VERIFIED, LOCATED, EXPORTED, APPROVED, ISSUED, GIVEN_UP, RETAINED = 0, 1
 # Places of a batch's entries; a store has two, from STORES on.
 KEYS_INTENDED, KEYS_DESTROYED, VALIDATED, CLOSE_INTENDED, CLOSED, STORES = 0, 1, 2, 4, 5, 64
 FREE_BEGUN, FREE_DONE = 6, 7
+VALIDATED_FAILED, AS_IT_STANDS = 10, 11  # of a batch that is ended though something FAILED
 SEALS_INTENDED, SEALS_ENDED = 8, 9
 DONE = {name: 16 + n for n, name in enumerate((
     "locate", "plant", "baseline", "export", "destroy_keys", "overwrite", "validate", "publish",

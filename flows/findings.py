@@ -63,6 +63,9 @@ def findings(estate: Estate, seen: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=FINDING.names)
 
 
+_FREED = "logically deleted: what became of the old files that another writer replaced is not known"
+
+
 class _Collection:
     """What is the same for every subject of one collection, and the row of each."""
 
@@ -75,16 +78,21 @@ class _Collection:
         self.kept = dict(each(fates[fates["fate"] == "retain"], "subject"))
         places = [f"{store.name}/{u.name}" for u in store.units(collection)]
         done = [e for e in seen.erasures.get(store.name, ()) if collection.address in e.rows_before]
+        closure = seen.closures[store.name]
+        elsewhere = {f"{store.name}/{u.name}" for u in store.units()} - set(places)
+        self.freed = len(set(closure.freed) - elsewhere)  # what is gone may have been any collection's
         refused = sorted({e.reason for e in done if e.method is Method.LOGICAL_DELETE})
+        refused += [f"{self.freed} old file(s) were replaced by another writer, and never overwritten"] * bool(
+            self.freed
+        )
         self.method = "" if not done else (Method.LOGICAL_DELETE if refused else Method.OVERWRITE).value
         self.reason = "; ".join(refused)
-        self.claim = done[0].claim if done else ""
+        self.claim = "" if not done else _FREED if self.freed else done[0].claim
         self.overwritten = sum(e.bytes_overwritten for e in done)
         self.expected = len(places)
         self.units_read = sum(p in seen.after.read for p in places)
         self.bytes_read = sum(seen.after.read.get(p, 0) for p in places)
         self.blind = [*seen.before.blind(collection.address), *seen.after.blind(collection.address)]
-        closure = seen.closures[store.name]
         self.leftovers = len(closure.leftovers)
         self.canary_found = seen.planted.get(collection.address, 0) > 0 and canary in self.located
         self.scope = collection.because or "declared read-only" if collection.mode is Mode.KEEP else ""
@@ -114,7 +122,7 @@ class _Collection:
             "store": self.store.name,
             "method": self.method if acted else "",
             "claim": self.claim if acted else "",
-            "reason": self.reason if acted else "",
+            "reason": self.reason if acted or (self.freed and seen_before.get(key, 0)) else "",
             "rows_found": owned,
             "rows_erased": count.get("drop", 0) + count.get("blank", 0),
             "rows_retained": count.get("retain", 0),

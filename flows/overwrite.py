@@ -31,7 +31,7 @@ from fangxin.flows.batch import (
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import RELOCATED, STORES, mark, record
 from fangxin.flows.freespace import wipe
-from fangxin.flows.inventory import shed
+from fangxin.flows.inventory import built, shed
 from fangxin.flows.plan import Plan, orders
 from fangxin.flows.relocate import Relocated, States, foreign, relocate
 from fangxin.reports.ledger.entries import band
@@ -78,8 +78,8 @@ def carry_out(
                 work = orders(estate.catalog, again.plan, [store], again.states).get(store.name, [])
                 estate.meter.step = "rehearse"  # what was rehearsed before is not what lies there now
                 store.rehearse([one for one in work if states.get((store.name, one.unit.name)) != one.unit])
+                shed(estate, batch, store, written, states)  # first: a run that dies here finds the same units again
                 changed(again)
-                shed(estate, batch, store, written)
                 plan, states = again.plan, again.states
                 estate.meter.step = "overwrite"
             done = _store(estate, batch, plan, store, number, work)
@@ -104,6 +104,7 @@ def _store(estate: Estate, batch: Batch, plan: Plan, store: Store, number: int, 
         entry["plan"] = plan.digest
     record(estate, [entry])
     done = tuple(store.erase(work, batch=batch.id)) if due("unit: rewrite") else _all_but_one(store, work, batch)
+    built(estate, batch, store, done)
     estate.requests.keep(batch, f"erasures/{store.name}", write_erasures(done))
     _outcome(estate, batch, store, number, done)
     return done

@@ -1,7 +1,8 @@
 """Publish: a certificate for every person, a statement of the findings, and the auditor's package.
 
-Nothing is published unless the suites over the findings (and over the export) passed. A certificate is issued when
-a signed checkpoint of the ledger covers its digest; its receipt lies beside it.
+Nothing is published unless the suites over the findings (and over the export) passed, or an operator ended the batch as
+it stands (flows/as_it_stands.py): then whoever something FAILED of gets a certificate that says so. A certificate is
+issued when a signed checkpoint of the ledger covers its digest; its receipt lies beside it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from fangxin.flows import gather, sealed
 from fangxin.flows.batch import approved_plan, finish, is_done, opened, outcome, signed
 from fangxin.flows.consumers import KIND
 from fangxin.flows.estate import Estate
-from fangxin.flows.evidence import ISSUED, VALIDATED, load_keys, load_sources, mark, record
+from fangxin.flows.evidence import ISSUED, VALIDATED, VALIDATED_FAILED, load_keys, load_sources, mark, record
 from fangxin.flows.frames import each, tuples, unpack
 from fangxin.flows.outside import closed as closed_places
 from fangxin.flows.outside import drafts
@@ -121,6 +122,11 @@ class Story:
         return finding_table(self.findings)
 
     @cached_property
+    def failed(self) -> frozenset[int]:
+        """The subjects of whom something FAILED, where the batch ended as it stands."""
+        return frozenset(self.findings.loc[self.findings["verdict"] == "FAILED", "subject"].tolist())
+
+    @cached_property
     def people(self) -> Sequence[Request]:
         """Everybody but the canary."""
         return [one for one in self.requests if not one.canary]
@@ -151,12 +157,12 @@ def publish(batch_id: str) -> None:
 
 def issue(estate: Estate, story: Story) -> dict[str, dict[str, str]]:
     """Issue a certificate per person and write the package; idempotent. Returns paths per request id."""
-    proof = _proof(estate, story)
     folder = estate.settings.home / "certificates"
     by = signatory(estate)
     load_keys(estate)
     issued, entries = {}, []
     people = story.people
+    proofs = {one: _proof(estate, story, failed=one) for one in {p.number in story.failed for p in people}}
     _by_bytes, by_record = searchable(estate.catalog, story.plan.facts)
     for one in people:
         number = f"FX-{story.batch.id.split('-')[1][:6].upper()}-{one.number + 1:04d}"
@@ -165,7 +171,7 @@ def issue(estate: Estate, story: Story) -> dict[str, dict[str, str]]:
             body = path.read_bytes()
             document = _read(body)
         else:
-            document = certificate(_facts(estate, story, one, number, proof, by_record))
+            document = certificate(_facts(estate, story, one, number, proofs[one.number in story.failed], by_record))
             body = certificate_bytes(document)
             replace_file(path, body)
         made = _pages(estate, document, by)
@@ -226,9 +232,11 @@ def package(estate: Estate, issued: Mapping[str, Mapping[str, str]], batch: Batc
     return out
 
 
-def state_findings(estate: Estate, batch: Batch, findings: pd.DataFrame, figures: Mapping[str, Any]) -> str:
-    """Sign what was found as an in-toto statement; the ledger holds its digest only."""
-    kept = estate.requests.kept(batch, "statement")
+def state_findings(
+    estate: Estate, batch: Batch, findings: pd.DataFrame, figures: Mapping[str, Any], *, name: str = "statement"
+) -> str:
+    """Sign what was found as an in-toto statement; the ledger holds its digest only. `name`: under which it is kept."""
+    kept = estate.requests.kept(batch, name)
     if kept is not None:
         return kept.decode()
     table = hashlib.sha256(findings.to_csv(index=False).encode()).hexdigest()
@@ -241,7 +249,7 @@ def state_findings(estate: Estate, batch: Batch, findings: pd.DataFrame, figures
         subjects={"findings.csv": table},
         predicate={"batch": batch.id, "verdicts": verdicts, **figures},
     )
-    estate.requests.keep(batch, "statement", digest.encode())
+    estate.requests.keep(batch, name, digest.encode())
     return digest
 
 
@@ -261,8 +269,6 @@ def software() -> Software:
 def _story(estate: Estate, batch: Batch) -> Story:
     steps = ("plant", "export", "destroy_keys", "overwrite", "validate")
     notes = {s: outcome(estate, batch, s) or {} for s in steps}
-    validated = estate.ledger.find([mark(batch, VALIDATED)])
-    index = next((str(i) for i, _e in validated.values()), None)
     after = Sight.unpack(estate.requests.kept(batch, "after") or b"")
     return Story(
         batch=batch,
@@ -286,7 +292,6 @@ def _story(estate: Estate, batch: Batch) -> Story:
             "keys_destroyed": notes["destroy_keys"].get("at") if notes["destroy_keys"]["event"]["domains"] else None,
             "overwritten": notes["overwrite"].get("at"),
             "validated": notes["validate"].get("at"),
-            "proof_index": index,
         },
         heard={n: one for n, one in (estate.requests.note(batch.id, KIND) or {}).items() if n != "at"},
     )
@@ -329,17 +334,14 @@ def _facts(
     )
 
 
-def _proof(estate: Estate, story: Story) -> LedgerProof:
-    """Where `validated` stands; the ledger may have grown since, so the receipt kept with the batch is used."""
-    tagged = mark(story.batch, VALIDATED)
+def _proof(estate: Estate, story: Story, *, failed: bool) -> LedgerProof:
+    """Where `validated` stands, that of all that holds or that of what FAILED."""
+    tagged = mark(story.batch, VALIDATED_FAILED if failed else VALIDATED)
     found = estate.ledger.find([tagged])
     if tagged not in found:
         raise DoesNotHold("no validation of this batch stands in the ledger", hint="validate first, then publish")
-    return LedgerProof(estate.ledger.origin, found[tagged][0], _proof_name(story))
-
-
-def _proof_name(story: Story) -> str:
-    return f"validated-{story.batch.id}.tlog-proof"
+    name = f"{'failed' if failed else 'validated'}-{story.batch.id}.tlog-proof"
+    return LedgerProof(estate.ledger.origin, found[tagged][0], name)
 
 
 def _scan(story: Story, one: Request, by_record: tuple[str, ...]) -> Scan:

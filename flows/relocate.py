@@ -103,5 +103,5 @@ def _same_or_fewer(store: Store, old: pd.DataFrame, new: pd.DataFrame) -> None:
         raise NotAllowed(
             f"{store.name}: somebody still writes: {sum(over.values())} more rows of these people than were approved, "
             f"in {', '.join(where)}",
-            hint="stop the writers, erase these people in a batch of its own, then `fangxin resume` this one",
+            hint="stop the writers, take out what they added of these people, then `fangxin resume`",
         )

@@ -1,21 +1,25 @@
 """Validate: search everything again; nothing may be left that the plan does not list.
 
 What is left stops publishing, whatever the store said it did: findings come from reading again, and the suite over
-them decides.
+them decides. Where what FAILED cannot be mended, an operator's word ends the batch as it stands: certificates are
+issued that say FAILED and why (flows/as_it_stands.py), and the people can be erased anew.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from fangxin.checks.residue.patterns import Needles
 from fangxin.data.errors import DoesNotHold
 from fangxin.data.requests import Batch
+from fangxin.flows import as_it_stands
 from fangxin.flows.again import locate_again
 from fangxin.flows.batch import approved_plan, finish, is_done, opened, outcome
 from fangxin.flows.estate import Estate
-from fangxin.flows.evidence import ANSWERS, RESIDUES, ROUND, VALIDATED, mark, record
+from fangxin.flows.evidence import ANSWERS, RESIDUES, ROUND, VALIDATED, VALIDATED_FAILED, mark, record
 from fangxin.flows.findings import Evidence, account, findings
 from fangxin.flows.frames import pack
 from fangxin.flows.inventory import closures
@@ -61,40 +65,79 @@ def validate(batch_id: str) -> None:
     estate.requests.keep(batch, "outside", pack(elsewhere))
     estate.requests.keep(batch, "closures", json.dumps({n: asdict(c) for n, c in closed.items()}).encode())
     people = [r for r in estate.requests.requests(batch.id) if not r.canary]
-    answer = judge(
+    bad = table[table["verdict"] == "FAILED"]
+    word = as_it_stands.word(estate, batch) if len(bad) else None
+    if len(bad):
+        _residue(estate, batch, table)
+        if word is None:
+            still = [*left(estate, plan, after, again), *(f"{p}: {w}" for c in closed.values() for p, w in c.leftovers)]
+            freed = [p for s in estate.stores if not s.capabilities.raw_scan for p in closed[s.name].freed]
+            raise _does_not_hold(batch, bad, still, freed, wanted)
+    judge(
         table,
         subjects=len(people) + 1,
         collections=len(estate.catalog.collections) + len(after.controls),
         tmp=estate.settings.tmp,
-    )
-    bad = table[table["verdict"] == "FAILED"]
-    if len(bad):
-        _residue(estate, batch, table)
-        failed = sorted({f"{d}/{c}" for d, c in zip(bad["dataset"], bad["collection"], strict=True)})
-        unaccounted = tuple(f"{p}: {why}" for c in closed.values() for p, why in c.leftovers)
-        still = (*left(estate, plan, after, again), *unaccounted) or ("rows that were located again",)
-        raise DoesNotHold(
-            f"the findings do not hold: {len(bad)} failed in {', '.join(failed)}; left in {discreetly(still, wanted)}",
-            hint="stop what still writes, remove what is left there, then `fangxin resume`",
-        )
-    answer.require("the findings")
-    figures = {"stores": len(estate.stores), "bytes": after.total, "patterns": after.patterns, "cohort": len(people)}
-    digest = state_findings(estate, batch, table, figures)
-    entry: dict[str, int | str] = {
-        "type": "validated",
-        "tag": mark(batch, VALIDATED),
-        "stores": len(estate.stores),
-        "bytes": after.total,
-        "patterns": after.patterns,
-        "hits": int(table["hits_after"].sum()),
-        "canaries": len(planted),
-        "scanner": after.scanner,
-        "baseline": str((outcome(estate, batch, "baseline") or {}).get("digest")),
-        "findings": digest,
-    }
-    record(estate, [entry])
-    _answer(estate, batch)
+        as_it_stands=word is not None,
+    ).require("the findings")
+    if word is not None:
+        as_it_stands.log(estate, batch, word)
+    failed = sum(one.number in set(bad["subject"]) for one in people)
+    _state(estate, batch, table, after, planted=len(planted), failed=failed)
+    if not failed:  # else the certificates that say so answer them
+        _answer(estate, batch)
     finish(estate, batch, "validate", bytes=after.total, keys=dict(keys))
+
+
+def _does_not_hold(
+    batch: Batch, bad: pd.DataFrame, still: Sequence[str], freed: Sequence[str], wanted: Needles
+) -> DoesNotHold:
+    """What failed, where, what can be done: `still` is left there, `freed` files of opaque stores are out of reach."""
+    failed = sorted({f"{d}/{c}" for d, c in zip(bad["dataset"], bad["collection"], strict=True)})
+    found = f"left in {discreetly(still, wanted)}" if still else ""
+    lost = f"{discreetly(freed, wanted)}: {_FREED}" if freed else ""
+    why = "; ".join(filter(None, (found, lost))) or "; ".join(sorted(set(bad["reason"])))
+    end = f"`fangxin resume {batch.id} --as-it-stands CODE` ends it with certificates that say FAILED and why"
+    hint = f"stop what still writes, remove what is left there, then `fangxin resume`; where that cannot be done, {end}"
+    if freed and not still:
+        hint = f"nothing can mend it: {end}; then these people can be erased anew"
+    return DoesNotHold(f"the findings do not hold: {len(bad)} failed in {', '.join(failed)}; {why}", hint=hint)
+
+
+_FREED = (
+    "expected the old file to be overwritten where it lay and read back, found that somebody replaced it while the"
+    " batch was open (clause 4 of the proof by construction)"
+)
+
+
+def _state(estate: Estate, batch: Batch, table: pd.DataFrame, after: Sight, *, planted: int, failed: int) -> None:
+    """Sign and log what was found: of whom all holds, and apart from them of whom something FAILED (`failed` people).
+
+    A certificate that claims something rests on a validation without hits and failures. One look is counted once.
+    """
+    cohort = sum(not one.canary for one in estate.requests.requests(batch.id))
+    bad = table["subject"].isin(table.loc[table["verdict"] == "FAILED", "subject"])
+    parts = [(VALIDATED, "statement", table[~bad])] * (failed < cohort)
+    parts += [(VALIDATED_FAILED, "statement/failed", table[bad])] * (failed > 0)
+    figures = {"stores": len(estate.stores), "bytes": after.total, "patterns": after.patterns}
+    baseline = str((outcome(estate, batch, "baseline") or {}).get("digest"))
+    entries: list[dict[str, int | str]] = []
+    for place, name, part in parts:
+        told = {**figures, "canaries": planted} if not entries else dict.fromkeys((*figures, "canaries"), 0)
+        stated = {**{key: told[key] for key in figures}, "cohort": cohort}
+        entry: dict[str, int | str] = {
+            "type": "validated",
+            "tag": mark(batch, place),
+            **told,
+            "hits": int(part["hits_after"].sum()),
+            "scanner": after.scanner,
+            "baseline": baseline,
+            "findings": state_findings(estate, batch, part, stated, name=name),
+        }
+        if place == VALIDATED_FAILED:
+            entry["failed"] = int((part["verdict"] == "FAILED").sum())
+        entries.append(entry)
+    record(estate, entries)
 
 
 def _residue(estate: Estate, batch: Batch, table: pd.DataFrame) -> None:

@@ -38,7 +38,10 @@ class Validation:
 def accept(certificate: Mapping[str, Any], *, officer: str, key: Ed25519PrivateKey, minute: str) -> bytes:
     """Sign, as an officer, that a certificate's outcome is accepted; NotAllowed for one that failed."""
     if certificate["outcome"] == FAILED:
-        raise NotAllowed(f"{certificate['number']}: its outcome is failed", hint="`fangxin resume` goes on with it")
+        raise NotAllowed(
+            f"{certificate['number']}: its outcome is failed",
+            hint="erase the person again: what it says was not shown stays so",
+        )
     if officer == certificate["signer"]:
         raise NotAllowed(
             f"{officer} signs for the tool: who validates is somebody else", hint="two people, two signatures"

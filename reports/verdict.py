@@ -65,6 +65,15 @@ LOGICAL_CLAUSES = (
 )
 
 
+_OPEN = {
+    "1": "no decoded row held the person before",
+    "2": "not every file was built anew by us",
+    "3": "rows or values of the person were found again",
+    "4": "an old file was replaced or changed by another writer, and its blocks were not overwritten and read back",
+    "5": "a file of the store that nothing accounts for",
+}
+
+
 def verdict_of(seen: Observation) -> Verdict:
     """Judge one collection for one subject."""
     if failure(seen):
@@ -96,7 +105,8 @@ def failure(seen: Observation) -> str:
         # A scanner that was blind before proves nothing after.
         return "rows were located that the baseline did not see"
     if seen.opaque and seen.open_clauses:
-        return f"an opaque store, and of the proof by construction clause {', '.join(seen.open_clauses)} is open"
+        open_ = "; ".join(f"clause {one} is open: {_OPEN[one]}" for one in seen.open_clauses)
+        return f"an opaque store, and of the proof by construction {open_}"
     if seen.rows_retained and not (seen.ground and seen.until):
         return "rows are kept without a ground and a date"
     return ""

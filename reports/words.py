@@ -161,8 +161,9 @@ _ALL = (
     ),
     Limit(
         "logical-delete",
-        "Where a medium refused to be overwritten, old blocks may keep their bytes until they are reused.",
-        "介质不支持就地覆写之处，旧数据块在被重新使用之前可能仍保留原有字节。",
+        "Where a medium refused to be overwritten, or another writer replaced a file first, old blocks may keep their "
+        "bytes until they are reused.",
+        "介质不支持就地覆写之处，或文件已先被其他程序替换之处，旧数据块在被重新使用之前可能仍保留原有字节。",
     ),
     Limit(
         "keys",

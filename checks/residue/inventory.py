@@ -8,7 +8,8 @@ A scan reads the files that are there. What a rewriting shed is not there any mo
 
 Where a medium refused to be overwritten, an old inode counts as deleted logically, and the certificate says so. What
 other writers did to files in which nobody of the cohort stood, or which were located again afterwards, is counted
-apart: bytes that they shed were never ours to destroy.
+apart: bytes that they shed were never ours to destroy. Where somebody of the cohort stood in a file that was replaced,
+it is told as freed: what became of its blocks nobody can show.
 """
 
 from __future__ import annotations
@@ -77,8 +78,9 @@ class Closure:
     destroyed: int = 0
     deleted: int = 0  # logically: the medium refused
     new: int = 0
-    others: int = 0  # shed or changed by other writers
+    others: int = 0  # shed or changed by other writers, those that were freed among them
     leftovers: tuple[tuple[str, str], ...] = ()  # place, why
+    freed: tuple[str, ...] = ()  # places whose old file, with people in it, somebody else replaced
 
 
 def take(files: Iterable[tuple[str, Path]]) -> Inventory:
@@ -103,7 +105,8 @@ class Done:
     destructions: Sequence[Destruction]
     rewritten: Collection[str]  # places of units that were overwritten
     deleted: Collection[str]  # places of units whose medium refused
-    shed: Collection[str] = ()  # places that others rewrote before we could, located again since
+    shed: Collection[str] = ()  # places of units that others rewrote before we could, located again since
+    replaced: Collection[str] = ()  # those of them in whose place another file stood then, or none
 
 
 def close(
@@ -129,11 +132,14 @@ def close(
     ends += [(new.place, _came(new, then.get(new.key), units, read)) for new in after.inodes]
     ends += [(place, reason) for place, reason in after.unread]
     counts = {word: sum(end == word for _place, end in ends) for word in _ENDS}
-    left = tuple((place, end) for place, end in ends if end not in (*_ENDS, ""))
-    return Closure(**counts, leftovers=left)
+    freed = tuple(place for place, end in ends if end == _FREED)
+    counts["others"] += len(freed)
+    left = tuple((place, end) for place, end in ends if end not in (*_ENDS, _FREED, ""))
+    return Closure(**counts, leftovers=left, freed=freed)
 
 
 _ENDS = ("unchanged", "destroyed", "deleted", "new", "others")
+_FREED = "freed"
 
 
 def _end(
@@ -144,15 +150,16 @@ def _end(
     held: Collection[str],
     read: Collection[str],
 ) -> str:
-    """What became of an old inode: one of _ENDS, or why it is a leftover."""
+    """What became of an old inode: one of _ENDS, _FREED, or why it is a leftover."""
     if old.place.endswith(_NO_VALUES):
         return "others"
     evidence, here = gone.get(old.key, ()), now.get(old.key)
+    shed = any(_of_unit(old.place, unit) for unit in done.shed)
     if evidence:
         if any(one.size >= old.size and _covered(old.extents, one.extents) for one in evidence):  # it may have grown
             return "destroyed"
-        if old.place in done.shed:
-            return "others"
+        if shed:
+            return _FREED if old.place in held else "others"
         most = max(one.size for one in evidence)
         if most < old.size:
             return f"{most} bytes of it were destroyed, and it had {old.size}"
@@ -161,9 +168,11 @@ def _end(
         if old.place in done.rewritten:
             return "said to be rewritten, and is the old file still"
         return "unchanged" if here.place in read else "not read again"
+    if old.place in held and any(_of_unit(old.place, unit) for unit in done.replaced):
+        return _FREED
     if any(_of_unit(old.place, unit) for unit in done.deleted):
         return "deleted"
-    if old.place in done.shed or old.place not in held:
+    if shed or old.place not in held:
         return "others"
     return "changed in place" if here is not None else "gone, and nothing shows that its bytes were destroyed"
 

@@ -8,6 +8,7 @@ no nulls, no FAILED) and then by verdict, because the verdicts promise different
   other people's rows that are listed.
 * RETAINED: a rule, a date or an officer, rows that are really there; everything else of theirs is gone.
 * OUT_OF_SCOPE: declared, with its reason.
+* FAILED: never, but where an operator ends a batch as it stands; then with its reason, and without any claim.
 """
 
 from __future__ import annotations
@@ -27,12 +28,15 @@ ALLOWED = ("ERASED", "NOT_PRESENT", "RETAINED", "OUT_OF_SCOPE")
 COUNTS = tuple(c for c in COLUMNS if c.startswith(("rows_", "units_", "bytes_", "hits_", "values_", "baseline_")))
 
 
-def judge(findings: pd.DataFrame, *, subjects: int, collections: int, tmp: Path) -> Answer:
+def judge(findings: pd.DataFrame, *, subjects: int, collections: int, tmp: Path, as_it_stands: bool = False) -> Answer:
     """Judge the findings of one batch; `subjects` and `collections` come from cohort and catalog, not from the table.
+
+    `as_it_stands`: an operator ends the batch though something FAILED; all else has to hold as ever.
 
     A missing column raises inside its expectation, so the answer is INCONCLUSIVE, not FAILED.
     """
-    suites = [Suite("findings", findings, lambda e: _whole(e, subjects * collections))]
+    verdicts = (*ALLOWED, "FAILED") if as_it_stands else ALLOWED
+    suites = [Suite("findings", findings, lambda e: _whole(e, subjects * collections, verdicts))]
     if set(COLUMNS) <= set(findings.columns):  # else "findings" raises, and nothing more can be said
         suites += [
             Suite(name, rows, expectations)
@@ -58,17 +62,18 @@ def _by_verdict(findings: pd.DataFrame) -> list[tuple[str, pd.DataFrame, Expecta
         ("mentioned", elsewhere[(verdict == "NOT_PRESENT") & (counts["baseline_hits"] > 0)], _mentioned),
         ("retained", findings[verdict == "RETAINED"], _retained),
         ("out_of_scope", findings[verdict == "OUT_OF_SCOPE"], _out_of_scope),
+        ("failed", findings[verdict == "FAILED"], _failed),
     ]
 
 
-def _whole(e: Any, rows: int) -> Sequence[Any]:
+def _whole(e: Any, rows: int, verdicts: Sequence[str]) -> Sequence[Any]:
     return [
         *[e.ExpectColumnValuesToNotBeNull(column=c) for c in COLUMNS],
         e.ExpectTableColumnsToMatchSet(column_set=list(COLUMNS), exact_match=True),
         e.ExpectTableRowCountToEqual(value=rows),
         e.ExpectTableRowCountToBeBetween(min_value=1),
         e.ExpectCompoundColumnsToBeUnique(column_list=["subject", "dataset", "collection"]),
-        e.ExpectColumnValuesToBeInSet(column="verdict", value_set=list(ALLOWED)),
+        e.ExpectColumnValuesToBeInSet(column="verdict", value_set=list(verdicts)),
         *[e.ExpectColumnValuesToBeBetween(column=c, min_value=0) for c in COUNTS],
     ]
 
@@ -124,4 +129,11 @@ def _out_of_scope(e: Any) -> Sequence[Any]:
     return [
         e.ExpectColumnValueLengthsToBeBetween(column="reason", min_value=1),
         *[e.ExpectColumnValuesToBeInSet(column=c, value_set=[0]) for c in ("rows_erased", "values_masked")],
+    ]
+
+
+def _failed(e: Any) -> Sequence[Any]:
+    return [
+        e.ExpectColumnValueLengthsToBeBetween(column="reason", min_value=1),
+        e.ExpectColumnValuesToBeInSet(column="claim", value_set=[""]),
     ]

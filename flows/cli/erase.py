@@ -315,6 +315,14 @@ def _outcome(document: dict[str, Any]) -> None:  # Any: JSON
     header = ("collection", "verdict", "people", "rows found", "erased", "retained", "hits before", "hits after")
     table(header, [(*k, *v) for k, v in sorted(rows.items())])
     say(_FIGURES)
+    failed = {
+        f"{v['dataset']}/{v['collection']}: {v['reason']}"
+        for request in document["requests"]
+        for v in request["verdicts"]
+        if v["verdict"] == "FAILED"
+    }
+    for one in sorted(failed):
+        say(f"not shown: {one}")
     for request in document["requests"][:10]:
         say(
             f"{request['request_id']}: {request['outcome']}; receipt {request['receipt_code'] or '(shown before)'};"
@@ -353,15 +361,22 @@ def came_to(documents: Sequence[dict[str, Any]]) -> int:  # Any: JSON
     )
 
 
-def resume(home: Path, batch: str | None, *, as_json: bool) -> int:
+def resume(home: Path, batch: str | None, *, as_it_stands: str | None = None, as_json: bool) -> int:
     """Finish what is open, from the ledger; plain functions, no Prefect needed.
 
-    One batch that fails does not hold up the others: every failure is told, and the highest exit code is returned.
+    `as_it_stands`: the code of an operator's word that a batch is to end though something FAILED. One batch that fails
+    does not hold up the others: every failure is told, and the highest exit code is returned.
     """
     from fangxin.flows.erase import journey
     from fangxin.flows.estate import open_estate
     from fangxin.flows.server import end_orphans
 
+    if as_it_stands is not None:
+        from fangxin.flows.as_it_stands import say as conceded
+
+        if batch is None:
+            raise InputError("--as-it-stands: expected the batch that is to end", hint="name it: fangxin resume BATCH")
+        conceded(open_estate(home), batch, as_it_stands)
     end_orphans(home)
     gone = ended(open_estate(home, home))  # closed batches need no catalog
     waiting = [batch] if batch else list(open_estate(home).requests.unfinished())

@@ -190,11 +190,21 @@ def erase(
 
 
 @app.command
-def resume(batch: str | None = None, /, *, home: Home = None, json: Json = False) -> int:
+def resume(
+    batch: str | None = None,
+    /,
+    *,
+    as_it_stands: Annotated[
+        str | None,
+        Parameter(name="--as-it-stands", help="A reason code: end a batch whose look FAILED with what can be shown."),
+    ] = None,
+    home: Home = None,
+    json: Json = False,
+) -> int:
     """Go on after a crash; running it twice changes nothing."""
     from fangxin.flows.cli.erase import resume as work
 
-    return work(_home(home), batch, as_json=json)
+    return work(_home(home), batch, as_it_stands=as_it_stands, as_json=json)
 
 
 @app.command

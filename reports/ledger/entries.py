@@ -119,6 +119,7 @@ TYPES: Mapping[str, Mapping[str, str]] = {
         "bytes": "int",
         "patterns": "int",
         "hits": "int",
+        "failed?": "int",  # verdicts: of a batch that an operator ended as it stands
         "canaries": "int",
         "scanner": "digest",
         "baseline": "digest",

@@ -45,6 +45,7 @@ CLEAN: Entries = [entry("law.loaded", law="cn"), entry("request.opened"), entry(
             "residue",
         ),
         ([entry("validated", hits=3)], "found hits"),
+        ([entry("validated", failed=1)], "found hits, or what FAILED"),
         ([entry("validated", hits=3), entry("certificate.issued")], "found hits"),
     ],
 )
@@ -121,6 +122,22 @@ def test_a_statement_says_what_the_validation_says_that_names_it() -> None:
     for lie in ({"hits": 1}, {"bytes": 6}, {"verdicts": {"FAILED": 1}}, {"verdicts": "FAILED"}):
         with pytest.raises(verify.Wrong, match="states"):
             one._as_validated(lie, sha("f"), "x")
+    ended = case([entry("validated", findings=sha("f"), failed=2)])
+    ended._as_validated({"verdicts": {"FAILED": 2}}, sha("f"), "x")
+    for lie in ({"verdicts": {"FAILED": 1}}, {"verdicts": {"ERASED": 2}}, {}):
+        with pytest.raises(verify.Wrong, match="states"):
+            ended._as_validated(lie, sha("f"), "x")
+
+
+@pytest.mark.parametrize("more", [{"hits": 2}, {"failed": 1}])
+def test_no_certificate_but_a_failed_one_rests_on_a_validation_that_did_not_hold(
+    more: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify._Case, "_origin", lambda _self: "o")
+    one, evidence = case([entry("validated", **more)]), {"origin": "o", "validated": 0, "proof": None}
+    for outcome_, says in (("erased", "did not hold"), ("partial", "did not hold"), ("failed", "its proof is neither")):
+        with pytest.raises(verify.Wrong, match=says):
+            one._certified({"outcome": outcome_, "evidence": evidence}, "x", 1)
 
 
 def test_a_report_is_that_of_its_own_month_and_has_its_figures_with_it() -> None:

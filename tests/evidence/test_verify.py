@@ -605,6 +605,12 @@ def _hits(ledger: Any) -> None:
     ledger.append([entry("certificate.issued")])
 
 
+def _failures(ledger: Any) -> None:
+    begin(ledger)
+    ledger.append([entry("validated", failed=1)])
+    ledger.append([entry("certificate.issued")])
+
+
 def _validated_too_early(ledger: Any) -> None:
     begin(ledger)
     ledger.append([entry("erase.intended")])
@@ -650,6 +656,7 @@ def _open_intent(ledger: Any) -> None:
         (_other_store, verify.FALSE, "another store"),
         (_other_plan, verify.FALSE, "not approved"),
         (_hits, verify.FALSE, "found nothing"),
+        (_failures, verify.FALSE, "found nothing"),
         (_validated_too_early, verify.FALSE, "had no outcome"),
         (_no_law, verify.FALSE, "before any law"),
         (_other_law, verify.FALSE, "not loaded before"),

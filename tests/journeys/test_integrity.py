@@ -154,6 +154,7 @@ def test_a_sealed_plan_that_is_not_the_approved_one_is_not_carried_out(house: Ho
     assert "erase.intended" not in house.entries()
 
 
+@pytest.mark.drill  # tests/journeys/test_as_it_stands.py has units that were replaced
 def test_units_written_after_the_approval_are_located_again_and_the_ledger_says_so(house: House) -> None:
     batch = house.begin()
     house.until(erase.overwrite, batch)

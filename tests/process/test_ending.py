@@ -16,6 +16,7 @@ from test_cli_answers import conforms
 from fangxin.checks import verify
 from fangxin.data.errors import StoreUnavailable
 from fangxin.flows import erase
+from fangxin.flows.estate import open_estate
 
 TONIGHT = datetime(2026, 11, 24, 16, 5, tzinfo=UTC)  # 00:05 in Shanghai
 OVER = TONIGHT + timedelta(days=7)
@@ -137,6 +138,27 @@ def test_an_erasure_that_fails_is_told_as_delayed_and_goes_on_by_itself(
     sql(shop, "DELETE FROM coupons WHERE is_deleted = 1")
     assert shop.ask("run-due")["erased"] == [closure]
     assert shop.ask("request", "status", closure)["delayed"] is None
+    assert [r for r in shop.rows()["coupons"] if r[1] == 5] == []
+
+
+@pytest.mark.drill
+def test_a_batch_that_an_operator_ends_as_it_stands_leaves_its_closing_to_an_officer_who_has_it_erased_anew(
+    sealed: tuple[Shop, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, closure = sealed
+    shop.now = OVER
+    with monkeypatch.context() as patch:
+        patch.setattr(erase, "run_step", _flagged(erase.run_step, shop))
+        assert shop.run("run-due")[0] == 1
+    (batch,) = open_estate(shop.home).requests.unfinished()
+    assert shop.plain("resume", batch, "--as-it-stands", "row_back") == 1
+    code, done = shop.run("run-due")
+    assert (code, done["erased"], [one["closure"] for one in done["waiting"]]) == (2, [], [closure])
+    assert "its certificate says FAILED" in done["waiting"][0]["why"]
+    assert shop.run("run-due")[1]["waiting"] == done["waiting"]  # and nothing more is done about it by itself
+    assert verify.exit_code(verify.verify(package(shop, {"batches": [batch]}), trust=shop.home / "keys")) == 0
+    shop.ask("request", "resume", closure, "--officer", "dpo_1")
+    assert shop.ask("run-due")["erased"] == [closure]
     assert [r for r in shop.rows()["coupons"] if r[1] == 5] == []
 
 

@@ -130,3 +130,12 @@ def test_a_number_that_was_given_out_again_and_destroyed_twice_is_no_contradicti
     gone = rewritten(root)
     again = replace(gone, size=gone.size + 9, extents=tuple((a, b + 8192, c) for a, b, c in gone.extents))
     assert closed(root, before, gone, again) == Closure(unchanged=1, destroyed=1, new=1)
+
+
+def test_a_file_with_people_that_somebody_replaced_is_told_as_freed_and_one_without_is_not(root: Path) -> None:
+    before = take(files(root))
+    for name in ("u.csv", "other.csv"):
+        (root / "new").write_text("theirs\n")
+        (root / "new").replace(root / name)
+    found = closed(root, before, shed=[UNIT, OTHER], replaced=[UNIT, OTHER], rewritten=set(), deleted={UNIT, OTHER})
+    assert (found.freed, found.others, found.deleted, found.leftovers) == ((UNIT,), 1, 1, ())  # numbers come again

@@ -177,3 +177,17 @@ def test_an_incomplete_export_is_stopped(
     what: str, change: Callable[[pd.DataFrame], pd.DataFrame], outcome: Judgement, tmp_path: Path
 ) -> None:
     assert judge_export(change(exported()), collections=3, tmp=tmp_path).verdict is outcome, what
+
+
+def test_an_operator_s_word_lets_a_failure_pass_that_says_why_and_claims_nothing(tmp_path: Path) -> None:
+    def said(**values: object) -> pd.DataFrame:
+        rows = findings()
+        rows.loc[(rows["subject"] == 1) & (rows["collection"] == "accounts"), list(values)] = list(values.values())
+        return rows
+
+    conceded = {"subjects": SUBJECTS, "collections": len(COLLECTIONS), "tmp": tmp_path, "as_it_stands": True}
+    failed = said(verdict="FAILED", reason="clause 4 is open")
+    assert judge(failed, **conceded).verdict is Judgement.PASSED
+    wrong = judge(said(verdict="FAILED", reason="", claim="overwritten"), **conceded)
+    assert wrong.failed == tuple(f"failed: expect_column_{one}" for one in (
+        "value_lengths_to_be_between(reason)", "values_to_be_in_set(claim)"))  # fmt: skip
