@@ -6,7 +6,7 @@ Nothing here decides or commits: it reads the living pages and returns the bodie
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,12 +48,11 @@ def shadow(walk: Walk, state: State, drop: Drops, add: Adds, *, always: bool = F
     refs = list(dict.fromkeys((*drop, *add)))
     if not refs:
         return batch
-    addresses = walk.addresses(state, refs)
-    if len({row.tobytes() for row in addresses}) != len(refs):
-        raise AddressTaken("two subjects of the batch share an address", hint="nothing was changed; report this")
     if len(refs) <= SEARCHED and not add:
-        _few(walk, state, batch, {row.tobytes(): drop[ref] for ref, row in zip(refs, addresses, strict=True)}, unseen)
+        _few(walk, state, batch, drop, unseen)
         return batch
+    addresses = walk.hiding(state).addresses(refs)
+    _check_apart({row.tobytes() for row in addresses}, refs)
     lowest = names_of(addresses, np.zeros(len(refs), np.uint8))
     highest = names_of(addresses, np.full(len(refs), 0xFF, np.uint8))
     for some, order, leaves in walk.by_bucket(state, lowest):
@@ -86,27 +85,33 @@ def shadow(walk: Walk, state: State, drop: Drops, add: Adds, *, always: bool = F
     return batch
 
 
-def _few(walk: Walk, state: State, batch: Batch, dying: Mapping[bytes, frozenset[int] | None], unseen: bool) -> None:
-    """Drop the entries of a few addresses, in the bytes of their buckets: numpy pays for more of them only."""
+def _few(walk: Walk, state: State, batch: Batch, drop: Drops, unseen: bool) -> None:
+    """Drop the entries of a few subjects, in the bytes of their buckets: numpy pays for more of them only."""
     depth = walk.shape.depth
-    buckets: dict[int, list[bytes]] = {}
+    addresses = walk.hiding(state).few(drop)
+    _check_apart(set(addresses), drop)
+    buckets: dict[int, bytes] = {}
     changed = set()
-    for address, codes in dying.items():
+    for address, codes in zip(addresses, drop.values(), strict=True):
         bucket = walk.shape.bucket_of(address)
-        if bucket not in buckets:
-            buckets[bucket] = walk.entries(state, bucket)
-        gone = [
-            one for one in buckets[bucket] if one.startswith(address) and (codes is None or one[pages.ADDRESS] in codes)
-        ]
+        entries = buckets[bucket] if bucket in buckets else walk.entries(state, bucket)
+        places = pages.places_of(address, entries)
+        gone = [at for at in places if codes is None or entries[at + pages.ADDRESS] in codes]
         if gone or unseen:
             changed.add(bucket)
-        if gone:
-            buckets[bucket] = [one for one in buckets[bucket] if one not in gone]
-            batch.destroyed += len(gone)
-            batch.domains |= {one[pages.ADDRESS] for one in gone}
+        for at in reversed(gone):
+            batch.domains.add(entries[at + pages.ADDRESS])
+            entries = entries[:at] + entries[at + pages.ENTRY :]
+        batch.destroyed += len(gone)
+        buckets[bucket] = entries
     some = sorted(changed)
-    plains = [pages.encode_leaf(buckets[bucket], level=depth) for bucket in some]
+    plains = [pages.leaf_page(buckets[bucket], level=depth) for bucket in some]
     _rewrite(walk, state, batch, depth, some, plains)
+
+
+def _check_apart(addresses: Collection[bytes], refs: Collection[bytes]) -> None:
+    if len(addresses) != len(refs):
+        raise AddressTaken("two subjects of the batch share an address", hint="nothing was changed; report this")
 
 
 def _coming(refs: Sequence[bytes], addresses: Rows, add: Adds) -> tuple[Rows, Rows]:
@@ -134,8 +139,7 @@ def crown(walk: Walk, state: State, batch: Batch, top_key: bytes) -> None:
     # Never by the parity of the generation: an aborted attempt burns a number, and would hit the living half.
     batch.half = 1 - state.living.half
     plain = batch.above[0].encode()
-    body = pages.seal_page(top_key, plain, tree_id=walk.tree_id, page=0, level=0, half=batch.half)
-    batch.written.append((batch.half, body))
+    batch.written += pages.seal_pages([top_key], [batch.half], [plain], tree_id=walk.tree_id, level=0)
     batch.dead.append(state.living.half)
 
 
@@ -150,15 +154,12 @@ def _rewrite(
     batch.dead += nodes
     for index, key, node in zip(indices, keys, others, strict=True):
         above, slot = divmod(index, walk.shape.fanout)
-        parent = _above(walk, state, batch, level - 1, above)
-        parent.keys[slot] = key
-        parent.halves[slot] = node & 1
+        _above(walk, state, batch, level - 1, above).put(slot, key, node & 1)
 
 
 def _above(walk: Walk, state: State, batch: Batch, level: int, index: int) -> Inner:
     """An inner page that will change; the same one each time."""
     number = walk.shape.page(level, index)
     if number not in batch.above:
-        now = walk.inner(state, level, index)
-        batch.above[number] = Inner(now.level, list(now.keys), bytearray(now.halves), now.hkey)
+        batch.above[number] = walk.inner(state, level, index).copy()
     return batch.above[number]

@@ -62,8 +62,8 @@ def disclosed(backups: Sequence[Path], roots: Sequence[bytes]) -> Disclosed:
                         continue
                     first = shape.page(level + 1, (number - shape.page(level, 0)) * shape.fanout)
                     inner = Inner.decode(plain, level=level, fanout=shape.fanout)
-                    for slot, child in enumerate(inner.keys):
-                        known[first + slot].add(child)
+                    for slot in range(shape.fanout):
+                        known[first + slot].add(inner.child(slot)[0])
     return Disclosed(frozenset(keys), tried, opened)
 
 

@@ -89,14 +89,18 @@ class Grant:
     def check(self, drops: Drops, *, vault: bytes, generation: int, action: str, now: datetime) -> None:
         """Raise NotAllowed unless this grant names exactly this batch, this vault as it is now, and this moment."""
         self.check_names(drops, vault=vault, action=action)
+        self.check_now(generation, now)
+
+    def check_now(self, generation: int, now: datetime) -> None:
+        """Raise NotAllowed unless it is for the vault as it is now, and for this moment."""
         if self.generation != generation:
             raise NotAllowed(
                 f"the grant expects the key vault at generation {self.generation}, it is at {generation}",
                 hint="somebody destroyed keys in between: plan again and have it approved",
             )
-        if not self.not_before <= stamp(now) <= self.expires:
+        if not self.not_before <= (at := stamp(now)) <= self.expires:
             raise NotAllowed(
-                f"the grant is good from {self.not_before} to {self.expires}, it is {stamp(now)}",
+                f"the grant is good from {self.not_before} to {self.expires}, it is {at}",
                 hint="wait, or have a new plan approved",
             )
 
@@ -140,4 +144,5 @@ def stamp(moment: datetime) -> str:
     """A moment as UTC text that sorts by time."""
     if moment.tzinfo is None:
         raise InputError("a time without a zone was given", hint="pass an aware datetime")
-    return moment.astimezone(UTC).isoformat(timespec="seconds")[:19] + "Z"
+    utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return utc.isoformat(timespec="seconds")[:19] + "Z"

@@ -32,9 +32,8 @@ def tree_rows(
         below: list[bytes] = []
         for index, key in enumerate(above):
             drawn = os.urandom(KEY * shape.fanout)
-            keys = [drawn[at : at + KEY] for at in range(0, len(drawn), KEY)]
-            below += keys
-            plain = Inner(level, keys, bytearray(shape.fanout), b"" if level else hkey).encode()
+            below += [drawn[at : at + KEY] for at in range(0, len(drawn), KEY)]
+            plain = Inner(level, bytearray(drawn), bytearray(shape.fanout), b"" if level else hkey).encode()
             number = shape.page(level, index)
             yield 2 * number, seal_page(key, plain, tree_id=tree_id, page=number, level=level, half=0)
         above = below

@@ -16,8 +16,9 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 
-from fangxin.data.keys.gcm import Bytes, Numbers, Texts, library
+from fangxin.data.keys.gcm import KEY, Bytes, Numbers, Texts, library
 
 VERSION = 1
 SUITE = 1
@@ -65,18 +66,23 @@ class Shape:
         depth = next(d for d in range(1, 9) if buckets <= WIDEST**d)
         return cls(max(2, round(buckets ** (1 / depth))), depth)
 
-    @property
+    @cached_property
     def buckets(self) -> int:
         """Number of leaves."""
         return int(self.fanout**self.depth)
 
+    @cached_property
+    def firsts(self) -> tuple[int, ...]:
+        """The number of the first page of each level; one more than there are levels, for what comes after the last."""
+        return tuple((self.fanout**level - 1) // (self.fanout - 1) for level in range(self.depth + 2))
+
     def page(self, level: int, index: int) -> int:
         """The number of the index-th page of a level."""
-        return int((self.fanout**level - 1) // (self.fanout - 1)) + index
+        return self.firsts[level] + index
 
     def pages(self) -> int:
         """Number of pages of the tree."""
-        return self.page(self.depth + 1, 0)
+        return self.firsts[-1]
 
     def level(self, page: int) -> int:
         """The level a page lies on."""
@@ -104,14 +110,27 @@ class Inner:
     """An inner page in the clear: the keys of its children and which half of each lives. `hkey` in the top only."""
 
     level: int
-    keys: list[bytes] = field(repr=False)
+    keys: bytearray = field(repr=False)  # one after the other
     halves: bytearray
     hkey: bytes = field(default=b"", repr=False)
 
+    def child(self, slot: int) -> tuple[bytes, int]:
+        """Key and living half of a child."""
+        return bytes(self.keys[slot * KEY : slot * KEY + KEY]), self.halves[slot]
+
+    def put(self, slot: int, key: bytes, half: int) -> None:
+        """A child has this key from now on, and lives in this half."""
+        self.keys[slot * KEY : slot * KEY + KEY] = key
+        self.halves[slot] = half
+
+    def copy(self) -> Inner:
+        """One that can change alone."""
+        return Inner(self.level, self.keys[:], self.halves[:], self.hkey)
+
     def encode(self) -> bytes:
         """The plaintext of the page."""
-        head = HEAD.pack(INNER, self.level, len(self.keys), 0)
-        return b"".join((head, self.hkey, *self.keys, self.halves))
+        head = HEAD.pack(INNER, self.level, len(self.halves), 0)
+        return b"".join((head, self.hkey, self.keys, self.halves))
 
     @classmethod
     def decode(cls, plain: bytes, *, level: int, fanout: int) -> Inner:
@@ -119,9 +138,8 @@ class Inner:
         start = HEAD.size + (32 if level == 0 else 0)
         if len(plain) != start + 33 * fanout or HEAD.unpack_from(plain) != (INNER, level, fanout, 0):
             raise PageWrong
-        end = start + 32 * fanout
-        keys = [plain[at : at + 32] for at in range(start, end, 32)]
-        return cls(level, keys, bytearray(plain[end:]), plain[HEAD.size : start])
+        end = start + KEY * fanout
+        return cls(level, bytearray(plain[start:end]), bytearray(plain[end:]), plain[HEAD.size : start])
 
 
 class Hiding:
@@ -131,6 +149,10 @@ class Hiding:
         self.hkey = hkey
         # Each block for itself is what is wanted here: equal refs have equal addresses.
         self._cipher = Cipher(AES256(hkey), ECB()).encryptor()  # noqa: S305
+
+    def few(self, refs: Iterable[bytes]) -> list[bytes]:
+        """Their addresses, one by one."""
+        return [self._cipher.update(_block(ref))[:ADDRESS] for ref in refs]
 
     def addresses(self, refs: Collection[bytes]) -> npt.NDArray[np.uint8]:
         """Their addresses, (N, 12)."""
@@ -147,7 +169,11 @@ def addresses(hkey: bytes, refs: Collection[bytes]) -> npt.NDArray[np.uint8]:
 def _blocks(refs: list[bytes]) -> bytes:
     if set(map(len, refs)) == {REF}:
         return b"".join(refs)
-    return b"".join(ref if len(ref) == REF else hashlib.blake2b(ref, digest_size=REF).digest() for ref in refs)
+    return b"".join(map(_block, refs))
+
+
+def _block(ref: bytes) -> bytes:
+    return ref if len(ref) == REF else hashlib.blake2b(ref, digest_size=REF).digest()
 
 
 def encode_leaf(entries: Sequence[bytes], *, level: int) -> bytes:
@@ -162,19 +188,32 @@ def leaf_page(entries: bytes, *, level: int) -> bytes:
     return HEAD.pack(LEAF, level, count, 0) + entries + bytes(ENTRY * (padded - count))
 
 
+def entries_in(plain: bytes, *, level: int) -> bytes:
+    """The entries of a bucket, one after the other; PageWrong if the plaintext is no bucket of this level."""
+    return plain[HEAD.size : HEAD.size + count_of(plain, level=level) * ENTRY]
+
+
 def entries_of(plain: bytes, *, level: int) -> list[bytes]:
-    """The entries of a bucket; PageWrong if the plaintext is no bucket of this level."""
-    end = HEAD.size + count_of(plain, level=level) * ENTRY
-    return [plain[at : at + ENTRY] for at in range(HEAD.size, end, ENTRY)]
+    """The same, each for itself."""
+    entries = entries_in(plain, level=level)
+    return [entries[at : at + ENTRY] for at in range(0, len(entries), ENTRY)]
+
+
+def places_of(address: bytes, entries: bytes) -> Iterator[int]:
+    """Where the entries of an address begin; they lie side by side. A search in the bytes beats stepping through."""
+    at = entries.find(address)
+    while at >= 0 and at % ENTRY:  # the same bytes across a border, or inside a key
+        at = entries.find(address, at + 1)
+    while at >= 0 and entries.startswith(address, at):
+        yield at
+        at += ENTRY
 
 
 def find(plain: bytes, tagged: bytes, *, level: int) -> bytes | None:
-    """The key of (address ‖ domain) in a bucket, or None; a search in its bytes beats stepping through entries."""
-    end = HEAD.size + count_of(plain, level=level) * ENTRY
-    at = plain.find(tagged, HEAD.size, end)
-    while at >= 0 and (at - HEAD.size) % ENTRY:  # the same bytes across a border, or inside a key
-        at = plain.find(tagged, at + 1, end)
-    return plain[at + TAGGED : at + ENTRY] if at >= 0 else None
+    """The key of (address ‖ domain) in a bucket, or None."""
+    entries = entries_in(plain, level=level)
+    at = next(places_of(tagged, entries), None)
+    return None if at is None else entries[at + TAGGED : at + ENTRY]
 
 
 def seal_page(key: bytes, plain: bytes, *, tree_id: bytes, page: int, level: int, half: int) -> bytes:

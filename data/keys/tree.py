@@ -24,7 +24,7 @@ from dataclasses import replace as replaced
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -48,7 +48,7 @@ from fangxin.data.keys.integrity import Examined, examined
 from fangxin.data.keys.lease import Lease
 from fangxin.data.keys.material import Keys
 from fangxin.data.keys.receipt import Receipt, Tally
-from fangxin.data.keys.replica import LAST_WRITE, Places, Replica, Replicas, Write, outside, written
+from fangxin.data.keys.replica import LAST_WRITE, PLACES, Places, Replica, Replicas, Write, outside, written
 from fangxin.data.keys.roots import shares
 from fangxin.data.keys.roots.file import FileRoot
 from fangxin.data.keys.roots.protocol import (
@@ -71,10 +71,21 @@ __all__ = ["KeyAbsent", "KeyTree"]
 CAPACITY = 200_000
 FEW = 64  # dead rows that may wait for the next batch
 PATIENCE = 5.0  # seconds a writer waits for another
+LEFT = ("attempt", "unscrubbed", LOSSY, *LAST_WRITE)  # what every write asks of the one before
 SAID = ("guard", "guarded", "undo", "attempt", "spent", LOSSY, clock.NOTE)  # what a batch asks the file at once
+OF_SEALS = (seals.SEAL, seals.RESTORED)
 Result = TypeVar("Result")
 Notes = dict[str, bytes | None]  # metadata by name; None = removed
+Said = Mapping[str, bytes]  # metadata as it is
 Spent = tuple[str, int]  # when, and how many subjects
+
+
+class Alone(NamedTuple):
+    """What a writer knows who holds the lock: nobody else can change it now."""
+
+    settled: tuple[RootReceipt, ...]
+    living: Living
+    said: Said  # LEFT, and what was asked for
 
 
 class KeyTree:
@@ -303,12 +314,13 @@ class KeyTree:
         """
         return self._reading(self._kept_guard)
 
-    def _kept_guard(self, walk: Walk, state: State, said: Mapping[str, bytes] | None = None) -> Guard:
-        said = walk.file.some("guard", "guarded", "undo") if said is None else said
-        undo = json.loads(said.get("undo", b"null"))
-        if undo is not None and undo["generation"] > state.living.generation:  # of an attempt that is not committed
-            old = {name: bytes.fromhex(told) for name, told in undo["notes"].items() if told is not None}
-            said = {name: old.get(name, said.get(name, b"")) for name in ("guard", "guarded")}
+    def _kept_guard(self, walk: Walk, state: State, said: Said | None = None) -> Guard:
+        said = walk.file.some("guard", "guarded", "undo", "attempt") if said is None else said
+        if "undo" in said and int(said.get("attempt", b"0")) != state.living.generation:
+            undo = json.loads(said["undo"])
+            if undo["generation"] > state.living.generation:  # of an attempt that is not committed
+                old = {name: bytes.fromhex(told) for name, told in undo["notes"].items() if told is not None}
+                said = {name: old.get(name, said.get(name, b"")) for name in ("guard", "guarded")}
         text = said.get("guard", b"")
         if said.get("guarded") != bound(text, state.top_key):
             if self.anchor.living() != state.living:
@@ -340,12 +352,12 @@ class KeyTree:
         self, drops: Drops, *, now: datetime, grant: Grant | None = None, approvals: Sequence[Approval] = ()
     ) -> None:
         """Raise NotAllowed where destroying these would need officers who have not signed; nothing is changed."""
-        present, said = self.guard, self._file.peek(*SAID)
+        present, said = self.guard, self._file.peek(*SAID, under=OF_SEALS)
         now, _ = self._time(present, now, said)
         if grant is None:
             grant = Grant.of(drops, vault=self.vault_id, generation=self.generation, catalog="", not_before=now)
         grant.check(drops, vault=self.vault_id, generation=self.generation, action="destroy", now=now)
-        counted = self._toll(drops, {}, {}, waived=False, now=now)
+        counted = self._toll(drops, {}, {}, said, waived=False, now=now)
         self._guarded(present, counted.dying, grant, approvals, now, said)
 
     @property
@@ -423,14 +435,14 @@ class KeyTree:
         if capacity < 1:
             raise InputError(f"a vault for {capacity} keys was asked for", hint="capacity counts from 1")
         grant.check_names({}, vault=self.vault_id, action="grow")
-        with self._writing() as (settled, living):
-            if (done := _carried_out(grant, self._file.peek(f"grant/{grant.nonce}"))) is not None:
+        with self._writing(f"grant/{grant.nonce}") as (settled, living, said):
+            if (done := _carried_out(grant, said)) is not None:
                 return self._repeated(done, settled, now)
             grant.check({}, vault=self.vault_id, generation=living.generation, action="grow", now=now)
             self._at("settled")
             tree_id, shape = os.urandom(TREE_ID), pages.Shape.for_capacity(capacity)
             with self._transaction():
-                generation = _next(living, self._file.some("attempt"))
+                generation = _next(living, said)
                 self._file.note("attempt", str(generation).encode())
             given, root = self._prepare(generation, tree_id)
             self._at("prepared")
@@ -482,18 +494,17 @@ class KeyTree:
             _check_code(code)
         named = drop if named is None else named
         grant.check_names(named, vault=self.vault_id, action=action)  # before anybody waits for the lock
-        with self._writing() as (settled, living):
+        with self._writing(f"grant/{grant.nonce}", *SAID, under=OF_SEALS) as (settled, living, said):
             batch: Batch | None = None
-            with self._transaction():
-                said = self._file.some(*SAID, f"grant/{grant.nonce}")
+            with self._transaction() as noted:
                 if (done := _carried_out(grant, said)) is not None:
                     raise Unchanged
                 state = self._walk.state(living)
                 present = self._kept_guard(self._walk, state, said)
                 now, ticked = self._time(present, now, said)
-                grant.check(named, vault=self.vault_id, generation=living.generation, action=action, now=now)
+                grant.check_now(living.generation, now)
                 notes = noting(present, now) if noting else {}
-                counted = self._toll(drop, add, sealings or {}, waived=waived, now=now)
+                counted = self._toll(drop, add, sealings or {}, said, waived=waived, now=now)
                 spent, officers = self._guarded(present, counted.dying, grant, approvals, now, said)
                 self._at("settled")
                 batch = shadow(self._walk, state, drop, add, always=noting is not None, unseen=LOSSY in said)
@@ -517,8 +528,7 @@ class KeyTree:
                 notes |= counted.notes | ticked | {"guarded": bound(guard, top_key)}
                 notes[f"grant/{grant.nonce}"] = json.dumps(facts).encode()
                 notes["undo"] = self._undo(generation, notes, said)
-                notes |= {"attempt": str(generation).encode(), "unscrubbed": _due(generation, batch.dead)}
-                self._file.notes(notes)
+                noted |= notes | {"attempt": str(generation).encode(), "unscrubbed": _due(generation, batch.dead)}
                 self._at("written")
             if done is not None:
                 return self._repeated(done, settled, now)
@@ -544,23 +554,22 @@ class KeyTree:
                 effective_at=effective,
             )
 
-    def _undo(self, generation: int, notes: Notes, said: Mapping[str, bytes]) -> bytes:
+    def _undo(self, generation: int, notes: Notes, said: Said) -> bytes:
         """What was noted before, in case the root of this attempt is never committed."""
-        others = [name for name in notes if name not in SAID and not name.startswith("grant/")]
-        before = {**said, **self._file.some(*others)} if others else said
-        told = {name: before[name].hex() if name in before else None for name in notes}
+        told = {name: said[name].hex() if name in said else None for name in notes}
         return json.dumps({"generation": generation, "notes": told}).encode()
 
-    def _time(self, present: Guard, given: datetime, said: Mapping[str, bytes]) -> tuple[datetime, Notes]:
+    def _time(self, present: Guard, given: datetime, said: Said) -> tuple[datetime, Notes]:
         """The time that counts, and what to note of the clock: the caller's word counts in rehearsal vaults only."""
         if present.lifted:
             return given, {}
         moment = self._clock()
         return moment.now, {clock.NOTE: clock.agreed(moment, said.get(clock.NOTE))}
 
-    def _toll(self, drop: Drops, add: Adds, sealings: Mapping[bytes, Sealing], *, waived: bool, now: datetime) -> Toll:
-        with self._file.snapshot():
-            noted, restored = self._file.meta(seals.SEAL), self._file.meta(seals.RESTORED)
+    def _toll(
+        self, drop: Drops, add: Adds, sealings: Mapping[bytes, Sealing], said: Said, *, waived: bool, now: datetime
+    ) -> Toll:
+        noted, restored = ({n: said[n] for n in said if n.startswith(prefix)} for prefix in OF_SEALS)
         touched = [ref for ref, some in drop.items() if some is None or codes.SEALED in some] if noted else []
         held = self._living(touched, codes.SEALED)
         sealing = [ref for ref, keys in add.items() if codes.SEALED in keys]
@@ -590,7 +599,7 @@ class KeyTree:
         grant: Grant,
         approvals: Sequence[Approval],
         now: datetime,
-        said: Mapping[str, bytes],
+        said: Said,
     ) -> tuple[list[Spent], int]:
         """What died without officers in the last 24 h, and how many officers signed this; NotAllowed (approval.py)."""
         if present.lifted:
@@ -763,7 +772,7 @@ class KeyTree:
         """Put zeros where the last batch left dead bodies. The next batch would do it; nothing rests on it."""
         if self._owing == os.getpid():
             self._owing = 0
-            with contextlib.suppress(FangxinError, OSError), self._writing(0):  # who writes just now does it, too
+            with contextlib.suppress(FangxinError, OSError), self._writing(patience=0):  # else who writes does it
                 self._scrub(self._due)
 
     def close(self) -> None:
@@ -811,7 +820,7 @@ class KeyTree:
                 )
             self.tree_id, self.vault_id = living.tree_id, meta["vault_id"]
             self.shape = shape
-            self._file = file
+            self._tree, self._file = path.name, file
             self._walk = Walk(
                 file, self.anchor, self.holders, shape=self.shape, tree_id=self.tree_id, lease=self._lease
             )
@@ -836,30 +845,30 @@ class KeyTree:
     # ------------------------------------------------------------ writing, in general
 
     @contextlib.contextmanager
-    def _writing(self, patience: float | None = None) -> Iterator[tuple[tuple[RootReceipt, ...], Living]]:
-        """Hold the lock, with every holder settled and what an interrupted batch left undone or finished.
-
-        Yields the holders' receipts and what lives: nobody else can change that now.
-        """
+    def _writing(self, *ask: str, under: Sequence[str] = (), patience: float | None = None) -> Iterator[Alone]:
+        """Hold the lock, with every holder settled and what an interrupted batch left undone or finished."""
         with alone(self._lock, patience=self._patience if patience is None else patience):
             receipts, now, seen = shares.settle(self.anchor, self.holders)
             if now.tree_id != self.tree_id:
                 self._attach(now)
-            if (places := Places.of(self.folder)) != self._places:
+            names = os.listdir(self.folder)  # noqa: PTH208  # looked at before every write
+            places = Places.of(self.folder) if PLACES in names else Places()
+            if places != self._places:
                 self._replicas.close()
                 self._places, self._replicas = places, Replicas([Replica(folder) for folder in places.replicas])
-            said = self._file.peek("attempt", "unscrubbed", LOSSY, *LAST_WRITE)
+            said = self._file.peek(*{*LEFT, *ask}, under=under)
             attempt, self._last = int(said.get("attempt", b"0")), written(said)
             self._replicas.catch_up(self._file, self.tree_id, self._last, lossy=LOSSY in said)
             due = _dead(said.get("unscrubbed"), now.generation)
-            if seen > attempt or attempt > now.generation or due is None or self._strangers():
+            if seen > attempt or attempt > now.generation or due is None or any(map(self._strange, names)):
                 self._clear_up(now.generation, max(seen, attempt))
+                said = self._file.peek(*{*LEFT, *ask}, under=under)
             self._due = due or ()
-            yield receipts, now
+            yield Alone(receipts, now, said)
 
     @contextlib.contextmanager
-    def _transaction(self, *, soon: bool = False) -> Iterator[None]:
-        """One write under the lock: durable with one replica, then here, or nowhere."""
+    def _transaction(self, *, soon: bool = False) -> Iterator[Notes]:
+        """One write under the lock: durable with one replica, then here, or nowhere. Notes in what it yields."""
         number, on = self._last
 
         def ship(changes: Changes) -> None:
@@ -867,9 +876,10 @@ class KeyTree:
 
         last = self._last
         with self._file.transaction(ship if self._replicas else None, soon=soon):
-            yield
+            notes: Notes = {}
+            yield notes
             last = number + 1, os.urandom(MARK)
-            self._file.notes({"seq": str(last[0]).encode(), "write": last[1]})
+            self._file.notes(notes | {"seq": str(last[0]).encode(), "write": last[1]})
         self._last = last
 
     def _ship(self, changes: Changes, seq: int, on: bytes) -> None:
@@ -878,17 +888,16 @@ class KeyTree:
         self._replicas.ship(Delta(self.tree_id, living, after, seq, on, changes))
         self._at("shipped")
 
-    def _strangers(self) -> list[Path]:
-        # The file of a tree that the vault grew out of, or of an attempt to grow that was given up.
-        kept = f"tree-{self.tree_id.hex()}.db"
-        names = os.listdir(self.folder)  # noqa: PTH208  # looked at before every write
-        return [self.folder / name for name in names if name.startswith("tree-") and not name.startswith(kept)]
+    def _strange(self, name: str) -> bool:
+        # Whether it is the file of a tree that the vault grew out of, or of an attempt to grow that was given up.
+        return name.startswith("tree-") and not name.startswith(self._tree)
 
     def _clear_up(self, generation: int, highest: int) -> None:
         # An aborted attempt burns its number but takes its notes back; its pages, and those of a batch that was
         # committed but not scrubbed, lie in halves that do not live, or in another file.
-        for path in self._strangers():
-            path.unlink(missing_ok=True)
+        for path in self.folder.iterdir():
+            if self._strange(path.name):
+                path.unlink(missing_ok=True)
         with self._transaction():
             undo = json.loads(self._file.noted("undo") or b"null")
             if undo is not None and undo["generation"] > generation:
@@ -920,11 +929,11 @@ def _living_or_explain(anchor: Anchor) -> Living:
         ) from none
 
 
-def _next(living: Living, said: Mapping[str, bytes]) -> int:
+def _next(living: Living, said: Said) -> int:
     return max(int(said.get("attempt", b"0")), living.generation) + 1
 
 
-def _carried_out(grant: Grant, said: Mapping[str, bytes]) -> dict[str, Any] | None:
+def _carried_out(grant: Grant, said: Said) -> dict[str, Any] | None:
     # Any: see _facts. The nonce of an aborted batch was taken back by _writing.
     if (note := said.get(f"grant/{grant.nonce}")) is None:
         return None

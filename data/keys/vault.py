@@ -57,6 +57,7 @@ FREE = (
     "SELECT free.slot FROM free CROSS JOIN slot ON slot.slot = free.slot "
     "WHERE long = ? AND body = zeroblob(length(body)) LIMIT ?"
 )
+NOTES_UNDER = " UNION ALL SELECT name, value FROM meta WHERE name >= ? AND name < ?"
 SIZES = "SELECT node.id, node.slot, length(body) FROM node CROSS JOIN slot ON slot.slot = node.slot"
 TOLD = (
     "SELECT group_concat(id), group_concat(CAST(slot AS INTEGER)) "
@@ -187,8 +188,7 @@ class VaultFile:
         """Id and body of some rows (both ascending), as far as they are there; perhaps of others between them."""
         db = self._db()
         if len(nodes) <= FEW:
-            found = (db.execute(f"{ROWS} WHERE id = ?", (node,)).fetchone() for node in nodes)
-            return (row for row in found if row)
+            return ((node, body) for node in nodes if (body := self.body(node)) is not None)
         if nodes[-1] - nodes[0] < DENSE * len(nodes):
             return db.execute(f"{ROWS} WHERE id BETWEEN ? AND ? ORDER BY id", (nodes[0], nodes[-1]))
         # The left side of a cross join is always the outer loop, so the rows come in the order asked for.
@@ -197,6 +197,11 @@ class VaultFile:
             "CROSS JOIN slot ON slot.slot = node.slot"
         )
         return db.execute(asked, (json.dumps(nodes),))
+
+    def body(self, node: int) -> Any:
+        """One row's body; None if it is not there, and perhaps something else where there is damage."""
+        found = self._db().execute(f"{ROWS} WHERE id = ?", (node,)).fetchone()
+        return found and found[1]
 
     def bodies(self, nodes: Numbers) -> Texts:
         """The bodies of some rows (ascending), one after the other; size 0 where a row is not there."""
@@ -243,8 +248,7 @@ class VaultFile:
     def put(self, nodes: Iterable[tuple[int, bytes]], instead: Sequence[int] = ()) -> None:
         """Write bodies; inside a transaction. `instead`: rows that go, so that new ones may lie in their places."""
         bodies = dict(nodes)
-        held = self._slots(list(bodies))
-        going = self._going([node for node in instead if node not in bodies])
+        held, going = self._lying(bodies, instead)
         moved: dict[int, int] = {}
         for node, body in bodies.items():
             if node not in held and (dead := going[len(body) > HALF]):
@@ -273,20 +277,21 @@ class VaultFile:
 
     def _slots(self, nodes: Sequence[int]) -> dict[int, int]:
         """In which slot each row lies, as far as it is there."""
-        return dict(self._among("SELECT id, slot FROM node WHERE id", nodes))
+        among, values = _among(nodes)
+        return dict(self._db().execute(f"SELECT id, slot FROM node WHERE id {among}", values))  # noqa: S608
 
-    def _going(self, nodes: Sequence[int]) -> tuple[dict[int, int], dict[int, int]]:
-        """Rows and their slots, as far as they are there: those with a short body, and those with a long one."""
-        found: tuple[dict[int, int], dict[int, int]] = {}, {}
-        for node, slot, size in self._among(f"{SIZES} WHERE node.id", nodes) if nodes else ():
-            found[size > HALF][node] = slot
-        return found
-
-    def _among(self, asked: str, values: Sequence[Any]) -> sqlite3.Cursor:
-        # A statement has places for some values only, and text for many takes longer to make than to read.
-        if len(values) <= PLACEABLE:
-            return self._db().execute(f"{asked} IN ({','.join('?' * len(values))})", values)
-        return self._db().execute(f"{asked} IN (SELECT value FROM json_each(?))", (json.dumps(values),))  # noqa: S608
+    def _lying(
+        self, wanted: Mapping[int, bytes], instead: Sequence[int]
+    ) -> tuple[dict[int, int], tuple[dict[int, int], dict[int, int]]]:
+        """Rows and their slots, as far as they are there: those wanted, and of those that go the short and the long."""
+        held: dict[int, int] = {}
+        going: tuple[dict[int, int], dict[int, int]] = {}, {}
+        if not instead:
+            return self._slots(list(wanted)), going
+        among, values = _among([*{*wanted, *instead}])
+        for node, slot, size in self._db().execute(f"{SIZES} WHERE node.id {among}", values):
+            (held if node in wanted else going[size > HALF])[node] = slot
+        return held, going
 
     def _place(self, nodes: Sequence[tuple[int, bytes]]) -> None:
         """Put new rows into free slots that held as much, and where there is none behind the last."""
@@ -315,14 +320,17 @@ class VaultFile:
         rows = self._db().execute("SELECT name, value FROM meta WHERE name >= ? AND name < ?", (prefix, prefix + LAST))
         return {name: bytes(value) for name, value in rows}
 
-    def some(self, *names: str) -> dict[str, bytes]:
-        """Some pieces of metadata at once, as far as they are there."""
-        return {name: bytes(value) for name, value in self._among("SELECT name, value FROM meta WHERE name", names)}
+    def some(self, *names: str, under: Sequence[str] = ()) -> dict[str, bytes]:
+        """Some pieces of metadata at once, as far as they are there, and all whose names begin so."""
+        among, values = _among(names)
+        asked = f"SELECT name, value FROM meta WHERE name {among}" + NOTES_UNDER * len(under)  # noqa: S608
+        ranges = [bound for prefix in under for bound in (prefix, prefix + LAST)]
+        return {name: bytes(value) for name, value in self._db().execute(asked, (*values, *ranges))}
 
-    def peek(self, *names: str) -> dict[str, bytes]:
+    def peek(self, *names: str, under: Sequence[str] = ()) -> dict[str, bytes]:
         """The same of one moment, outside of a snapshot or transaction."""
         with self._mutex, self._spoken:
-            return self.some(*names)
+            return self.some(*names, under=under)
 
     def noted(self, name: str) -> bytes | None:
         """One piece of metadata."""
@@ -466,6 +474,13 @@ def sync_file(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def _among(values: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+    # A statement has places for some values only, and text for many takes longer to make than to read.
+    if len(values) <= PLACEABLE:
+        return f"IN ({','.join('?' * len(values))})", values
+    return "IN (SELECT value FROM json_each(?))", (json.dumps(values),)
 
 
 def _inode(path: str) -> int:

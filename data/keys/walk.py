@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -178,17 +178,17 @@ class Walk:
             rows[~found] = 0
             keys.raw[some.by], keys.found[some.by] = rows[:, pages.TAGGED :], found
 
-    def addresses(self, state: State, refs: Collection[bytes]) -> Rows:
+    def hiding(self, state: State) -> pages.Hiding:
         """Where the entries of refs lie; the key of that is in the top page and not in the clear."""
         hkey = self.inner(state, 0, 0).hkey
         if self._hiding is None or self._hiding.hkey != hkey:
             self._hiding = pages.Hiding(hkey)
-        return self._hiding.addresses(refs)
+        return self._hiding
 
     def names(self, state: State, refs: Sequence[bytes], domains: Sequence[int]) -> Rows:
         """The names of entries: addresses and domains, all domains of a subject together."""
         codes = np.frombuffer(bytes(domains), np.uint8)
-        return names_of(np.repeat(self.addresses(state, refs), len(codes), axis=0), np.tile(codes, len(refs)))
+        return names_of(np.repeat(self.hiding(state).addresses(refs), len(codes), axis=0), np.tile(codes, len(refs)))
 
     def order(self, names: Rows) -> Order:
         """What rows with these names are sorted by; their domains count for nothing in it."""
@@ -260,21 +260,21 @@ class Walk:
         parents = np.unique(buckets // fanout)
         self._inners(state, above, parents.tolist())
         inner = [self.inner(state, above, index) for index in parents.tolist()]
-        keys = np.frombuffer(b"".join([b"".join(one.keys) for one in inner]), np.uint8).reshape(-1, KEY)
+        keys = np.frombuffer(b"".join([one.keys for one in inner]), np.uint8).reshape(-1, KEY)
         halves = np.frombuffer(b"".join([one.halves for one in inner]), np.uint8)
         which = np.searchsorted(parents, buckets // fanout) * fanout + buckets % fanout
         return keys[which], 2 * (self.shape.page(self.shape.depth, 0) + buckets) + halves[which]
 
-    def entries(self, state: State, bucket: int) -> list[bytes]:
-        """One bucket's entries."""
+    def entries(self, state: State, bucket: int) -> bytes:
+        """One bucket's entries, one after the other."""
         try:
-            return pages.entries_of(self.open(state, self.shape.depth, bucket), level=self.shape.depth)
+            return pages.entries_in(self.open(state, self.shape.depth, bucket), level=self.shape.depth)
         except PageWrong:
             raise self._wrong(state, self.shape.page(self.shape.depth, bucket), "is no bucket") from None
 
     def _search(self, state: State, refs: Sequence[bytes], domain: int, keys: Keys) -> None:
-        for row, address in enumerate(self.addresses(state, refs)):
-            tagged = address.tobytes() + bytes((domain,))
+        for row, address in enumerate(self.hiding(state).few(refs)):
+            tagged = address + bytes((domain,))
             plain = self.open(state, self.shape.depth, self.shape.bucket_of(tagged))
             key = pages.find(plain, tagged, level=self.shape.depth)
             if key is not None:
@@ -287,9 +287,8 @@ class Walk:
         """Key and living half of a page, as the page above says; of the top page, as the root and the anchor say."""
         if level == 0:
             return state.top_key, state.living.half
-        above = self.inner(state, level - 1, index // self.shape.fanout)
-        slot = index % self.shape.fanout
-        return above.keys[slot], above.halves[slot]
+        above, slot = divmod(index, self.shape.fanout)
+        return self.inner(state, level - 1, above).child(slot)
 
     def node(self, state: State, level: int, index: int) -> int:
         """The row in which a page lives."""
@@ -302,14 +301,15 @@ class Walk:
 
     def inner(self, state: State, level: int, index: int) -> Inner:
         """An inner page in the clear."""
-        number = self.shape.page(level, index)
-        if number not in state.inner:
-            plain = self.open(state, level, index)
-            try:
-                state.inner[number] = Inner.decode(plain, level=level, fanout=self.shape.fanout)
-            except PageWrong:
-                raise self._wrong(state, number, "is no inner page") from None
-        return state.inner[number]
+        number = self.shape.firsts[level] + index
+        if (known := state.inner.get(number)) is not None:
+            return known
+        plain = self.open(state, level, index)
+        try:
+            state.inner[number] = made = Inner.decode(plain, level=level, fanout=self.shape.fanout)
+        except PageWrong:
+            raise self._wrong(state, number, "is no inner page") from None
+        return made
 
     def _inners(self, state: State, level: int, indices: Iterable[int]) -> None:
         """Have many inner pages of a level in the clear, read in one go; what is not there or wrong, `inner` says."""
@@ -330,9 +330,9 @@ class Walk:
         key, half = self.child(state, level, index)
         number = self.shape.page(level, index)
         try:
-            _, body = next(self.file.rows((2 * number + half,)))
+            body = self.file.body(2 * number + half)
             return pages.open_page(key, body, tree_id=self.tree_id, page=number, level=level, half=half)
-        except (StopIteration, PageWrong):
+        except PageWrong:
             raise self._closed(state, 2 * number + half) from None
 
     def children(self, state: State, level: int, indices: Iterable[int]) -> tuple[list[bytes], list[int]]:
@@ -349,8 +349,9 @@ class Walk:
                 above = index // fanout
                 inner, start = self.inner(state, level - 1, above), above * fanout
                 end = start + fanout
-            keys.append(inner.keys[index - start])
-            nodes.append(2 * (first + index) + inner.halves[index - start])
+            key, half = inner.child(index - start)
+            keys.append(key)
+            nodes.append(2 * (first + index) + half)
         return keys, nodes
 
     def _closed(self, state: State, node: int) -> Exception:

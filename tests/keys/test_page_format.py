@@ -109,10 +109,10 @@ def test_two_libraries_seal_the_same_bytes_and_tell_the_same_that_do_not_open() 
 
 def test_an_inner_page_is_keys_then_living_halves_and_the_top_has_the_hash_key() -> None:
     keys = [bytes((i,)) * 32 for i in range(3)]
-    top = Inner(0, keys, bytearray(b"\x00\x01\x00"), b"h" * 32)
+    top = Inner(0, bytearray(b"".join(keys)), bytearray(b"\x00\x01\x00"), b"h" * 32)
     assert top.encode() == b"\x49\x00\x03\x00\0\0\0\0" + b"h" * 32 + b"".join(keys) + b"\x00\x01\x00"
     assert Inner.decode(top.encode(), level=0, fanout=3) == top
-    below = Inner(1, keys, bytearray(3))
+    below = Inner(1, bytearray(b"".join(keys)), bytearray(3))
     assert len(below.encode()) == 8 + 33 * 3
     assert Inner.decode(below.encode(), level=1, fanout=3) == below
     with pytest.raises(PageWrong):

@@ -64,10 +64,9 @@ class FileRoot:
 
     def living(self) -> Living:
         """What the highest valid record says."""
-        found = [record for record in self._records() if record]
-        if not found:
+        highest = max(filter(None, self._records()), default=None)
+        if highest is None:
             raise RootGone(f"holder {self.name} has never held a root")
-        highest = max(found)
         return Living(highest.generation, highest.half, highest.tree_id)
 
     def commit(self, generation: int, share: bytes, half: int, tree_id: bytes) -> None:
@@ -76,13 +75,23 @@ class FileRoot:
 
     def retire(self, *, keep: int) -> RootReceipt:
         """Overwrite every block that does not hold `keep`; a block already wiped is left alone."""
-        both = self._read()
-        blocks, records = (both[:BLOCK], both[BLOCK:]), self._said(both)
+        return self._keep(keep, self._read())
+
+    def settle(self) -> tuple[Living, RootReceipt]:
+        """`living` and `retire` after one look."""
+        living = self.living()
+        return living, self._keep(living.generation, self._known[0])
+
+    def _keep(self, keep: int, both: bytes) -> RootReceipt:
+        records = self._said(both)
         if not any(record and record.generation == keep for record in records):
             raise RootGone(f"holder {self.name} keeps no share of generation {keep}")
         retired: list[int] = []
         for number, record in enumerate(records):
-            if (record and record.generation == keep) or blocks[number] == self._noise or _wiped(blocks[number]):
+            if record and record.generation == keep:
+                continue
+            block = both[number * BLOCK : (number + 1) * BLOCK]
+            if block == self._noise or _wiped(block):
                 continue
             noise = _fresh()
             with self._open() as fd:

@@ -176,6 +176,10 @@ class Anchor(Root, Protocol):
         """Make a generation the living one, in one checksummed record, durable and read back when it returns."""
         ...
 
+    def settle(self) -> tuple[Living, RootReceipt]:
+        """`living`, and `retire` of everything else: every write asks for both, twice."""
+        ...
+
 
 def strongest(receipts: Sequence[RootReceipt]) -> Claim:
     """The claim of the strongest single holder: the root is dead once one share is truly dead. Never a sum."""

@@ -8,10 +8,8 @@ settles first.
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Sequence
-
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from fangxin.data.errors import Unavailable
 from fangxin.data.keys.roots.protocol import Anchor, Living, Root, RootGone, RootReceipt, RootUnsettled
@@ -23,13 +21,13 @@ def combine(shares: Sequence[bytes], *, tree_id: bytes, generation: int, holders
     Salt is the tree's id; info is "fangxin/keys/root/1", the generation as u64 little endian, and the holders'
     names with a zero byte between.
     """
-    info = b"fangxin/keys/root/1" + generation.to_bytes(8, "little") + b"\0".join(n.encode() for n in holders)
-    return HKDF(SHA256(), 32, salt=tree_id, info=info).derive(b"".join(shares))
+    info = b"fangxin/keys/root/1" + generation.to_bytes(8, "little") + "\0".join(holders).encode()
+    return _expand(hmac.digest(tree_id, b"".join(shares), "sha256"), info)
 
 
 def top_key(root: bytes) -> bytes:
     """The key of the top page under a root."""
-    return HKDFExpand(SHA256(), 32, info=b"fangxin/keys/top/1").derive(root)
+    return _expand(root, b"fangxin/keys/top/1")
 
 
 def commitment(root: bytes) -> str:
@@ -56,11 +54,10 @@ def settle(anchor: Anchor, holders: Sequence[Root]) -> tuple[tuple[RootReceipt, 
 
     RootUnsettled if one cannot be reached: then writes are refused, for nobody knows which root is out there.
     """
-    everyone: list[Root] = [anchor, *holders]
     try:
-        living = anchor.living()
         seen = max((g for holder in holders for g in holder.generations()), default=0)  # the anchor's highest lives
-        receipts = tuple(holder.retire(keep=living.generation) for holder in everyone)
+        living, first = anchor.settle()
+        receipts = (first, *(holder.retire(keep=living.generation) for holder in holders))
     except RootGone as gone:
         raise RootGone(
             f"a root holder has lost the living generation: {gone.message}",
@@ -72,3 +69,8 @@ def settle(anchor: Anchor, holders: Sequence[Root]) -> tuple[tuple[RootReceipt, 
             hint="reading goes on; make the holder reachable, then repeat the write",
         ) from away
     return receipts, living, max(seen, living.generation)
+
+
+def _expand(key: bytes, info: bytes) -> bytes:
+    # The first block of HKDF-Expand, which is all that 32 bytes need: every batch does it twice.
+    return hmac.digest(key, info + b"\x01", "sha256")
