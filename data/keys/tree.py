@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace as replaced
 from datetime import datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -72,8 +72,7 @@ CAPACITY = 200_000
 FEW = 64  # dead rows that may wait for the next batch
 PATIENCE = 5.0  # seconds a writer waits for another
 LEFT = ("attempt", "unscrubbed", LOSSY, *LAST_WRITE)  # what every write asks of the one before
-SAID = ("guard", "guarded", "undo", "attempt", "spent", LOSSY, clock.NOTE)  # what a batch asks the file at once
-OF_SEALS = (seals.SEAL, seals.RESTORED)
+GRANT = "grant/"  # how the names of notes of batches begin
 Result = TypeVar("Result")
 Notes = dict[str, bytes | None]  # metadata by name; None = removed
 Said = Mapping[str, bytes]  # metadata as it is
@@ -85,7 +84,7 @@ class Alone(NamedTuple):
 
     settled: tuple[RootReceipt, ...]
     living: Living
-    said: Said  # LEFT, and what was asked for
+    said: Said  # LEFT; of a batch all that is noted but earlier grants
 
 
 class KeyTree:
@@ -329,7 +328,7 @@ class KeyTree:
                 "who guards the key vault was changed in its file, or is of another time than its root",
                 hint="find out who did it; `fangxin keys restore` takes a copy that nobody changed",
             )
-        return Guard.parse(text.decode())
+        return _parsed(text.decode())
 
     def enrol(self, guard: Guard, *, grant: Grant, approvals: Sequence[Approval] = (), now: datetime) -> Receipt:
         """Put other officers in charge. Two of the present ones sign the grant (`as_drops`), once there are two.
@@ -352,7 +351,7 @@ class KeyTree:
         self, drops: Drops, *, now: datetime, grant: Grant | None = None, approvals: Sequence[Approval] = ()
     ) -> None:
         """Raise NotAllowed where destroying these would need officers who have not signed; nothing is changed."""
-        present, said = self.guard, self._file.peek(*SAID, under=OF_SEALS)
+        present, said = self.guard, self._file.peek_but(GRANT, "")
         now, _ = self._time(present, now, said)
         if grant is None:
             grant = Grant.of(drops, vault=self.vault_id, generation=self.generation, catalog="", not_before=now)
@@ -435,7 +434,7 @@ class KeyTree:
         if capacity < 1:
             raise InputError(f"a vault for {capacity} keys was asked for", hint="capacity counts from 1")
         grant.check_names({}, vault=self.vault_id, action="grow")
-        with self._writing(f"grant/{grant.nonce}") as (settled, living, said):
+        with self._writing(grant) as (settled, living, said):
             if (done := _carried_out(grant, said)) is not None:
                 return self._repeated(done, settled, now)
             grant.check({}, vault=self.vault_id, generation=living.generation, action="grow", now=now)
@@ -459,7 +458,7 @@ class KeyTree:
             facts = self._facts(state, tally, grant, generation, shares.commitment(root)) | {"tree": tree_id.hex()}
             with contextlib.closing(VaultFile(path)) as new:
                 with new.transaction():
-                    new.note(f"grant/{grant.nonce}", json.dumps(facts).encode())
+                    new.note(GRANT + grant.nonce, json.dumps(facts).encode())
                     new.note("unscrubbed", b"1")
                 new.checkpoint(always=True)
                 self._at("written")
@@ -494,7 +493,7 @@ class KeyTree:
             _check_code(code)
         named = drop if named is None else named
         grant.check_names(named, vault=self.vault_id, action=action)  # before anybody waits for the lock
-        with self._writing(f"grant/{grant.nonce}", *SAID, under=OF_SEALS) as (settled, living, said):
+        with self._writing(grant) as (settled, living, said):
             batch: Batch | None = None
             with self._transaction() as noted:
                 if (done := _carried_out(grant, said)) is not None:
@@ -526,7 +525,7 @@ class KeyTree:
                     notes["spent"] = json.dumps(spent).encode()
                 guard = notes.get("guard") or said.get("guard", b"")
                 notes |= counted.notes | ticked | {"guarded": bound(guard, top_key)}
-                notes[f"grant/{grant.nonce}"] = json.dumps(facts).encode()
+                notes[GRANT + grant.nonce] = json.dumps(facts).encode()
                 notes["undo"] = self._undo(generation, notes, said)
                 noted |= notes | {"attempt": str(generation).encode(), "unscrubbed": _due(generation, batch.dead)}
                 self._at("written")
@@ -569,7 +568,7 @@ class KeyTree:
     def _toll(
         self, drop: Drops, add: Adds, sealings: Mapping[bytes, Sealing], said: Said, *, waived: bool, now: datetime
     ) -> Toll:
-        noted, restored = ({n: said[n] for n in said if n.startswith(prefix)} for prefix in OF_SEALS)
+        noted, restored = ({n: said[n] for n in said if n.startswith(some)} for some in (seals.SEAL, seals.RESTORED))
         touched = [ref for ref, some in drop.items() if some is None or codes.SEALED in some] if noted else []
         held = self._living(touched, codes.SEALED)
         sealing = [ref for ref, keys in add.items() if codes.SEALED in keys]
@@ -845,7 +844,7 @@ class KeyTree:
     # ------------------------------------------------------------ writing, in general
 
     @contextlib.contextmanager
-    def _writing(self, *ask: str, under: Sequence[str] = (), patience: float | None = None) -> Iterator[Alone]:
+    def _writing(self, grant: Grant | None = None, *, patience: float | None = None) -> Iterator[Alone]:
         """Hold the lock, with every holder settled and what an interrupted batch left undone or finished."""
         with alone(self._lock, patience=self._patience if patience is None else patience):
             receipts, now, seen = shares.settle(self.anchor, self.holders)
@@ -856,13 +855,13 @@ class KeyTree:
             if places != self._places:
                 self._replicas.close()
                 self._places, self._replicas = places, Replicas([Replica(folder) for folder in places.replicas])
-            said = self._file.peek(*{*LEFT, *ask}, under=under)
+            said = self._said(grant)
             attempt, self._last = int(said.get("attempt", b"0")), written(said)
             self._replicas.catch_up(self._file, self.tree_id, self._last, lossy=LOSSY in said)
             due = _dead(said.get("unscrubbed"), now.generation)
             if seen > attempt or attempt > now.generation or due is None or any(map(self._strange, names)):
                 self._clear_up(now.generation, max(seen, attempt))
-                said = self._file.peek(*{*LEFT, *ask}, under=under)
+                said = self._said(grant)
             self._due = due or ()
             yield Alone(receipts, now, said)
 
@@ -887,6 +886,9 @@ class KeyTree:
         after = max(living, int(changes.notes.get("attempt") or living))
         self._replicas.ship(Delta(self.tree_id, living, after, seq, on, changes))
         self._at("shipped")
+
+    def _said(self, grant: Grant | None) -> Said:
+        return self._file.peek_but(GRANT, GRANT + grant.nonce) if grant else self._file.peek(*LEFT)
 
     def _strange(self, name: str) -> bool:
         # Whether it is the file of a tree that the vault grew out of, or of an attempt to grow that was given up.
@@ -929,13 +931,16 @@ def _living_or_explain(anchor: Anchor) -> Living:
         ) from none
 
 
+_parsed = lru_cache(maxsize=16)(Guard.parse)  # every batch reads the same one
+
+
 def _next(living: Living, said: Said) -> int:
     return max(int(said.get("attempt", b"0")), living.generation) + 1
 
 
 def _carried_out(grant: Grant, said: Said) -> dict[str, Any] | None:
     # Any: see _facts. The nonce of an aborted batch was taken back by _writing.
-    if (note := said.get(f"grant/{grant.nonce}")) is None:
+    if (note := said.get(GRANT + grant.nonce)) is None:
         return None
     facts: dict[str, Any] = json.loads(note)
     if facts["grant"] != grant.plan_hash:
@@ -950,10 +955,10 @@ def _due(generation: int, dead: Sequence[int]) -> bytes:
 
 def _dead(noted: bytes | None, generation: int) -> Sequence[int] | None:
     """The rows that the batch of this generation left dead; None where the living ones have to be asked for."""
-    told = json.loads(noted or b"[]")
-    if isinstance(told, dict):
-        return told["dead"] if told["generation"] == generation else None
-    return () if noted is None else None
+    if noted is None:
+        return ()
+    told = json.loads(noted.decode())
+    return told["dead"] if isinstance(told, dict) and told["generation"] == generation else None
 
 
 def _check_code(domain: int) -> None:

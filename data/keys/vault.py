@@ -57,7 +57,10 @@ FREE = (
     "SELECT free.slot FROM free CROSS JOIN slot ON slot.slot = free.slot "
     "WHERE long = ? AND body = zeroblob(length(body)) LIMIT ?"
 )
-NOTES_UNDER = " UNION ALL SELECT name, value FROM meta WHERE name >= ? AND name < ?"
+NOTES_BUT = (
+    "SELECT name, value FROM meta WHERE name < ? UNION ALL SELECT name, value FROM meta WHERE name >= ? "
+    "UNION ALL SELECT name, value FROM meta WHERE name = ?"
+)
 SIZES = "SELECT node.id, node.slot, length(body) FROM node CROSS JOIN slot ON slot.slot = node.slot"
 TOLD = (
     "SELECT group_concat(id), group_concat(CAST(slot AS INTEGER)) "
@@ -320,17 +323,22 @@ class VaultFile:
         rows = self._db().execute("SELECT name, value FROM meta WHERE name >= ? AND name < ?", (prefix, prefix + LAST))
         return {name: bytes(value) for name, value in rows}
 
-    def some(self, *names: str, under: Sequence[str] = ()) -> dict[str, bytes]:
-        """Some pieces of metadata at once, as far as they are there, and all whose names begin so."""
+    def some(self, *names: str) -> dict[str, bytes]:
+        """Some pieces of metadata at once, as far as they are there."""
         among, values = _among(names)
-        asked = f"SELECT name, value FROM meta WHERE name {among}" + NOTES_UNDER * len(under)  # noqa: S608
-        ranges = [bound for prefix in under for bound in (prefix, prefix + LAST)]
-        return {name: bytes(value) for name, value in self._db().execute(asked, (*values, *ranges))}
+        rows = self._db().execute(f"SELECT name, value FROM meta WHERE name {among}", values)  # noqa: S608
+        return {name: bytes(value) for name, value in rows}
 
-    def peek(self, *names: str, under: Sequence[str] = ()) -> dict[str, bytes]:
+    def peek(self, *names: str) -> dict[str, bytes]:
         """The same of one moment, outside of a snapshot or transaction."""
         with self._mutex, self._spoken:
-            return self.some(*names, under=under)
+            return self.some(*names)
+
+    def peek_but(self, prefix: str, name: str) -> dict[str, bytes]:
+        """All metadata of one moment but what begins so, and one that does: a third of what a dozen names cost."""
+        with self._mutex, self._spoken:
+            rows = self._db().execute(NOTES_BUT, (prefix, prefix + LAST, name))
+            return {name: bytes(value) for name, value in rows}
 
     def noted(self, name: str) -> bytes | None:
         """One piece of metadata."""

@@ -1,12 +1,13 @@
 """A root share in a file of 8 KiB: two records, each alone in its own block, written in place and never renamed.
 
 Record (80 bytes at offset 0 or 4096): `FXR1 ‖ version 1 ‖ half 1 ‖ 00 00 ‖ g u64 ‖ tree_id 16 ‖ share 32 ‖
-SHA-256 of the 64 bytes before, first 16`, integers little endian, the rest of the block random.
+SHA-256 of the 64 bytes before, first 16`, integers little endian, the rest of the block noise.
 
-* A new generation goes into the block that does not live; the old block is then overwritten with random bytes.
+* A new generation goes into the block that does not live; the old block is then overwritten.
 * Two valid records mean an interruption after the commit: the highest lives, and retiring finishes the job.
 * A torn record is not a commit, but it may show a share: a block that is neither the living record nor a
-  wiped block (random bytes that end in their own digest) is wiped again.
+  wiped block is wiped again. What wipes: `key 32 ‖ AES-256-GCM of 4048 zeros under it, nonce zero ‖ tag 16`, which
+  nobody can tell from chance, and which says of itself that it is whole.
 * What an overwrite achieves depends on the medium, so the claim is read off the medium, never assumed.
 """
 
@@ -17,9 +18,12 @@ import hashlib
 import os
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from fangxin.data.errors import NotAllowed, RootUnreachable
 from fangxin.data.keys.roots.protocol import SHARE, TREE_ID, Claim, Living, RootDamaged, RootGone, RootReceipt
@@ -91,12 +95,10 @@ class FileRoot:
             if record and record.generation == keep:
                 continue
             block = both[number * BLOCK : (number + 1) * BLOCK]
-            if block == self._noise or _wiped(block):
+            if record is None and (block == self._noise or _wiped(block)):
                 continue
-            noise = _fresh()
-            with self._open() as fd:
-                _put_block(fd, number, noise)
-            self._noise = noise
+            self._noise = _fresh()
+            self._put(number, self._noise, None)
             if record:
                 retired.append(record.generation)
         return RootReceipt(self.name, keep, tuple(retired), self.claim())
@@ -114,10 +116,11 @@ class FileRoot:
                 f"not a root record for holder {self.name}: a share of {len(share)} bytes, half {half}",
                 hint="a share has 32 bytes, a tree id 16, half is 0 or 1, generations count from 1",
             )
-        block = _record_block(generation, share, half, tree_id)
+        head = RECORD.pack(MAGIC, 1, half, 0, generation, tree_id, share, bytes(16))[:-16]
+        said = head + hashlib.sha256(head).digest()[:16]
         records = self._records()
         if not any(records):
-            self._found(block)
+            self._found(said + _fresh()[RECORD.size :])
             return
         for record in records:
             if record and record.generation == generation:
@@ -130,8 +133,10 @@ class FileRoot:
                 hint="settle first: the one that does not live must be retired",
             )
         number = 1 if records[0] else 0
-        with self._open() as fd:
-            _put_block(fd, number, block)
+        rest = self._known[0][number * BLOCK + RECORD.size : (number + 1) * BLOCK]  # of what wiped it
+        if len(said + rest) < BLOCK:
+            rest = _fresh()[RECORD.size :]
+        self._put(number, said + rest, _Record(generation, half, tree_id, share))
 
     def _found(self, block: bytes) -> None:
         # The very first record appears with its file or not at all: there is no older share a rename could leave.
@@ -147,18 +152,19 @@ class FileRoot:
         start.rename(self.path)
         sync_folder(self.path.parent)
 
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[int]:
-        fd = -1
+    def _put(self, number: int, block: bytes, record: _Record | None) -> None:
+        """Write one block, and know of both from then on what was read and what was written."""
+        both, (first, second) = self._known
         self._known = b"", (None, None)  # no copy of a share that is about to be overwritten
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_DSYNC | os.O_NOFOLLOW | os.O_CLOEXEC)
-            yield fd
+            try:
+                _put_block(fd, number, block)
+            finally:
+                os.close(fd)
         except OSError as cause:
             raise self._unusable(cause) from cause
-        finally:
-            if fd >= 0:
-                os.close(fd)
+        self._known = (both[:BLOCK] + block, (first, record)) if number else (block + both[BLOCK:], (record, second))
 
     def _unusable(self, cause: OSError) -> RootUnreachable:
         return RootUnreachable(
@@ -245,12 +251,6 @@ class _Record(NamedTuple):
 _Both = tuple[_Record | None, _Record | None]
 
 
-def _record_block(generation: int, share: bytes, half: int, tree_id: bytes) -> bytes:
-    head = RECORD.pack(MAGIC, 1, half, 0, generation, tree_id, share, bytes(16))[:-16]
-    record = head + hashlib.sha256(head).digest()[:16]
-    return record + os.urandom(BLOCK - len(record))
-
-
 def _parse(both: bytes, at: int) -> _Record | None:
     end = at + RECORD.size
     if len(both) < end or both[at : at + 4] != MAGIC:
@@ -262,12 +262,16 @@ def _parse(both: bytes, at: int) -> _Record | None:
 
 
 def _fresh() -> bytes:
-    noise = os.urandom(BLOCK - 32)
-    return noise + hashlib.sha256(noise).digest()
+    # Nobody can tell it from chance, no medium can make it shorter, and it says of itself that it is what it is.
+    key = os.urandom(32)
+    return key + AESGCM(key).encrypt(bytes(12), bytes(BLOCK - 48), None)
 
 
 def _wiped(block: bytes) -> bool:
-    return len(block) == BLOCK and hashlib.sha256(block[:-32]).digest() == block[-32:]
+    try:
+        return AESGCM(block[:32]).decrypt(bytes(12), block[32:], None) == bytes(BLOCK - 48)
+    except (ValueError, InvalidTag):
+        return False
 
 
 def _put_block(fd: int, number: int, block: bytes) -> None:
