@@ -66,9 +66,10 @@ def people(start: int, count: int) -> list[bytes]:
 
 
 def planned(tree: KeyTree, refs: list[bytes]) -> tuple[Drops, Grant]:
-    """What is approved before anybody destroys: the batch and its grant, which the vault checks again."""
+    """What is written down and approved before anybody destroys: the batch and its grant. The vault checks both."""
     drops = dict.fromkeys(refs)
-    return drops, Grant.of(drops, vault=tree.vault_id, generation=tree.generation, catalog="bench", not_before=NOW)
+    grant = Grant.of(drops, vault=tree.vault_id, generation=tree.generation, catalog="bench", not_before=NOW)
+    return drops, Grant.parse(grant.canonical())
 
 
 def create(tree: KeyTree, count: int) -> None:

@@ -79,6 +79,10 @@ class Grant:
 
     def canonical(self) -> str:
         """Canonical JSON: sorted keys, no spaces, ASCII names and plain numbers only."""
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
         return _CANONICAL.encode({name: getattr(self, name) for name in self.__dataclass_fields__})
 
     @cached_property

@@ -35,7 +35,7 @@ class Lease:
     """What one open vault says about its caches. `moved` tells whether a generation lives no more; `drop` empties."""
 
     def __init__(self, folder: Path, *, moved: Callable[[int], bool], drop: Callable[[], None]) -> None:
-        self._folder = folder / FOLDER
+        self._folder = str(folder / FOLDER)
         self._moved, self._drop = moved, drop
         self._mutex = threading.RLock()
         self._fd = -1
@@ -100,7 +100,7 @@ class Lease:
         for one in mine:
             while not one._quiet(generation):
                 time.sleep(0.001)
-        names = os.listdir(self._folder) if mine or self._folder.is_dir() else []  # noqa: PTH208  # in every batch
+        names = os.listdir(self._folder) if mine or os.path.isdir(self._folder) else []  # noqa: PTH112, PTH208  # in every batch
         told = {one._name for one in mine}
         for name in names:
             while name.isdecimal() and name not in told and not _over(f"{self._folder}/{name}", generation):
@@ -118,7 +118,8 @@ class Lease:
             return True
 
     def _begin(self) -> None:
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self._folder, 0o700)  # noqa: PTH102
         self._fd, self._name = next((fd, str(n)) for n in count() if (fd := _take(f"{self._folder}/{n}")) is not None)
         self._pid, self._watch, self._said = os.getpid(), None, (0, 0)
         self._finalizer = weakref.finalize(self, _give_up, self._fd, self._pid)

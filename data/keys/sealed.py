@@ -100,6 +100,11 @@ class Toll:
     notes: dict[str, bytes | None] = field(default_factory=dict)
 
 
+def counts(codes: frozenset[int] | None) -> bool:
+    """Whether somebody dies with the keys of these domains (None = all): our own request keys do not count."""
+    return codes is None or bool(codes - OURS)
+
+
 def toll(
     drop: Drops,
     add: Adds,
@@ -119,7 +124,7 @@ def toll(
     away, `marks` the names that notes of restores have if its living keys came back. `noted` are all notes of seals,
     `restored` of restores.
 
-    A subject that is sealed counts: the vault cannot know whether anybody kept the record. Our own request keys do not.
+    A subject that is sealed counts: the vault cannot know whether anybody kept the record.
     """
     found = Toll()
     for ref, codes in drop.items():
@@ -130,7 +135,7 @@ def toll(
             )
         coming = add.get(ref, {})
         if (share := shares.get(ref)) is None:
-            found.dying += codes is None or bool(codes - OURS)
+            found.dying += counts(codes)
             continue
         name = name_of(share)
         if name not in noted:

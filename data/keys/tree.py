@@ -48,7 +48,7 @@ from fangxin.data.keys.integrity import Examined, examined
 from fangxin.data.keys.lease import Lease
 from fangxin.data.keys.material import Keys
 from fangxin.data.keys.receipt import Receipt, Tally
-from fangxin.data.keys.replica import LAST_WRITE, PLACES, Places, Replica, Replicas, Write, outside, written
+from fangxin.data.keys.replica import LAST_WRITE, Places, Replica, Replicas, Write, outside, written
 from fangxin.data.keys.roots import shares
 from fangxin.data.keys.roots.file import FileRoot
 from fangxin.data.keys.roots.protocol import (
@@ -70,6 +70,7 @@ __all__ = ["KeyAbsent", "KeyTree"]
 
 CAPACITY = 200_000
 FEW = 64  # dead rows that may wait for the next batch
+NOW_AND_THEN = 16  # small batches from one look at the length of the log to the next
 PATIENCE = 5.0  # seconds a writer waits for another
 LEFT = ("attempt", "unscrubbed", LOSSY, *LAST_WRITE)  # what every write asks of the one before
 GRANT = "grant/"  # how the names of notes of batches begin
@@ -101,7 +102,7 @@ class KeyTree:
         clock: Callable[[], Moment] = look,
     ) -> None:
         self.folder = folder
-        self._lock = folder / "vault.lock"
+        self._lock = str(folder / "vault.lock")
         self.anchor = anchor
         self.holders = tuple(holders)
         self._patience = patience
@@ -535,7 +536,7 @@ class KeyTree:
                 return self._nothing(grant, living, settled, now)
             self._at("pages")
             lives = Living(generation, batch.half, self.tree_id)
-            after = State(lives, top_key, facts["commitment_after"], state.inner | batch.above)
+            after = State(lives, top_key, facts["commitment_after"], batch.above)
             receipts, effective = self._conclude(generation, given[0], batch.half, self.tree_id, now, after)
             # (7) scrub: hygiene only, the proof holds without it. A few rows wait until the next batch puts its own in
             # their place, or until this is closed; but a copy that is made now is to lack no write.
@@ -543,7 +544,8 @@ class KeyTree:
                 self._scrub(batch.dead)
             else:
                 self._owing = os.getpid()
-                self._file.checkpoint(always=False)
+                if not generation % NOW_AND_THEN:
+                    self._file.checkpoint(always=False)
             self._at("scrubbed")
             self._back_up()
             return Receipt(
@@ -569,6 +571,8 @@ class KeyTree:
         self, drop: Drops, add: Adds, sealings: Mapping[bytes, Sealing], said: Said, *, waived: bool, now: datetime
     ) -> Toll:
         noted, restored = ({n: said[n] for n in said if n.startswith(some)} for some in (seals.SEAL, seals.RESTORED))
+        if not (noted or restored or add):
+            return Toll(sum(map(seals.counts, drop.values())))
         touched = [ref for ref, some in drop.items() if some is None or codes.SEALED in some] if noted else []
         held = self._living(touched, codes.SEALED)
         sealing = [ref for ref, keys in add.items() if codes.SEALED in keys]
@@ -630,7 +634,13 @@ class KeyTree:
         return given, shares.combine(given, tree_id=tree_id, generation=generation, holders=names)
 
     def _conclude(
-        self, generation: int, share: bytes, half: int, tree_id: bytes, now: datetime, after: State | None = None
+        self,
+        generation: int,
+        share: bytes,
+        half: int,
+        tree_id: bytes,
+        now: datetime,
+        after: State | None = None,
     ) -> tuple[tuple[RootReceipt, ...], datetime]:
         # (4) the commit point: one record in the anchor
         try:
@@ -850,16 +860,14 @@ class KeyTree:
             receipts, now, seen = shares.settle(self.anchor, self.holders)
             if now.tree_id != self.tree_id:
                 self._attach(now)
-            names = os.listdir(self.folder)  # noqa: PTH208  # looked at before every write
-            places = Places.of(self.folder) if PLACES in names else Places()
-            if places != self._places:
+            if (places := Places.of(self.folder)) != self._places:
                 self._replicas.close()
                 self._places, self._replicas = places, Replicas([Replica(folder) for folder in places.replicas])
             said = self._said(grant)
             attempt, self._last = int(said.get("attempt", b"0")), written(said)
             self._replicas.catch_up(self._file, self.tree_id, self._last, lossy=LOSSY in said)
             due = _dead(said.get("unscrubbed"), now.generation)
-            if seen > attempt or attempt > now.generation or due is None or any(map(self._strange, names)):
+            if seen > attempt or attempt > now.generation or due is None:
                 self._clear_up(now.generation, max(seen, attempt))
                 said = self._said(grant)
             self._due = due or ()
@@ -890,15 +898,11 @@ class KeyTree:
     def _said(self, grant: Grant | None) -> Said:
         return self._file.peek_but(GRANT, GRANT + grant.nonce) if grant else self._file.peek(*LEFT)
 
-    def _strange(self, name: str) -> bool:
-        # Whether it is the file of a tree that the vault grew out of, or of an attempt to grow that was given up.
-        return name.startswith("tree-") and not name.startswith(self._tree)
-
     def _clear_up(self, generation: int, highest: int) -> None:
         # An aborted attempt burns its number but takes its notes back; its pages, and those of a batch that was
         # committed but not scrubbed, lie in halves that do not live, or in another file.
-        for path in self.folder.iterdir():
-            if self._strange(path.name):
+        for path in self.folder.glob("tree-*"):  # which the vault grew out of, or an attempt to grow that was given up
+            if not path.name.startswith(self._tree):
                 path.unlink(missing_ok=True)
         with self._transaction():
             undo = json.loads(self._file.noted("undo") or b"null")
@@ -950,15 +954,18 @@ def _carried_out(grant: Grant, said: Said) -> dict[str, Any] | None:
 
 def _due(generation: int, dead: Sequence[int]) -> bytes:
     """What a batch notes of the rows that it leaves dead, to be believed once its root is the living one."""
-    return json.dumps({"generation": generation, "dead": dead} if len(dead) <= FEW else None).encode()
+    return " ".join(map(str, (generation, *(dead if len(dead) <= FEW else (-1,))))).encode()
 
 
 def _dead(noted: bytes | None, generation: int) -> Sequence[int] | None:
     """The rows that the batch of this generation left dead; None where the living ones have to be asked for."""
     if noted is None:
         return ()
-    told = json.loads(noted.decode())
-    return told["dead"] if isinstance(told, dict) and told["generation"] == generation else None
+    try:
+        of, *dead = map(int, noted.split())
+    except ValueError:
+        return None
+    return dead if of == generation and -1 not in dead else None
 
 
 def _check_code(domain: int) -> None:

@@ -52,6 +52,7 @@ PLACES = (
     ),
 )
 ROWS = "SELECT id, body FROM node CROSS JOIN slot ON slot.slot = node.slot"
+ROW = "SELECT body FROM slot WHERE slot = (SELECT slot FROM node WHERE id = ?)"
 # Only what is zeros is written over: a list of free places that is damaged costs no living page.
 FREE = (
     "SELECT free.slot FROM free CROSS JOIN slot ON slot.slot = free.slot "
@@ -203,8 +204,8 @@ class VaultFile:
 
     def body(self, node: int) -> Any:
         """One row's body; None if it is not there, and perhaps something else where there is damage."""
-        found = self._db().execute(f"{ROWS} WHERE id = ?", (node,)).fetchone()
-        return found and found[1]
+        found = self._db().execute(ROW, (node,)).fetchone()
+        return found and found[0]
 
     def bodies(self, nodes: Numbers) -> Texts:
         """The bodies of some rows (ascending), one after the other; size 0 where a row is not there."""
@@ -257,7 +258,8 @@ class VaultFile:
             if node not in held and (dead := going[len(body) > HALF]):
                 moved[node], held[node] = dead.popitem()
         if held:
-            self._db().executemany("UPDATE slot SET body = ? WHERE slot = ?", ((bodies[n], s) for n, s in held.items()))
+            bodies_of = ((bytearray(bodies[node]), slot) for node, slot in held.items())
+            self._db().executemany("UPDATE slot SET body = ? WHERE slot = ?", bodies_of)
         if moved:
             self._db().executemany("UPDATE node SET id = ? WHERE id = ?", moved.items())
         if new := [(node, body) for node, body in bodies.items() if node not in held]:
@@ -283,6 +285,12 @@ class VaultFile:
         among, values = _among(nodes)
         return dict(self._db().execute(f"SELECT id, slot FROM node WHERE id {among}", values))  # noqa: S608
 
+    def _sizes(self, nodes: Sequence[int]) -> sqlite3.Cursor:
+        if len(nodes) <= PLACEABLE:  # one after the other costs less than a list of them
+            return self._db().execute(" UNION ALL ".join([f"{SIZES} WHERE node.id = ?"] * len(nodes)), nodes)
+        among, values = _among(nodes)
+        return self._db().execute(f"{SIZES} WHERE node.id {among}", values)
+
     def _lying(
         self, wanted: Mapping[int, bytes], instead: Sequence[int]
     ) -> tuple[dict[int, int], tuple[dict[int, int], dict[int, int]]]:
@@ -291,8 +299,7 @@ class VaultFile:
         going: tuple[dict[int, int], dict[int, int]] = {}, {}
         if not instead:
             return self._slots(list(wanted)), going
-        among, values = _among([*{*wanted, *instead}])
-        for node, slot, size in self._db().execute(f"{SIZES} WHERE node.id {among}", values):
+        for node, slot, size in self._sizes([*{*wanted, *instead}]):
             (held if node in wanted else going[size > HALF])[node] = slot
         return held, going
 
@@ -356,7 +363,8 @@ class VaultFile:
     def notes(self, notes: Mapping[str, bytes | None]) -> None:
         """Set some pieces of metadata, or remove them (None); inside a transaction."""
         db = self._db()
-        kept = [(name, value) for name, value in notes.items() if value is not None]
+        # A bytearray is what the driver takes as it is; of bytes it asks each time whether they can be adapted.
+        kept = [(name, bytearray(value)) for name, value in notes.items() if value is not None]
         gone = [(name,) for name, value in notes.items() if value is None]
         if kept:
             db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", kept)
@@ -439,7 +447,7 @@ class Unchanged(Exception):
 
 
 @contextlib.contextmanager
-def alone(lock: Path, *, patience: float) -> Iterator[None]:
+def alone(lock: Path | str, *, patience: float) -> Iterator[None]:
     """Hold a vault's lock; WriterBusy if somebody else holds it for longer than `patience` seconds."""
     fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

@@ -131,7 +131,13 @@ class Walk:
         return self._cached
 
     def go_on(self, state: State) -> None:
-        """Take over what a batch that was just committed has made, instead of reading it back."""
+        """Take over what a batch that was just committed has made, instead of reading it back: the pages that changed.
+
+        A reader who still goes by what lived before finds that a page is missing or does not open, and looks again.
+        """
+        if self._cached is not None:
+            self._cached.inner.update(state.inner)
+            state.inner = self._cached.inner
         self._cached = state
 
     def forget(self) -> None:

@@ -44,12 +44,12 @@ class FileRoot:
     """
 
     def __init__(self, path: Path, *, name: str = "file", backup_sets: Sequence[Path] | None = None) -> None:
-        self.path = path
+        self.path, self._file = path, str(path)
         self.name = name
         self.backup_sets = None if backup_sets is None else tuple(backup_sets)
         self._judged: tuple[float, Claim] | None = None
         self._known: tuple[bytes, _Both] = b"", (None, None)  # what was read last, and what it says
-        self._noise = b""  # what a block was wiped with last
+        self._noise = b""  # what this one wipes blocks with
 
     def generations(self) -> tuple[int, ...]:
         """Every generation with a valid record, ascending; none where there is no file."""
@@ -97,7 +97,7 @@ class FileRoot:
             block = both[number * BLOCK : (number + 1) * BLOCK]
             if record is None and (block == self._noise or _wiped(block)):
                 continue
-            self._noise = _fresh()
+            self._noise = self._noise or _fresh()
             self._put(number, self._noise, None)
             if record:
                 retired.append(record.generation)
@@ -157,7 +157,7 @@ class FileRoot:
         both, (first, second) = self._known
         self._known = b"", (None, None)  # no copy of a share that is about to be overwritten
         try:
-            fd = os.open(self.path, os.O_RDWR | os.O_DSYNC | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = os.open(self._file, os.O_RDWR | os.O_DSYNC | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 _put_block(fd, number, block)
             finally:
@@ -175,7 +175,7 @@ class FileRoot:
     def _read(self) -> bytes:
         """Both blocks, one after the other; empty where there is no file."""
         try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd = os.open(self._file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return b""
         except OSError as cause:

@@ -7,7 +7,6 @@ says which generation of which tree lives, and writing that record is the commit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
@@ -120,8 +119,7 @@ class Claim(NamedTuple):
     conditions: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class RootReceipt:
+class RootReceipt(NamedTuple):
     """That a holder keeps one generation only; `retired` are those destroyed in this call."""
 
     holder: str
@@ -130,8 +128,7 @@ class RootReceipt:
     claim: Claim
 
 
-@dataclass(frozen=True)
-class Living:
+class Living(NamedTuple):
     """What the anchor says is alive: the generation, the half of the top page, and the tree."""
 
     generation: int
