@@ -43,6 +43,10 @@ class Library(Protocol):
         """
         ...
 
+    def open_one(self, key: bytes, name: bytes, nonce: bytes, sealed: bytes) -> bytes | None:
+        """One text, None if it does not open."""
+        ...
+
     def seal(
         self, keys: Sequence[bytes], names: Sequence[bytes], nonces: Sequence[bytes], plains: Sequence[bytes]
     ) -> list[bytes]:
@@ -73,6 +77,13 @@ class OpenSSL:
             except InvalidTag:
                 closed.append(number)
         return closed
+
+    def open_one(self, key: bytes, name: bytes, nonce: bytes, sealed: bytes) -> bytes | None:
+        """See Library."""
+        try:
+            return AESGCM(key).decrypt(nonce, sealed, name)
+        except InvalidTag:
+            return None
 
     def seal(
         self, keys: Sequence[bytes], names: Sequence[bytes], nonces: Sequence[bytes], plains: Sequence[bytes]
@@ -108,6 +119,13 @@ class Sodium:
             self._places(sealed.memory, nonces), self._places(keys, rows * KEY),
         )  # fmt: skip
         return list(compress(count(), codes))
+
+    def open_one(self, key: bytes, name: bytes, nonce: bytes, sealed: bytes) -> bytes | None:
+        """See Library."""
+        null, room = self._ffi.NULL, bytearray(len(sealed) - TAG)
+        into = self._ffi.from_buffer(room)
+        closed = self._decrypt(into, null, null, sealed, len(sealed), name, len(name), nonce, key)
+        return None if closed else bytes(room)
 
     def seal(
         self, keys: Sequence[bytes], names: Sequence[bytes], nonces: Sequence[bytes], plains: Sequence[bytes]

@@ -85,7 +85,7 @@ class Alone(NamedTuple):
 
     settled: tuple[RootReceipt, ...]
     living: Living
-    said: Said  # LEFT; of a batch all that is noted but earlier grants
+    seen: int  # the highest generation that any holder knows of
 
 
 class KeyTree:
@@ -352,7 +352,9 @@ class KeyTree:
         self, drops: Drops, *, now: datetime, grant: Grant | None = None, approvals: Sequence[Approval] = ()
     ) -> None:
         """Raise NotAllowed where destroying these would need officers who have not signed; nothing is changed."""
-        present, said = self.guard, self._file.peek_but(GRANT, "")
+        with self._file.snapshot():
+            said = self._file.all_but(GRANT, "")
+        present = self.guard
         now, _ = self._time(present, now, said)
         if grant is None:
             grant = Grant.of(drops, vault=self.vault_id, generation=self.generation, catalog="", not_before=now)
@@ -435,7 +437,8 @@ class KeyTree:
         if capacity < 1:
             raise InputError(f"a vault for {capacity} keys was asked for", hint="capacity counts from 1")
         grant.check_names({}, vault=self.vault_id, action="grow")
-        with self._writing(grant) as (settled, living, said):
+        with self._writing() as (settled, living, _):
+            said = self._file.peek("attempt", GRANT + grant.nonce)
             if (done := _carried_out(grant, said)) is not None:
                 return self._repeated(done, settled, now)
             grant.check({}, vault=self.vault_id, generation=living.generation, action="grow", now=now)
@@ -466,8 +469,8 @@ class KeyTree:
                 self._replicas.refresh(new, tree_id)
             self._at("pages")
             receipts, effective = self._conclude(generation, given[0], 0, tree_id, now)
-            self._attach(self.anchor.living())
-            self._clear_up(generation, generation)
+            self._attach(lives := self.anchor.living())
+            self._clear_up(Alone(receipts, lives, generation), {})
             self._at("scrubbed")
             self._back_up()
             return Receipt(**(facts | {"domains": ()}), destroyed=0, holders=receipts, effective_at=effective)
@@ -494,9 +497,10 @@ class KeyTree:
             _check_code(code)
         named = drop if named is None else named
         grant.check_names(named, vault=self.vault_id, action=action)  # before anybody waits for the lock
-        with self._writing(grant) as (settled, living, said):
+        with self._locked() as here:
+            settled, living = here.settled, here.living
             batch: Batch | None = None
-            with self._transaction() as noted:
+            with self._batch(here, grant) as (said, noted):
                 if (done := _carried_out(grant, said)) is not None:
                     raise Unchanged
                 state = self._walk.state(living)
@@ -854,40 +858,66 @@ class KeyTree:
     # ------------------------------------------------------------ writing, in general
 
     @contextlib.contextmanager
-    def _writing(self, grant: Grant | None = None, *, patience: float | None = None) -> Iterator[Alone]:
-        """Hold the lock, with every holder settled and what an interrupted batch left undone or finished."""
+    def _locked(self, patience: float | None = None) -> Iterator[Alone]:
+        """Hold the lock, with every holder settled."""
         with alone(self._lock, patience=self._patience if patience is None else patience):
-            receipts, now, seen = shares.settle(self.anchor, self.holders)
-            if now.tree_id != self.tree_id:
-                self._attach(now)
+            here = Alone(*shares.settle(self.anchor, self.holders))
+            if here.living.tree_id != self.tree_id:
+                self._attach(here.living)
             if (places := Places.of(self.folder)) != self._places:
                 self._replicas.close()
                 self._places, self._replicas = places, Replicas([Replica(folder) for folder in places.replicas])
-            said = self._said(grant)
-            attempt, self._last = int(said.get("attempt", b"0")), written(said)
-            self._replicas.catch_up(self._file, self.tree_id, self._last, lossy=LOSSY in said)
-            due = _dead(said.get("unscrubbed"), now.generation)
-            if seen > attempt or attempt > now.generation or due is None:
-                self._clear_up(now.generation, max(seen, attempt))
-                said = self._said(grant)
-            self._due = due or ()
-            yield Alone(receipts, now, said)
+            yield here
+
+    @contextlib.contextmanager
+    def _writing(self, patience: float | None = None) -> Iterator[Alone]:
+        """Hold the lock, with what an interrupted batch left undone or finished, too."""
+        with self._locked(patience) as here:
+            said = self._file.peek(*LEFT)
+            self._replicas.catch_up(self._file, self.tree_id, written(said), lossy=LOSSY in said)
+            if not self._whole(here, said):
+                self._clear_up(here, said)
+            yield here
+
+    @contextlib.contextmanager
+    def _batch(self, here: Alone, grant: Grant) -> Iterator[tuple[Said, Notes]]:
+        """A batch's transaction, which is told all that is noted but earlier grants; made ready as by `_writing`."""
+        if self._replicas:  # no copy of the file is made in a transaction
+            said: Said = self._file.peek(*LEFT)
+            self._replicas.catch_up(self._file, self.tree_id, written(said), lossy=LOSSY in said)
+        for cleared in (False, True):
+            with self._transaction() as notes:
+                said = self._file.all_but(GRANT, GRANT + grant.nonce)
+                if not (ready := self._whole(here, said) or cleared):
+                    raise Unchanged
+                yield said, notes
+            if ready:
+                return
+            self._clear_up(here, said)
+
+    def _whole(self, here: Alone, said: Said) -> bool:
+        """Whether no interrupted batch left anything to do. What the last one left dead is known from then on."""
+        self._last = written(said)
+        due = _dead(said.get("unscrubbed"), here.living.generation)
+        self._due = due or ()
+        attempt = int(said.get("attempt", b"0"))
+        return here.seen <= attempt and attempt <= here.living.generation and due is not None
 
     @contextlib.contextmanager
     def _transaction(self, *, soon: bool = False) -> Iterator[Notes]:
         """One write under the lock: durable with one replica, then here, or nowhere. Notes in what it yields."""
-        number, on = self._last
 
         def ship(changes: Changes) -> None:
+            number, on = self._last
             self._ship(changes, number + 1, on)
 
-        last = self._last
+        last = None
         with self._file.transaction(ship if self._replicas else None, soon=soon):
             notes: Notes = {}
             yield notes
-            last = number + 1, os.urandom(MARK)
+            last = self._last[0] + 1, os.urandom(MARK)
             self._file.notes(notes | {"seq": str(last[0]).encode(), "write": last[1]})
-        self._last = last
+        self._last = last or self._last
 
     def _ship(self, changes: Changes, seq: int, on: bytes) -> None:
         living = self.anchor.living().generation
@@ -895,10 +925,7 @@ class KeyTree:
         self._replicas.ship(Delta(self.tree_id, living, after, seq, on, changes))
         self._at("shipped")
 
-    def _said(self, grant: Grant | None) -> Said:
-        return self._file.peek_but(GRANT, GRANT + grant.nonce) if grant else self._file.peek(*LEFT)
-
-    def _clear_up(self, generation: int, highest: int) -> None:
+    def _clear_up(self, here: Alone, said: Said) -> None:
         # An aborted attempt burns its number but takes its notes back; its pages, and those of a batch that was
         # committed but not scrubbed, lie in halves that do not live, or in another file.
         for path in self.folder.glob("tree-*"):  # which the vault grew out of, or an attempt to grow that was given up
@@ -906,11 +933,11 @@ class KeyTree:
                 path.unlink(missing_ok=True)
         with self._transaction():
             undo = json.loads(self._file.noted("undo") or b"null")
-            if undo is not None and undo["generation"] > generation:
+            if undo is not None and undo["generation"] > here.living.generation:
                 for name, old in undo["notes"].items():
                     self._file.note(name, None if old is None else bytes.fromhex(old))
             self._file.note("undo", None)
-            self._file.note("attempt", str(highest).encode())
+            self._file.note("attempt", str(max(here.seen, int(said.get("attempt", b"0")))).encode())
         with self._file.snapshot():
             alive = self._walk.alive(self._walk.state())
             dead = [node for node in self._file.nodes() if node not in alive]

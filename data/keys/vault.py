@@ -341,11 +341,10 @@ class VaultFile:
         with self._mutex, self._spoken:
             return self.some(*names)
 
-    def peek_but(self, prefix: str, name: str) -> dict[str, bytes]:
-        """All metadata of one moment but what begins so, and one that does: a third of what a dozen names cost."""
-        with self._mutex, self._spoken:
-            rows = self._db().execute(NOTES_BUT, (prefix, prefix + LAST, name))
-            return {name: bytes(value) for name, value in rows}
+    def all_but(self, prefix: str, name: str) -> dict[str, bytes]:
+        """All metadata but what begins so, and one piece that does: a third of what a dozen names cost."""
+        rows = self._db().execute(NOTES_BUT, (prefix, prefix + LAST, name))
+        return {name: bytes(value) for name, value in rows}
 
     def noted(self, name: str) -> bytes | None:
         """One piece of metadata."""
