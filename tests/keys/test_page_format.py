@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import struct
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from fangxin.data.keys import gcm
 from fangxin.data.keys import page as pages
@@ -103,6 +104,10 @@ def test_two_libraries_seal_the_same_bytes_and_tell_the_same_that_do_not_open() 
             assert closed == ([] if memory[-1] == ours[-1][-1] else [1, 4])
             for number in {0, 2, 3} if closed else range(5):
                 assert bytes(made.memory[made.at[number] :][: made.size[number]]) == plains[number]
+            for number, (at, length) in enumerate(zip(sealed.at, size, strict=True)):
+                text = memory[at : at + length].tobytes()
+                one = library.open_one(told[0][number], told[1][number], told[2][number], text)
+                assert one == (None if number in closed else plains[number])
         memory[-1] ^= 1  # a tag
         memory[sealed.at[1]] ^= 1  # a text
 
@@ -122,10 +127,9 @@ def test_an_inner_page_is_keys_then_living_halves_and_the_top_has_the_hash_key()
 def test_a_root_is_hkdf_over_all_shares_and_names_its_generation_and_holders() -> None:
     given = [b"a" * 32, b"b" * 32]
     root = shares.combine(given, tree_id=TREE, generation=5, holders=["file", "second"])
-    prk = hmac.digest(TREE, b"".join(given), "sha256")
     info = b"fangxin/keys/root/1" + struct.pack("<Q", 5) + b"file\0second"
-    assert root == hmac.digest(prk, info + b"\x01", "sha256")
-    assert shares.top_key(root) == hmac.digest(root, b"fangxin/keys/top/1\x01", "sha256")
+    assert root == HKDF(SHA256(), 32, salt=TREE, info=info).derive(b"".join(given))
+    assert shares.top_key(root) == HKDFExpand(SHA256(), 32, info=b"fangxin/keys/top/1").derive(root)
     assert shares.commitment(root) == hashlib.sha256(b"fangxin/keys/commit/1" + root).hexdigest()
     assert repr(top := Inner(0, [KEY], bytearray(1), KEY)).count("\\x") == 1  # no key in it, only the halves
     assert top.hkey == KEY

@@ -70,6 +70,15 @@ def test_the_record_lies_as_the_format_says(tmp_path: Path) -> None:
     root.commit(6, share, 0, TREE)
     root.retire(keep=6)
     assert root.path.stat().st_ino == inode  # written in place, never renamed
+    wiped = root.path.read_bytes()
+    assert share in wiped
+    assert head not in wiped
+    other = FileRoot(root.path)  # of another process, which has never seen this block
+    assert other.settle() == (other.living(), other.retire(keep=6)) == (Living(6, 0, TREE), root.retire(keep=6))
+    assert root.path.read_bytes() == wiped  # what is wiped is known by itself
+    root.path.write_bytes(wiped[:100] + bytes((wiped[100] ^ 1,)) + wiped[101:])
+    assert other.settle()[1].retired == ()
+    assert root.path.read_bytes()[:BLOCK] != wiped[:BLOCK]  # of one that is not whole nobody knows, so it goes again
     assert root.path.stat().st_mode & 0o777 == 0o600
 
 
