@@ -35,10 +35,9 @@ from fangxin.data.stores.duckdb_tables import (
     Gaps,
     Table,
     asking,
-    attach,
-    engine,
     look,
     plain_database,
+    reader,
     schema_of,
     spilled,
     stream,
@@ -196,8 +195,7 @@ class DuckdbStore(DatabaseFiles["duckdb.DuckDBPyConnection", Table]):
         plain_database(path, unit.name, for_writing=for_writing)
         if counted:  # looking at a table's columns is no pass over its rows
             self.meter.open(self.name, unit.name)
-        with asking(unit.name), engine(path) as db:
-            attach(db, path, "live", "READ_ONLY")
+        with asking(unit.name), reader(path) as db:
             yield db
 
     @contextlib.contextmanager

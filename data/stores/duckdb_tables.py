@@ -33,6 +33,7 @@ SETTINGS: Mapping[str, str | int | bool] = {
     "temp_directory": "",  # nothing spills: what does not fit in memory is refused
     "memory_limit": "2GB",
     "threads": 1,  # inserting keeps the order of rows
+    "async_threads": 0,  # reads are of a local file; an idle engine has no threads, and can be closed after a fork
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "allow_community_extensions": False,
@@ -295,17 +296,52 @@ def things(
 @contextlib.contextmanager
 def engine(*files: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """An engine in memory that may open these files and what DuckDB keeps beside them, and nothing else."""
-    import duckdb
-
-    db = duckdb.connect(":memory:", config=dict(SETTINGS))
+    db = _confined(*files)
     try:
-        allowed = ", ".join(literal(os.fspath(file.absolute()) + end) for file in files for end in ("", *WALS))
-        db.execute(f"SET allowed_paths = [{allowed}]")
-        db.execute("SET enable_external_access = false")
-        db.execute("SET lock_configuration = true")
         yield db
     finally:
         db.close()
+
+
+@contextlib.contextmanager
+def reader(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """An engine that may open one database file and no other, and has it open as `live`, read-only.
+
+    To make one takes longer than to read a small table. So the last few stay, with nothing open, for whoever reads
+    that file next; an error ends them. A forked child makes its own.
+    """
+    pid = os.getpid()
+    key = (pid, path.absolute(), tuple(SETTINGS.items()))
+    base = _IDLE.pop(key, None) or _confined(path)
+    try:
+        with base.cursor() as db:  # what is made for a question is its own, and ends with it
+            attach(db, path, "live", "READ_ONLY")
+            yield db
+            db.execute("DETACH live")
+    except BaseException:
+        base.close()
+        raise
+    if (other := _IDLE.pop(key, None)) is not None:  # a thread that read the same file
+        other.close()
+    _IDLE[key] = base
+    for old in [one for one in list(_IDLE) if one[0] == pid][:-IDLE]:
+        if (gone := _IDLE.pop(old, None)) is not None:
+            gone.close()
+
+
+IDLE = 4  # engines that stay; each takes some two megabytes
+_IDLE: dict[tuple[object, ...], duckdb.DuckDBPyConnection] = {}
+
+
+def _confined(*files: Path) -> duckdb.DuckDBPyConnection:
+    import duckdb
+
+    db = duckdb.connect(":memory:", config=dict(SETTINGS))
+    allowed = ", ".join(literal(os.fspath(file.absolute()) + end) for file in files for end in ("", *WALS))
+    db.execute(f"SET allowed_paths = [{allowed}]")
+    db.execute("SET enable_external_access = false")
+    db.execute("SET lock_configuration = true")
+    return db
 
 
 def attach(db: duckdb.DuckDBPyConnection, path: Path, name: str, *options: str) -> None:

@@ -15,6 +15,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -339,8 +340,18 @@ class TextStore(FileStore):
         self._folder.exchange(unit, collection.address, build, batch=PLANTING)
 
 
+@cache
+def _engine(_process: int) -> duckdb.DuckDBPyConnection:
+    """One for a process (its threads do not follow into a fork), without disk or network."""
+    import duckdb
+
+    db = duckdb.connect(":memory:", config={"temp_directory": "", "threads": 2, "async_threads": 0})
+    db.execute("SET enable_external_access = false")
+    return db
+
+
 class _Parser:
-    """Turns blocks of records into columns; keeps one small DuckDB for JSON, without disk or network."""
+    """Turns blocks of records into columns; JSON by a cursor of the process's DuckDB."""
 
     def __init__(self) -> None:
         self._duck: duckdb.DuckDBPyConnection | None = None
@@ -381,11 +392,8 @@ class _Parser:
 
     def _lines(self, unit: str, block: Block) -> duckdb.DuckDBPyConnection:
         """An engine that sees the records of a block as the table `lines`."""
-        import duckdb
-
         if self._duck is None:
-            self._duck = duckdb.connect(":memory:")
-            self._duck.execute("SET temp_directory=''; SET threads=2; SET enable_external_access=false")
+            self._duck = _engine(os.getpid()).cursor()  # its tables are its own, and end with it
         # blank lines belong to the record before them: white space after a value is nothing in JSON
         offsets = np.append(block.starts, len(block.data)).astype(np.int64)
         lines = pa.Array.from_buffers(

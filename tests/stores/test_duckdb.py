@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,19 @@ class TestDuckdbKeepsThePromisesOfEveryStore(contract.StoreContract):
         monkeypatch.setattr(duckdb_tables, "SETTINGS", {**duckdb_tables.SETTINGS, **PLAIN})
 
     def lay(self, root: Path) -> None:
+        for name, content in self.laid().items():
+            (root / name).write_bytes(content)
+
+    @staticmethod
+    @cache
+    def laid() -> dict[str, bytes]:
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            TestDuckdbKeepsThePromisesOfEveryStore.write(root)
+            return {path.name: path.read_bytes() for path in root.iterdir()}
+
+    @staticmethod
+    def write(root: Path) -> None:
         columns = "member_id BIGINT PRIMARY KEY, phone VARCHAR, name VARCHAR, note VARCHAR"
         for name, people in (("east.duckdb", contract.PEOPLE[:3]), ("west.duckdb", contract.PEOPLE[3:])):
             with duckdb.connect(root / name, config=PLAIN) as db:
@@ -108,6 +123,17 @@ COMMENT ON TABLE people IS 'customers'; COMMENT ON COLUMN people.name IS 'as on 
 
 
 def make(path: Path, *, people: int = PEOPLE, options: str = "", settings: Mapping[str, str] = PLAIN) -> None:
+    path.write_bytes(made(people, options, tuple(settings.items())))
+
+
+@cache
+def made(people: int, options: str, settings: tuple[tuple[str, str], ...]) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder) / "made.duckdb", people, options, settings)
+        return (Path(folder) / "made.duckdb").read_bytes()
+
+
+def write(path: Path, people: int, options: str, settings: Sequence[tuple[str, str]]) -> None:
     with duckdb.connect(config=dict(settings)) as db:
         db.execute(f"ATTACH '{path}' AS made {options}")
         db.execute("USE made")
