@@ -168,6 +168,9 @@ def _engine(_process: int) -> duckdb.DuckDBPyConnection:
     )
 
 
+FEW = 16  # people for whom a plan takes longer to be made better than to be carried out as it stands
+
+
 class _Walk:
     def __init__(self, catalog: Catalog, cohort: Cohort, probe: Probe) -> None:
         self.catalog, self.probe = catalog, probe
@@ -181,6 +184,7 @@ class _Walk:
         self.stopped = self.reversed = 0
         self.halts: set[tuple[int, str, str]] = set()
         self.db = _engine(os.getpid()).cursor()  # temporary tables are its own, and end with it
+        self.db.execute(f"SET enable_optimizer = {len(cohort.subjects) > FEW}")
         self.db.execute(
             "CREATE TEMP TABLE fact(id BIGINT, subject INT, kind TEXT, value TEXT, hop INT, confidence DOUBLE,"
             " via TEXT);"
