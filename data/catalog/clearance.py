@@ -13,6 +13,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -85,13 +86,17 @@ class Clearance:
     @classmethod
     def load(cls, path: Path) -> Clearance:
         """Read a file of rules; CatalogError carries every problem as file:line:column."""
-        body = path.read_bytes()
-        problems: list[Problem] = []
-        node = compose(str(path), body, problems)
-        found = _Reader(Page(str(path), problems)).clearance(node, hashlib.sha256(body).hexdigest()) if node else None
-        if problems or found is None:
-            raise CatalogError([str(p) for p in ordered(problems, [str(path)])])
-        return found
+        return _read(str(path), path.read_bytes())
+
+
+@lru_cache(maxsize=8)
+def _read(path: str, body: bytes) -> Clearance:
+    problems: list[Problem] = []
+    node = compose(path, body, problems)
+    found = _Reader(Page(path, problems)).clearance(node, hashlib.sha256(body).hexdigest()) if node else None
+    if problems or found is None:
+        raise CatalogError([str(p) for p in ordered(problems, [path])])
+    return found
 
 
 class _Reader:

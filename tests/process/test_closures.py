@@ -17,9 +17,10 @@ from threading import Barrier
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from fangxin.data.closures.engine import Taken, settle, writing
+from fangxin.data.closures.engine import MIGRATIONS, NEWEST, Taken, settle, writing
 from fangxin.data.closures.outbox import LEASE, TRIES, Outbox, Refused, Row
 from fangxin.data.closures.schema import METADATA
 from fangxin.data.closures.store import AlreadyLive, Change, Closures, Message, Overtaken, Timer, Told, stamp
@@ -456,6 +457,8 @@ def test_migrations_make_the_tables_that_the_code_knows_and_twice_changes_nothin
     store = make()
     with store.engine.connect() as db:
         assert compare_metadata(MigrationContext.configure(db), METADATA) == []
+        assert MigrationContext.configure(db).get_current_revision() == NEWEST
+    assert ScriptDirectory(str(MIGRATIONS)).get_current_head() == NEWEST
 
 
 def test_errors_quote_no_row(store: Closures) -> None:
