@@ -18,6 +18,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from fangxin.data.importing import uncollected
 from fangxin.flows.empty_database import PREPARED, is_ready, keep, lay
 
 STARTER = "FANGXIN_STARTER"
@@ -39,9 +40,10 @@ def _wake() -> None:
         for name in PREPARED:
             os.environ.setdefault(name, "false")
     with suppress(Exception):  # the flow meets the same obstacle, and tells it
-        from prefect.client.orchestration import get_client
+        with uncollected():
+            from prefect.client.orchestration import get_client
 
-        from fangxin.flows import deployed as _deployed  # noqa: F401 - imported for the time it takes
+            from fangxin.flows import deployed as _deployed  # noqa: F401 - imported for the time it takes
 
         with get_client(sync_client=True) as client:
             client.hello()

@@ -48,6 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     To compile all of them, with the texts of their assertions, takes as long as to import everything.
     """
+    gc.disable()  # until all of that is there
     name, workers = os.environ.get("PYTEST_XDIST_WORKER"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if name is None or config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
         return
@@ -70,6 +71,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 def pytest_unconfigure() -> None:

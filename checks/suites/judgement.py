@@ -26,6 +26,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from fangxin.data.errors import DoesNotHold, Incomplete
+from fangxin.data.importing import uncollected
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +70,8 @@ def great_expectations() -> Any:  # Any: the module; it has no usable types
     later = {name: _Later(name) for name in ("scipy.stats", "altair") if name not in sys.modules}
     sys.modules.update(later)
     try:
-        return importlib.import_module("great_expectations")
+        with uncollected():
+            return importlib.import_module("great_expectations")
     finally:  # whoever imports one of them from now on gets the module itself
         for name, one in later.items():
             if sys.modules.get(name) is one:

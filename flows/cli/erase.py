@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fangxin.data.errors import FangxinError, InputError, NotAllowed, told, unread
+from fangxin.data.importing import uncollected
 from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows.cli.console import answer, counted, incomplete, say, table, warn
 
@@ -201,7 +202,8 @@ def erase(
         ended(estate)
         batch = approve(estate, read_approvals(approvals)) if approvals else open_batch(estate, people, options=options)
         _tell_open(estate, besides=batch)
-        from fangxin.flows.deployed import run_erase
+        with uncollected():
+            from fangxin.flows.deployed import run_erase
 
         def stopped(document: dict[str, Any]) -> None:
             answer(document, as_json=as_json, words=lambda: None)
