@@ -7,8 +7,9 @@ here from then on is lost without an error. Whoever reads such files as bytes op
 
 * A descriptor whose file is locked by this process is kept instead of closed, and handed out when the same file is
   read again; it is closed once the lock has gone. So there are as many as files in use were ever read at one time.
-* The kernel is asked about locks just before the descriptor is closed. A lock that another thread takes between the
-  two calls is not seen.
+* The kernel is asked about locks just before the descriptor is closed. Another thread could take one between the two
+  calls, so a database, or the index of its log, that this process has open elsewhere is kept as well, locked or not.
+  Only a thread that opens *and* locks one just then, within some 0.1 ms, is not seen.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def let_go() -> None:
         return
     with _turn:
         for inode, same in list(_kept.items()):
-            for one in [one for one in same if not _locked(one)]:
+            for one in [one for one in same if not (_locked(one) or _kept_for(one))]:
                 same.remove(one)
                 os.close(one)
             if not same:
@@ -90,10 +91,27 @@ def let_go() -> None:
 def _shut(fd: int) -> None:
     let_go()
     with _turn:
-        if _locked(fd):
+        if _kept_for(fd):
             _kept.setdefault(_inode(os.fstat(fd)), []).append(fd)
         else:
             os.close(fd)
+
+
+def _kept_for(fd: int) -> bool:
+    """Whether a lock of this process may end with this descriptor; the lock is asked for last, just before closing."""
+    return (_lockable(fd) and _elsewhere(fd)) or _locked(fd)
+
+
+def _lockable(fd: int) -> bool:
+    """Whether an engine locks such a file: a database of SQLite or DuckDB, the index of a log, or one that begins."""
+    try:
+        head = os.pread(fd, 16, 0)
+    except OSError:  # a folder, or a device that does not answer
+        return False
+    return not head or head.startswith((b"SQLite format 3\0", _SHM)) or head[8:12] == b"DUCK"
+
+
+_SHM = struct.pack("=I", 3_007_000)  # https://www.sqlite.org/walformat.html#the_wal_index_file_format
 
 
 def _locked(fd: int) -> bool:
@@ -106,6 +124,11 @@ def _locked(fd: int) -> bool:
     if kind == fcntl.F_UNLCK or owner == os.getpid():
         return bool(kind != fcntl.F_UNLCK)
     # Somebody else's lock was told, which may hide ours: and ours needs another descriptor of the file in this process.
+    return _elsewhere(fd)
+
+
+def _elsewhere(fd: int) -> bool:
+    """Whether this process has the file open besides here."""
     inode = _inode(os.fstat(fd))
     ours = {fd, *_kept.get(inode, ())}
     others = (int(one.name) for one in Path("/proc/self/fd").iterdir())

@@ -17,6 +17,7 @@ import pytest
 from fangxin.checks.residue.inventory import take
 from fangxin.checks.residue.patterns import needles_for
 from fangxin.checks.residue.scan import scan
+from fangxin.data import descriptors
 from fangxin.data.descriptors import mapped, reading
 from fangxin.data.extents import alone
 from fangxin.data.keys.lease import Lease
@@ -132,3 +133,28 @@ def test_a_lease_survives_a_scan_of_its_file(tmp_path: Path) -> None:
         os._exit(0 if opened(file) == 0 else 1)  # it keeps no lock of its parent's
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     mine.close()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_lock_that_another_thread_takes_between_the_question_and_the_closing_is_kept(
+    lost: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, asks = tmp_path / "store.db", descriptors._kept_for
+    with closing(sqlite3.connect(path)) as db, path.open("rb+") as other:
+        db.execute("CREATE TABLE t(x)")
+
+        def late(fd: int) -> bool:
+            answer = asks(fd)
+            fcntl.lockf(other, fcntl.LOCK_EX)
+            return answer
+
+        with monkeypatch.context() as patch:
+            patch.setattr(descriptors, "_kept_for", late)
+            if lost:  # where the lock alone is asked for
+                patch.setattr(descriptors, "_lockable", lambda _fd: False)
+            with reading(path):
+                pass
+        with reading(path) as fd:
+            assert descriptors._locked(fd) is not lost
+    descriptors.let_go()
+    assert opened(path) == 0
