@@ -397,8 +397,24 @@ def plain_database(path: Path, unit: str, *, for_writing: bool) -> None:
     if head[20] & 1:
         raise unavailable(unit, "a database in clear", "an encrypted one", "decrypt it: we hold no keys of databases")
     current = max((head[_HEADER * n : _HEADER * (n + 1)] for n in (1, 2)), key=lambda h: _number(h, 1))
-    if 3 * _HEADER + _number(current, 4) * _number(current, 5) > now.st_size:
+    if _cut_off(current, now.st_size):
         raise unavailable(unit, "a whole database", "a truncated file", "restore it from a backup")
+
+
+def _cut_off(header: bytes, size: int) -> bool:
+    """Whether a file ends before what its header says, and not where DuckDB itself gave free blocks at the end back.
+
+    It does so after a checkpoint, whole blocks at a time, and leaves the count in the header as it was. Where a copy
+    was cut off between two blocks, reading what is missing fails, at the latest when the rewriting is rehearsed.
+    """
+    block = _number(header, 5)
+    there, rest = divmod(size - 3 * _HEADER, block)
+    if _number(header, 4) <= there:
+        return False
+    needed = [
+        _number(header, n) for n in (2, 3)
+    ]  # all ones: there is none; else the lower 56 bits are a block's number
+    return rest != 0 or any(there <= one & (1 << 56) - 1 for one in needed if one != 2**64 - 1)
 
 
 def _number(header: bytes, n: int) -> int:

@@ -586,6 +586,20 @@ def test_what_is_no_sound_database_of_its_own_is_refused_clearly(home: Path, spo
     assert {p: p.read_bytes() for p in home.rglob("*")} == before
 
 
+def test_a_database_whose_engine_gave_free_blocks_back_is_whole(home: Path) -> None:
+    path = home / "crm.duckdb"
+    sizes = []
+    for work in ("CREATE TABLE much AS SELECT md5(range::VARCHAR) FROM range(100000)", "DROP TABLE much", "CHECKPOINT"):
+        with duckdb.connect(path) as db:
+            db.execute(work)
+            db.execute("FORCE CHECKPOINT")
+        sizes.append(path.stat().st_size)
+    assert sizes[-1] < sizes[0]
+    header = max((path.read_bytes()[at : at + 48] for at in (4096, 8192)), key=lambda h: h[8:16][::-1])
+    assert int.from_bytes(header[32:40], "little") * 262_144 > path.stat().st_size  # what its header still says
+    open_store(home).check(for_writing=True)
+
+
 def test_a_catalog_naming_what_is_not_there_is_told_what_is(home: Path) -> None:
     for one, words in (
         (collection("nobody"), "no such table"),
