@@ -95,10 +95,10 @@ def failure(seen: Observation) -> str:
         return f"{seen.units_read} of {seen.units_expected} units read afterwards"
     if seen.not_examinable:
         return "a part could not be examined"
+    if seen.hits_after or seen.rows_residual:  # first, where several things failed: this is what a person has to know
+        return f"{seen.hits_after} hits that nothing explains and {seen.rows_residual} rows found again"
     if seen.leftovers:
         return f"{seen.leftovers} files of the store that nothing accounts for"
-    if seen.hits_after or seen.rows_residual:
-        return f"{seen.hits_after} hits that nothing explains and {seen.rows_residual} rows found again"
     if _nothing_of_theirs(seen):
         return "" if seen.canary_found else "the planted control was not found"
     if not seen.baseline_hits:

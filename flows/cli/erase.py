@@ -286,7 +286,7 @@ def _how_it_stands(home: Path, batch: str) -> str:
     if open_estate(home, home).requests.batch(batch).state == "abandoned":
         return (
             f"fangxin: batch {batch} is given up: nothing of it was destroyed, what it had exported is taken back."
-            " Who was in it is not kept: name them again in a new `fangxin erase`. What stopped it:"
+            " Who was in it is not kept: once that is put right, name them in a new `fangxin erase`. What stopped it:"
         )
     return f"fangxin: batch {batch} stays open, `fangxin resume` goes on with it. What stopped it:"
 
@@ -323,8 +323,10 @@ def _outcome(document: dict[str, Any]) -> None:  # Any: JSON
         for v in request["verdicts"]
         if v["verdict"] == "FAILED"
     }
-    for one in sorted(failed):
-        say(f"not shown: {one}")
+    for one in sorted(failed)[:10]:
+        say(f"failed: {one}")
+    if len(failed) > 10:
+        say(f"... and {len(failed) - 10} more that failed")
     for request in document["requests"][:10]:
         say(
             f"{request['request_id']}: {request['outcome']}; receipt {request['receipt_code'] or '(shown before)'};"

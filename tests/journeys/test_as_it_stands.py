@@ -93,7 +93,7 @@ def test_files_replaced_in_an_open_batch_are_never_claimed_and_a_word_ends_it(
     capsys.readouterr()
 
     assert main(["resume", batch, "--as-it-stands", "etl"]) == 1
-    assert "not shown: d/coupons: an opaque store, and of the proof by construction clause 4 is open" in (
+    assert "failed: d/coupons: an opaque store, and of the proof by construction clause 4 is open" in (
         capsys.readouterr().out
     )
     theirs, other = (told(shop, batch)[outcome] for outcome in ("failed", "erased"))
