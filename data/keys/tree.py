@@ -970,7 +970,7 @@ def _next(living: Living, said: Said) -> int:
 
 
 def _carried_out(grant: Grant, said: Said) -> dict[str, Any] | None:
-    # Any: see _facts. The nonce of an aborted batch was taken back by _writing.
+    # Any: see _facts. The nonce of an aborted batch was taken back by _clear_up.
     if (note := said.get(GRANT + grant.nonce)) is None:
         return None
     facts: dict[str, Any] = json.loads(note)
