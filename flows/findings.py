@@ -39,6 +39,7 @@ class Evidence:
     again: Again
     planted: Mapping[str, int]  # by address
     closures: Mapping[str, Closure]  # by store name
+    require: str | None = None  # what the operator asked for beforehand: "overwrite"
 
 
 def findings(estate: Estate, seen: Evidence) -> pd.DataFrame:
@@ -89,6 +90,7 @@ class _Collection:
         self.reason = "; ".join(refused)
         self.claim = "" if not done else _FREED if self.freed else done[0].claim
         self.overwritten = sum(e.bytes_overwritten for e in done)
+        self.not_overwritten = "; ".join(refused) if seen.require == "overwrite" else ""
         self.expected = len(places)
         self.units_read = sum(p in seen.after.read for p in places)
         self.bytes_read = sum(seen.after.read.get(p, 0) for p in places)
@@ -150,6 +152,7 @@ class _Collection:
             leftovers=self.leftovers,
             opaque=self.opaque,
             open_clauses=self._open(row) if self.opaque else (),
+            not_overwritten=self.not_overwritten if acted else "",
         )
         if self.opaque and row["claim"]:
             shown_by = LOGICAL_CLAUSES if self.deleted else CLAUSES

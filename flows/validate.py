@@ -58,7 +58,8 @@ def validate(batch_id: str) -> None:
     estate.meter.step = "validate-rows"
     again = locate_again(estate, plan.facts, wanted)
     planted = json.loads(estate.requests.kept(batch, "planted") or b"{}")
-    table = findings(estate, Evidence(plan, erasures, before, after, again, planted, closed))
+    require = batch.options.get("require")
+    table = findings(estate, Evidence(plan, erasures, before, after, again, planted, closed, require))
     elsewhere = outside(before, after, where.paths)
     estate.requests.keep(batch, "findings", pack(table))
     estate.requests.keep(batch, "after", after.pack())
@@ -99,8 +100,8 @@ def _does_not_hold(
     why = "; ".join(filter(None, (found, lost))) or "; ".join(sorted(set(bad["reason"])))
     end = f"`fangxin resume {batch.id} --as-it-stands CODE` ends it with certificates that say FAILED and why"
     hint = f"stop what still writes, remove what is left there, then `fangxin resume`; where that cannot be done, {end}"
-    if freed and not still:
-        hint = f"nothing can mend it: {end}; then these people can be erased anew"
+    if not still:
+        hint = f"nothing is left there to be removed: {end}; then these people can be erased anew"
     return DoesNotHold(f"the findings do not hold: {len(bad)} failed in {', '.join(failed)}; {why}", hint=hint)
 
 

@@ -8,6 +8,7 @@
     not found, nor the canary; or no baseline anything                               FAILED
     anything                                  a part unread or not examinable        FAILED
     anything                                  an inode that nothing accounts for     FAILED
+    anything, and overwriting was required    old files not overwritten              FAILED
     an opaque store, rows located             construction complete                  ERASED, by construction
     an opaque store                           a clause open                          FAILED
 
@@ -57,6 +58,7 @@ class Observation:
     leftovers: int = 0  # inodes of the store that nothing accounts for
     opaque: bool = False
     open_clauses: tuple[str, ...] = ()  # of the proof by construction, where the store is opaque
+    not_overwritten: str = ""  # why, where the operator required overwriting
 
 
 CLAUSES = "decoded rows, survivors only, counts agree, every old inode destroyed, none unaccounted for"
@@ -107,6 +109,8 @@ def failure(seen: Observation) -> str:
     if seen.opaque and seen.open_clauses:
         open_ = "; ".join(f"clause {one} is open: {_OPEN[one]}" for one in seen.open_clauses)
         return f"an opaque store, and of the proof by construction {open_}"
+    if seen.not_overwritten:
+        return f"overwriting was required: {seen.not_overwritten}"
     if seen.rows_retained and not (seen.ground and seen.until):
         return "rows are kept without a ground and a date"
     return ""

@@ -84,7 +84,7 @@ def test_files_replaced_in_an_open_batch_are_never_claimed_and_a_word_ends_it(
     said = capsys.readouterr().err
     place = "duckdb:d/d.duckdb/d.duckdb: expected the old file to be overwritten"
     end = f"`fangxin resume {batch} --as-it-stands CODE`"
-    for words in ("failed in d/coupons", place, "clause 4", "nothing can mend it", end):
+    for words in ("failed in d/coupons", place, "clause 4", "nothing is left there", end):
         assert words in said
     assert "remove what is left" not in said  # nothing is
     with pytest.raises(NotAllowed, match=f"batch {batch} has them already"):

@@ -46,6 +46,7 @@ KEPT = replace(SEEN, rows_erased=1, rows_retained=1, ground="cn-ecl-31", until="
         ("an inode that nothing accounts for", replace(SEEN, leftovers=1), Verdict.FAILED),
         ("the same, where nobody was", replace(ABSENT, leftovers=1), Verdict.FAILED),
         ("an opaque store, every clause shown", replace(SEEN, opaque=True), Verdict.ERASED),
+        ("not overwritten, though required", replace(SEEN, not_overwritten="replaced"), Verdict.FAILED),
         ("an opaque store, a clause open", replace(SEEN, opaque=True, open_clauses=("4",)), Verdict.FAILED),
         ("kept by law", KEPT, Verdict.RETAINED),
         ("kept until an officer decides", replace(KEPT, until="officer"), Verdict.RETAINED),
