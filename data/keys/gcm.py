@@ -122,6 +122,10 @@ class Sodium:
 
     def open_one(self, key: bytes, name: bytes, nonce: bytes, sealed: bytes) -> bytes | None:
         """See Library."""
+        if len(key) != KEY or len(nonce) != NONCE:
+            raise ValueError("not the length of a key or a nonce of AES-256-GCM")
+        if len(sealed) < TAG:
+            return None
         null, room = self._ffi.NULL, bytearray(len(sealed) - TAG)
         into = self._ffi.from_buffer(room)
         closed = self._decrypt(into, null, null, sealed, len(sealed), name, len(name), nonce, key)
@@ -132,6 +136,8 @@ class Sodium:
     ) -> list[bytes]:
         """See Library."""
         made, null, place = [], self._ffi.NULL, self._ffi.from_buffer
+        if {*map(len, keys)} - {KEY} or {*map(len, nonces)} - {NONCE}:
+            raise ValueError("not the length of a key or a nonce of AES-256-GCM")
         for key, name, nonce, plain in zip(keys, names, nonces, plains, strict=True):
             room = bytearray(len(plain) + TAG)
             self._encrypt(place(room), null, plain, len(plain), name, len(name), null, nonce, key)

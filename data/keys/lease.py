@@ -39,7 +39,6 @@ class Lease:
         self._moved, self._drop = moved, drop
         self._mutex = threading.RLock()
         self._fd = -1
-        self._name = ""
         self._pid = 0
         self._said = (0, 0)
         self._watch: threading.Thread | None = None
@@ -101,9 +100,8 @@ class Lease:
             while not one._quiet(generation):
                 time.sleep(0.001)
         names = os.listdir(self._folder) if mine or os.path.isdir(self._folder) else []  # noqa: PTH112, PTH208  # in every batch
-        told = {one._name for one in mine}
-        for name in names:
-            while name.isdecimal() and name not in told and not _over(f"{self._folder}/{name}", generation):
+        for path in (f"{self._folder}/{name}" for name in names if name.isdecimal()):
+            while not _over(path, generation):
                 time.sleep(0.001)
 
     def _quiet(self, generation: int) -> bool:
@@ -120,7 +118,7 @@ class Lease:
     def _begin(self) -> None:
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._folder, 0o700)  # noqa: PTH102
-        self._fd, self._name = next((fd, str(n)) for n in count() if (fd := _take(f"{self._folder}/{n}")) is not None)
+        self._fd = next(fd for n in count() if (fd := _take(f"{self._folder}/{n}")) is not None)
         self._pid, self._watch, self._said = os.getpid(), None, (0, 0)
         self._finalizer = weakref.finalize(self, _give_up, self._fd, self._pid)
         _register.add(self)

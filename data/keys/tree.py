@@ -540,7 +540,7 @@ class KeyTree:
                 return self._nothing(grant, living, settled, now)
             self._at("pages")
             lives = Living(generation, batch.half, self.tree_id)
-            after = State(lives, top_key, facts["commitment_after"], batch.above)
+            after = State(lives, top_key, facts["commitment_after"], state.inner | batch.above)
             receipts, effective = self._conclude(generation, given[0], batch.half, self.tree_id, now, after)
             # (7) scrub: hygiene only, the proof holds without it. A few rows wait until the next batch puts its own in
             # their place, or until this is closed; but a copy that is made now is to lack no write.
@@ -981,7 +981,7 @@ def _carried_out(grant: Grant, said: Said) -> dict[str, Any] | None:
 
 def _due(generation: int, dead: Sequence[int]) -> bytes:
     """What a batch notes of the rows that it leaves dead, to be believed once its root is the living one."""
-    return " ".join(map(str, (generation, *(dead if len(dead) <= FEW else (-1,))))).encode()
+    return f"[{','.join(map(str, (generation, *(dead if len(dead) <= FEW else (-1,)))))}]".encode()
 
 
 def _dead(noted: bytes | None, generation: int) -> Sequence[int] | None:
@@ -989,7 +989,7 @@ def _dead(noted: bytes | None, generation: int) -> Sequence[int] | None:
     if noted is None:
         return ()
     try:
-        of, *dead = map(int, noted.split())
+        of, *dead = map(int, noted[1:-1].split(b","))
     except ValueError:
         return None
     return dead if of == generation and -1 not in dead else None

@@ -131,13 +131,10 @@ class Walk:
         return self._cached
 
     def go_on(self, state: State) -> None:
-        """Take over what a batch that was just committed has made, instead of reading it back: the pages that changed.
+        """Take over what a batch that was just committed has made, instead of reading it back.
 
-        A reader who still goes by what lived before finds that a page is missing or does not open, and looks again.
+        Its pages are nobody else's: a reader who still goes by what lived before would put old ones among them.
         """
-        if self._cached is not None:
-            self._cached.inner.update(state.inner)
-            state.inner = self._cached.inner
         self._cached = state
 
     def forget(self) -> None:
@@ -186,10 +183,10 @@ class Walk:
 
     def hiding(self, state: State) -> pages.Hiding:
         """Where the entries of refs lie; the key of that is in the top page and not in the clear."""
-        hkey = self.inner(state, 0, 0).hkey
-        if self._hiding is None or self._hiding.hkey != hkey:
-            self._hiding = pages.Hiding(hkey)
-        return self._hiding
+        hkey, hiding = self.inner(state, 0, 0).hkey, self._hiding
+        if hiding is None or hiding.hkey != hkey:
+            self._hiding = hiding = pages.Hiding(hkey)
+        return hiding
 
     def names(self, state: State, refs: Sequence[bytes], domains: Sequence[int]) -> Rows:
         """The names of entries: addresses and domains, all domains of a subject together."""

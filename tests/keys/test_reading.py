@@ -287,6 +287,24 @@ def test_a_forked_child_reads_and_its_parent_is_not_disturbed(tmp_path: Path) ->
     assert tree.live() == 6
 
 
+def test_a_reader_who_ends_after_a_batch_puts_no_old_page_among_the_new_ones(tmp_path: Path) -> None:
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, guard=LIFTED)
+    people = refs(40)
+    tree.ensure(people, 1)
+    before = raw(tree, people)
+    reader = tree._walk.state()  # of a thread that goes on after the batch
+    seen = dict(reader.inner)
+    destroy(tree, people[:1])
+    reader.inner.update(seen)
+    living = {ref: before[ref] for ref in people[1:]}
+    assert raw(tree, people) == living
+    tree.ensure(refs(10, start=100), 1)
+    destroy(tree, people[1:2])
+    del living[people[1]]
+    assert raw(KeyTree.open(tree.folder), people) == living
+    assert tree.examine().keys == len(living) + 10
+
+
 def test_a_vault_takes_more_than_it_was_made_for(tmp_path: Path) -> None:
     tree = KeyTree.create(tmp_path / "vault", capacity=10, guard=LIFTED)
     people = refs(2000)

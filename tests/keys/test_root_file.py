@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from contracts.root import RootContract
@@ -80,6 +81,23 @@ def test_the_record_lies_as_the_format_says(tmp_path: Path) -> None:
     assert other.settle()[1].retired == ()
     assert root.path.read_bytes()[:BLOCK] != wiped[:BLOCK]  # of one that is not whole nobody knows, so it goes again
     assert root.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_another_thread_remembers_of_the_file_changes_nothing(tmp_path: Path) -> None:
+    class Shared(FileRoot):
+        def _said(self, both: bytes) -> Any:
+            said = super()._said(both)
+            self._known = old  # a thread that read the file before comes late
+            return said
+
+    FileRoot(tmp_path / "root").commit(1, bytes(32), 0, TREE)
+    root, share = Shared(tmp_path / "root"), os.urandom(32)
+    old = FileRoot(root.path)._look()
+    root.commit(2, share, 1, TREE)
+    living, receipt = root.settle()
+    assert (living, receipt.retired) == (Living(2, 1, TREE), (1,))
+    assert FileRoot(root.path).generations() == (2,)
+    assert root.get(2) == share
 
 
 def test_a_third_generation_waits_until_one_is_retired(tmp_path: Path) -> None:

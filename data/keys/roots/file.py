@@ -68,7 +68,10 @@ class FileRoot:
 
     def living(self) -> Living:
         """What the highest valid record says."""
-        highest = max(filter(None, self._records()), default=None)
+        return self._highest(self._records())
+
+    def _highest(self, records: _Both) -> Living:
+        highest = max(filter(None, records), default=None)
         if highest is None:
             raise RootGone(f"holder {self.name} has never held a root")
         return Living(highest.generation, highest.half, highest.tree_id)
@@ -79,15 +82,17 @@ class FileRoot:
 
     def retire(self, *, keep: int) -> RootReceipt:
         """Overwrite every block that does not hold `keep`; a block already wiped is left alone."""
-        return self._keep(keep, self._read())
+        both = self._read()
+        return self._keep(keep, (both, self._said(both)))
 
     def settle(self) -> tuple[Living, RootReceipt]:
         """`living` and `retire` after one look."""
-        living = self.living()
-        return living, self._keep(living.generation, self._known[0])
+        seen = self._look()
+        living = self._highest(seen[1])
+        return living, self._keep(living.generation, seen)
 
-    def _keep(self, keep: int, both: bytes) -> RootReceipt:
-        records = self._said(both)
+    def _keep(self, keep: int, seen: _Seen) -> RootReceipt:
+        both, records = seen
         if not any(record and record.generation == keep for record in records):
             raise RootGone(f"holder {self.name} keeps no share of generation {keep}")
         retired: list[int] = []
@@ -98,7 +103,7 @@ class FileRoot:
             if record is None and (block == self._noise or _wiped(block)):
                 continue
             self._noise = self._noise or _fresh()
-            self._put(number, self._noise, None)
+            seen = self._put(number, self._noise, None, seen)
             if record:
                 retired.append(record.generation)
         return RootReceipt(self.name, keep, tuple(retired), self.claim())
@@ -118,7 +123,7 @@ class FileRoot:
             )
         head = RECORD.pack(MAGIC, 1, half, 0, generation, tree_id, share, bytes(16))[:-16]
         said = head + hashlib.sha256(head).digest()[:16]
-        records = self._records()
+        both, records = seen = self._look()
         if not any(records):
             self._found(said + _fresh()[RECORD.size :])
             return
@@ -133,10 +138,10 @@ class FileRoot:
                 hint="settle first: the one that does not live must be retired",
             )
         number = 1 if records[0] else 0
-        rest = self._known[0][number * BLOCK + RECORD.size : (number + 1) * BLOCK]  # of what wiped it
+        rest = both[number * BLOCK + RECORD.size : (number + 1) * BLOCK]  # of what wiped it
         if len(said + rest) < BLOCK:
             rest = _fresh()[RECORD.size :]
-        self._put(number, said + rest, _Record(generation, half, tree_id, share))
+        self._put(number, said + rest, _Record(generation, half, tree_id, share), seen)
 
     def _found(self, block: bytes) -> None:
         # The very first record appears with its file or not at all: there is no older share a rename could leave.
@@ -152,9 +157,9 @@ class FileRoot:
         start.rename(self.path)
         sync_folder(self.path.parent)
 
-    def _put(self, number: int, block: bytes, record: _Record | None) -> None:
-        """Write one block, and know of both from then on what was read and what was written."""
-        both, (first, second) = self._known
+    def _put(self, number: int, block: bytes, record: _Record | None, seen: _Seen) -> _Seen:
+        """Write one block; what is known of both from then on: what was seen, and what was written."""
+        both, (first, second) = seen
         self._known = b"", (None, None)  # no copy of a share that is about to be overwritten
         try:
             fd = os.open(self._file, os.O_RDWR | os.O_DSYNC | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -164,7 +169,9 @@ class FileRoot:
                 os.close(fd)
         except OSError as cause:
             raise self._unusable(cause) from cause
-        self._known = (both[:BLOCK] + block, (first, record)) if number else (block + both[BLOCK:], (record, second))
+        now = (both[:BLOCK] + block, (first, record)) if number else (block + both[BLOCK:], (record, second))
+        self._known = now
+        return now
 
     def _unusable(self, cause: OSError) -> RootUnreachable:
         return RootUnreachable(
@@ -188,20 +195,24 @@ class FileRoot:
             os.close(fd)
 
     def _said(self, both: bytes) -> _Both:
-        # A batch looks at the same two blocks again and again.
-        if both != self._known[0]:
-            self._known = both, (_parse(both, 0), _parse(both, BLOCK))
-        return self._known[1]
+        # A batch looks at the same two blocks again and again; threads may look at the same time.
+        known = self._known
+        if both != known[0]:
+            self._known = known = both, (_parse(both, 0), _parse(both, BLOCK))
+        return known[1]
 
     def _records(self) -> _Both:
+        return self._look()[1]
+
+    def _look(self) -> _Seen:
         # A reader may see one block before and the other after a writer: then none is valid, and it looks again.
         for _ in range(PATIENCE):
             both = self._read()
-            first, second = self._said(both)
-            if first or second:
-                return first, second
+            records = self._said(both)
+            if any(records):
+                return both, records
             if not both and not self.path.exists():
-                return None, None
+                return both, (None, None)
             time.sleep(0.001)
         raise RootDamaged(
             f"holder {self.name} has a root file without a valid record",
@@ -249,6 +260,7 @@ class _Record(NamedTuple):
 
 
 _Both = tuple[_Record | None, _Record | None]
+_Seen = tuple[bytes, _Both]
 
 
 def _parse(both: bytes, at: int) -> _Record | None:
