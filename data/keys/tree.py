@@ -540,7 +540,7 @@ class KeyTree:
                 return self._nothing(grant, living, settled, now)
             self._at("pages")
             lives = Living(generation, batch.half, self.tree_id)
-            after = State(lives, top_key, facts["commitment_after"], state.inner | batch.above)
+            after = state.followed(lives, top_key, facts["commitment_after"], batch.above)
             receipts, effective = self._conclude(generation, given[0], batch.half, self.tree_id, now, after)
             # (7) scrub: hygiene only, the proof holds without it. A few rows wait until the next batch puts its own in
             # their place, or until this is closed; but a copy that is made now is to lack no write.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -31,6 +31,7 @@ from fangxin.data.keys.roots import shares
 from fangxin.data.keys.roots.protocol import Anchor, Living, Root, RootGone
 from fangxin.data.keys.vault import VaultFile
 
+APART = 256  # changed pages that lie before the others
 TRIES = 20  # looks of a reader that destroy batches overtake
 SEARCHED = 4  # so many names are searched in the bytes of their buckets: numpy pays for more of them only
 Result = TypeVar("Result")
@@ -44,6 +45,26 @@ class State:
     top_key: bytes = field(repr=False)
     commitment: str
     inner: dict[int, Inner] = field(default_factory=dict, repr=False)
+    older: Mapping[int, Inner] = field(
+        default_factory=dict, repr=False
+    )  # of an earlier generation; `inner` goes before
+
+    def known(self, number: int) -> Inner | None:
+        """An inner page that was seen."""
+        return self.inner.get(number) or self.older.get(number)
+
+    def followed(self, living: Living, top_key: bytes, commitment: str, changed: dict[int, Inner]) -> State:
+        """What the next generation opens, of which these pages changed; the others need not be read again.
+
+        Readers of this generation may still add pages to what it has seen: old ones for those that changed. So these
+        lie before what was seen, in a dictionary of their own, and all is copied only now and then.
+        """
+        if not self.older:
+            return State(living, top_key, commitment, changed, self.inner)
+        changed = self.inner | changed
+        if len(changed) <= APART:
+            return State(living, top_key, commitment, changed, self.older)
+        return State(living, top_key, commitment, {**self.older, **changed})
 
 
 class Asked(NamedTuple):
@@ -305,7 +326,7 @@ class Walk:
     def inner(self, state: State, level: int, index: int) -> Inner:
         """An inner page in the clear."""
         number = self.shape.firsts[level] + index
-        if (known := state.inner.get(number)) is not None:
+        if (known := state.known(number)) is not None:
             return known
         plain = self.open(state, level, index)
         try:
@@ -317,7 +338,7 @@ class Walk:
     def _inners(self, state: State, level: int, indices: Iterable[int]) -> None:
         """Have many inner pages of a level in the clear, read in one go; what is not there or wrong, `inner` says."""
         first, fanout = self.shape.page(level, 0), self.shape.fanout
-        new = sorted(index for index in indices if first + index not in state.inner)
+        new = sorted(index for index in indices if state.known(first + index) is None)
         if len(new) <= SEARCHED:
             return
         keys, nodes = self.children(state, level, new)

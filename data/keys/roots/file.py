@@ -29,6 +29,7 @@ from fangxin.data.errors import NotAllowed, RootUnreachable
 from fangxin.data.keys.roots.protocol import SHARE, TREE_ID, Claim, Living, RootDamaged, RootGone, RootReceipt
 
 BLOCK = 4096
+WRITING = os.O_RDWR | os.O_DSYNC
 RECORD = struct.Struct("<4sBBHQ16s32s16s")
 MAGIC = b"FXR1"
 IN_PLACE = frozenset({"ext2", "ext3", "ext4"})
@@ -82,16 +83,24 @@ class FileRoot:
 
     def retire(self, *, keep: int) -> RootReceipt:
         """Overwrite every block that does not hold `keep`; a block already wiped is left alone."""
-        both = self._read()
-        return self._keep(keep, (both, self._said(both)))
+        fd = self._open(WRITING)
+        try:
+            both = self._read(fd)
+            return self._keep(fd, keep, (both, self._said(both)))
+        finally:
+            _close(fd)
 
     def settle(self) -> tuple[Living, RootReceipt]:
         """`living` and `retire` after one look."""
-        seen = self._look()
-        living = self._highest(seen[1])
-        return living, self._keep(living.generation, seen)
+        fd = self._open(WRITING)
+        try:
+            seen = self._look(fd)
+            living = self._highest(seen[1])
+            return living, self._keep(fd, living.generation, seen)
+        finally:
+            _close(fd)
 
-    def _keep(self, keep: int, seen: _Seen) -> RootReceipt:
+    def _keep(self, fd: int, keep: int, seen: _Seen) -> RootReceipt:
         both, records = seen
         if not any(record and record.generation == keep for record in records):
             raise RootGone(f"holder {self.name} keeps no share of generation {keep}")
@@ -103,7 +112,7 @@ class FileRoot:
             if record is None and (block == self._noise or _wiped(block)):
                 continue
             self._noise = self._noise or _fresh()
-            seen = self._put(number, self._noise, None, seen)
+            seen = self._put(fd, number, self._noise, None, seen)
             if record:
                 retired.append(record.generation)
         return RootReceipt(self.name, keep, tuple(retired), self.claim())
@@ -121,17 +130,24 @@ class FileRoot:
                 f"not a root record for holder {self.name}: a share of {len(share)} bytes, half {half}",
                 hint="a share has 32 bytes, a tree id 16, half is 0 or 1, generations count from 1",
             )
-        head = RECORD.pack(MAGIC, 1, half, 0, generation, tree_id, share, bytes(16))[:-16]
+        fd = self._open(WRITING)
+        try:
+            self._add(fd, _Record(generation, half, tree_id, share), self._look(fd))
+        finally:
+            _close(fd)
+
+    def _add(self, fd: int, new: _Record, seen: _Seen) -> None:
+        head = RECORD.pack(MAGIC, 1, new.half, 0, new.generation, new.tree_id, new.share, bytes(16))[:-16]
         said = head + hashlib.sha256(head).digest()[:16]
-        both, records = seen = self._look()
+        both, records = seen
         if not any(records):
             self._found(said + _fresh()[RECORD.size :])
             return
         for record in records:
-            if record and record.generation == generation:
-                if record.share == share and record.half == half and record.tree_id == tree_id:
+            if record and record.generation == new.generation:
+                if record == new:
                     return
-                raise NotAllowed(f"holder {self.name} already keeps another share of generation {generation}")
+                raise NotAllowed(f"holder {self.name} already keeps another share of generation {new.generation}")
         if all(records):
             raise NotAllowed(
                 f"holder {self.name} keeps two generations already",
@@ -141,7 +157,7 @@ class FileRoot:
         rest = both[number * BLOCK + RECORD.size : (number + 1) * BLOCK]  # of what wiped it
         if len(said + rest) < BLOCK:
             rest = _fresh()[RECORD.size :]
-        self._put(number, said + rest, _Record(generation, half, tree_id, share), seen)
+        self._put(fd, number, said + rest, new, seen)
 
     def _found(self, block: bytes) -> None:
         # The very first record appears with its file or not at all: there is no older share a rename could leave.
@@ -157,16 +173,12 @@ class FileRoot:
         start.rename(self.path)
         sync_folder(self.path.parent)
 
-    def _put(self, number: int, block: bytes, record: _Record | None, seen: _Seen) -> _Seen:
+    def _put(self, fd: int, number: int, block: bytes, record: _Record | None, seen: _Seen) -> _Seen:
         """Write one block; what is known of both from then on: what was seen, and what was written."""
         both, (first, second) = seen
         self._known = b"", (None, None)  # no copy of a share that is about to be overwritten
         try:
-            fd = os.open(self._file, os.O_RDWR | os.O_DSYNC | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                _put_block(fd, number, block)
-            finally:
-                os.close(fd)
+            _put_block(fd, number, block)
         except OSError as cause:
             raise self._unusable(cause) from cause
         now = (both[:BLOCK] + block, (first, record)) if number else (block + both[BLOCK:], (record, second))
@@ -179,20 +191,26 @@ class FileRoot:
             hint="the root is a plain file of its own that this user may read and write",
         )
 
-    def _read(self) -> bytes:
-        """Both blocks, one after the other; empty where there is no file."""
+    def _open(self, flags: int) -> int:
+        """A descriptor of the file; -1 where there is none."""
         try:
-            fd = os.open(self._file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            return os.open(self._file, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
-            return b""
+            return -1
         except OSError as cause:
             raise self._unusable(cause) from cause
+
+    def _read(self, given: int = -1) -> bytes:
+        """Both blocks, one after the other; empty where there is no file."""
+        if (fd := self._open(os.O_RDONLY) if given < 0 else given) < 0:
+            return b""
         try:
             return os.pread(fd, 2 * BLOCK, 0)
         except OSError as cause:
             raise self._unusable(cause) from cause
         finally:
-            os.close(fd)
+            if fd != given:
+                os.close(fd)
 
     def _said(self, both: bytes) -> _Both:
         # A batch looks at the same two blocks again and again; threads may look at the same time.
@@ -204,10 +222,10 @@ class FileRoot:
     def _records(self) -> _Both:
         return self._look()[1]
 
-    def _look(self) -> _Seen:
+    def _look(self, fd: int = -1) -> _Seen:
         # A reader may see one block before and the other after a writer: then none is valid, and it looks again.
         for _ in range(PATIENCE):
-            both = self._read()
+            both = self._read(fd)
             records = self._said(both)
             if any(records):
                 return both, records
@@ -271,6 +289,11 @@ def _parse(both: bytes, at: int) -> _Record | None:
     if version != 1 or half > 1 or zero or digest != hashlib.sha256(both[at : end - 16]).digest()[:16]:
         return None
     return _Record(generation, half, tree_id, share)
+
+
+def _close(fd: int) -> None:
+    if fd >= 0:
+        os.close(fd)
 
 
 def _fresh() -> bytes:
