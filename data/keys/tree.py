@@ -668,8 +668,10 @@ class KeyTree:
         return receipts, effective
 
     def _quiet(self, generation: int, now: datetime) -> datetime:
-        # (6) quiet: the effect is dated after the last cache that could open what died
+        # (6) quiet: the effect is dated after the last cache that could open what died, and after a thread of our own
+        # that reads by it
         start = time.monotonic()
+        self._file.idle()
         self._lease.wait(generation)
         return now + timedelta(seconds=time.monotonic() - start)
 

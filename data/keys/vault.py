@@ -412,6 +412,11 @@ class VaultFile:
         part.rename(target)
         sync_folder(target.parent)
 
+    def idle(self) -> None:
+        """Return when a thread that reads just now has ended."""
+        with self._mutex:
+            pass
+
     def close(self) -> None:
         """Let the file go; the next use opens it again."""
         with self._mutex:

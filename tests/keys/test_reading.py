@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -303,6 +304,33 @@ def test_a_reader_who_ends_after_a_batch_puts_no_old_page_among_the_new_ones(tmp
     del living[people[1]]
     assert raw(KeyTree.open(tree.folder), people) == living
     assert tree.examine().keys == len(living) + 10
+
+
+def test_an_effect_is_dated_after_a_thread_that_reads_by_what_lived_before(tmp_path: Path) -> None:
+    steps: list[str] = []
+    reading = threading.Event()
+    tree = KeyTree.create(tmp_path / "vault", capacity=FLAT, guard=LIFTED)
+    tree.ensure(people := refs(4), 1)
+
+    def read() -> None:
+        with tree._file.snapshot():
+            reading.set()
+            while "retired" not in steps:
+                time.sleep(0.001)
+            time.sleep(0.1)
+            steps.append("read")
+
+    def at(step: str) -> None:
+        steps.append(step)
+        if step == "pages":
+            reader.start()
+            reading.wait()
+
+    reader = threading.Thread(target=read)
+    tree._at = at
+    destroy(tree, people[:1])
+    reader.join()
+    assert steps[-4:] == ["retired", "read", "quiet", "scrubbed"]
 
 
 def test_a_vault_takes_more_than_it_was_made_for(tmp_path: Path) -> None:
