@@ -25,6 +25,7 @@ from fangxin.checks.readiness import check
 from fangxin.data.errors import GIVEN_UP, DoesNotHold, FangxinError, Incomplete, InputError, NotAllowed
 from fangxin.data.requests import Requests
 from fangxin.data.vocabulary import Cohort, Identity, Subject
+from fangxin.flows import as_it_stands
 from fangxin.flows import canary as canaries
 from fangxin.flows.baseline import baseline
 from fangxin.flows.batch import Step, begun, grounds, is_approved, opened
@@ -125,11 +126,14 @@ def _in_no_other(estate: Estate, seen: Mapping[Identity, int]) -> None:
                 )
 
 
-def journey(batch_id: str, *, home: Path | None = None) -> None:
-    """Run every step of a batch that is not done yet: what `resume` does, and what the flow does as tasks."""
+def journey(batch_id: str, *, home: Path | None = None, word: str | None = None) -> None:
+    """Run every step of a batch that is not done yet: what `resume` does, and what the flow does as tasks.
+
+    `word`: the code under which an operator ends it though something FAILED, in this run (flows/as_it_stands.py).
+    """
     estate = estate_of(batch_id, home)
     confirm_vault(estate)
-    with alone(estate.settings.home):
+    with alone(estate.settings.home), as_it_stands.given(estate, batch_id, word):
         for step in STEPS:
             run_step(step, batch_id)
 

@@ -67,7 +67,7 @@ def validate(batch_id: str) -> None:
     estate.requests.keep(batch, "closures", json.dumps({n: asdict(c) for n, c in closed.items()}).encode())
     people = [r for r in estate.requests.requests(batch.id) if not r.canary]
     bad = table[table["verdict"] == "FAILED"]
-    word = as_it_stands.word(estate, batch) if len(bad) else None
+    word = as_it_stands.word(batch) if len(bad) else None
     if len(bad):
         _residue(estate, batch, table)
         if word is None:

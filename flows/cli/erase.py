@@ -376,11 +376,11 @@ def resume(home: Path, batch: str | None, *, as_it_stands: str | None = None, as
     from fangxin.flows.server import end_orphans
 
     if as_it_stands is not None:
-        from fangxin.flows.as_it_stands import say as conceded
+        from fangxin.flows import plainly
 
         if batch is None:
             raise InputError("--as-it-stands: expected the batch that is to end", hint="name it: fangxin resume BATCH")
-        conceded(open_estate(home), batch, as_it_stands)
+        plainly.code(as_it_stands, "--as-it-stands")
     end_orphans(home)
     gone = ended(open_estate(home, home))  # closed batches need no catalog
     waiting = [batch] if batch else list(open_estate(home).requests.unfinished())
@@ -389,7 +389,7 @@ def resume(home: Path, batch: str | None, *, as_it_stands: str | None = None, as
     errors: list[FangxinError] = []
     for one in waiting:
         try:
-            done.append(carried_out(home, one, journey, stopped=stopped.append))
+            done.append(carried_out(home, one, partial(journey, word=as_it_stands), stopped=stopped.append))
         except FangxinError as error:
             errors.append(error)
         except (Exception, KeyboardInterrupt):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from pathlib import Path
@@ -90,6 +91,14 @@ def test_files_replaced_in_an_open_batch_are_never_claimed_and_a_word_ends_it(
     with pytest.raises(NotAllowed, match=f"batch {batch} has them already"):
         shop.begin(THEIRS)
     assert main(["resume", batch, "--as-it-stands", "Mr Wang 13900000005"]) == 3
+    with (shop.home / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert main(["resume", batch, "--as-it-stands", "refused"]) == 5
+    shop.catalog.rename(shop.catalog.with_suffix(".away"))
+    assert main(["resume", batch, "--as-it-stands", "refused"]) == 3
+    shop.catalog.with_suffix(".away").rename(shop.catalog)
+    assert main(["resume"]) == 1  # a word that was refused holds for no later run
+    assert open_estate(shop.home).requests.batch(batch).state == "open"
     capsys.readouterr()
 
     assert main(["resume", batch, "--as-it-stands", "etl"]) == 1
