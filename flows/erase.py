@@ -219,7 +219,8 @@ def summary(home: Path, batch_id: str) -> dict[str, Any]:
 def _summary(estate: Estate, requests: Requests, batch_id: str) -> dict[str, Any]:
     batch = requests.batch(batch_id)
     noted = requests.note(batch_id, "publish") or {}
-    kept = requests.kept(batch, "findings") if batch.state == "open" else None  # what a failed validation found
+    # What a failed validation found. Nothing of it opens any more where a run was killed within `close`: keys are dead.
+    kept = requests.kept(batch, "findings") if batch.state == "open" and batch.secret else None
     findings = None if kept is None else unpack(kept)[0]
     answers = []
     outside: list[str] = []

@@ -66,7 +66,8 @@ def approve(estate: Estate, approvals: Sequence[Approval]) -> str:
     (text,) = grants
     for batch_id in estate.requests.unfinished():
         noted = estate.requests.note(batch_id, PLANNED)
-        if noted is not None and noted["grant"] == text:
+        living = estate.requests.batch(batch_id).secret  # else it was carried out, and a crash came while it closed
+        if noted is not None and noted["grant"] == text and living:
             keys = dying(*opened(batch_id))  # with the catalog it was opened with
             estate.tree.allowed(keys, grant=Grant.parse(text), approvals=approvals, now=estate.now)
             estate.requests.approve(batch_id, [one.text() for one in approvals])

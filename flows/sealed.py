@@ -274,7 +274,8 @@ def unseal(estate: Estate, batch: Batch, envelope: Envelope) -> tuple[Found, ...
 
 
 def _validated(estate: Estate, batch: Batch) -> None:
-    if batch.state != "open" or outcome(estate, batch, "validate") is None:
+    closing = batch.state != "open" or not batch.secret  # its keys are dead, and what they sealed with them
+    if closing or outcome(estate, batch, "validate") is None:
         raise NotAllowed(
             "the batch is not validated, or is closed", hint="the seal is opened after validation, before publishing"
         )

@@ -38,6 +38,7 @@ from fangxin.data.sample.lecard import sample
 from fangxin.data.vocabulary import Identity, Mode
 from fangxin.flows import erase
 from fangxin.flows.batch import Step
+from fangxin.flows.cli.erase import carried_out
 from fangxin.flows.estate import Estate, make_home, open_estate
 from fangxin.flows.protect import protect
 
@@ -253,12 +254,12 @@ def moments(counts: dict[str, int], number: int, seed: int) -> list[tuple[str, i
 
 
 def resumed(arena: Arena) -> Callable[[], Any]:
-    """For a child: resume, look, resume again, look again."""
+    """For a child: resume as the command does, look, resume again, look again."""
 
     def work() -> Any:
-        erase.journey(arena.batch)
+        carried_out(arena.home, arena.batch, erase.journey)
         first, bytes_before = outcome(arena), fingerprint(arena.place)
-        erase.journey(arena.batch)
+        carried_out(arena.home, arena.batch, erase.journey)
         return {"outcome": first, "again": outcome(arena), "changed": changed(bytes_before, fingerprint(arena.place))}
 
     return work

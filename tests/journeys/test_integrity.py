@@ -68,6 +68,16 @@ def test_the_ledger_says_which_steps_are_done_and_a_note_alone_does_not(house: H
                 step(batch)
             db.execute("UPDATE step SET name = ?, note = ? WHERE name = 'lost'", [step.__name__, note])
             db.commit()
+    with pytest.MonkeyPatch.context() as killed:
+        killed.setattr("fangxin.data.requests.Requests.finish", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):  # within close: the keys are dead, what they sealed is still there
+            erase.run_step(erase.close, batch)
+    assert main(["resume", batch]) == 0  # whatever lies sealed under them is not needed any more
+    requests = open_estate(house.home, house.catalog.parent, NOW).requests
+    assert (requests.batch(batch).state, requests.unfinished()) == ("closed", ())
+    with closing(sqlite3.connect(house.home / "requests.db")) as db:
+        assert db.execute("SELECT count(*), count(sealed) FROM request").fetchone() == (2, 0)
+        assert db.execute("SELECT count(*) FROM part").fetchone() == (0,)
     assert house.verified(batch) == 0
 
 
