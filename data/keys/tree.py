@@ -47,8 +47,22 @@ from fangxin.data.keys.growth import rebuilt
 from fangxin.data.keys.integrity import Examined, examined
 from fangxin.data.keys.lease import Lease
 from fangxin.data.keys.material import Keys
+from fangxin.data.keys.notes import (
+    FEW,
+    GRANT,
+    LEFT,
+    Notes,
+    Said,
+    carried_out,
+    dead,
+    next_number,
+    tried,
+    undo,
+    undone,
+    unscrubbed,
+)
 from fangxin.data.keys.receipt import Receipt, Tally
-from fangxin.data.keys.replica import LAST_WRITE, Places, Replica, Replicas, Write, outside, written
+from fangxin.data.keys.replica import Places, Replica, Replicas, Write, outside, written
 from fangxin.data.keys.roots import shares
 from fangxin.data.keys.roots.file import FileRoot
 from fangxin.data.keys.roots.protocol import (
@@ -69,14 +83,9 @@ from fangxin.data.keys.walk import TRIES, State, Walk
 __all__ = ["KeyAbsent", "KeyTree"]
 
 CAPACITY = 200_000
-FEW = 64  # dead rows that may wait for the next batch
 NOW_AND_THEN = 16  # small batches from one look at the length of the log to the next
 PATIENCE = 5.0  # seconds a writer waits for another
-LEFT = ("attempt", "unscrubbed", LOSSY, *LAST_WRITE)  # what every write asks of the one before
-GRANT = "grant/"  # how the names of notes of batches begin
 Result = TypeVar("Result")
-Notes = dict[str, bytes | None]  # metadata by name; None = removed
-Said = Mapping[str, bytes]  # metadata as it is
 Spent = tuple[str, int]  # when, and how many subjects
 
 
@@ -316,11 +325,7 @@ class KeyTree:
 
     def _kept_guard(self, walk: Walk, state: State, said: Said | None = None) -> Guard:
         said = walk.file.some("guard", "guarded", "undo", "attempt") if said is None else said
-        if "undo" in said and int(said.get("attempt", b"0")) != state.living.generation:
-            undo = json.loads(said["undo"])
-            if undo["generation"] > state.living.generation:  # of an attempt that is not committed
-                old = {name: bytes.fromhex(told) for name, told in undo["notes"].items() if told is not None}
-                said = {name: old.get(name, said.get(name, b"")) for name in ("guard", "guarded")}
+        said = {**said, **{name: old or b"" for name, old in undone(said, state.living.generation)}}
         text = said.get("guard", b"")
         if said.get("guarded") != bound(text, state.top_key):
             if self.anchor.living() != state.living:
@@ -439,13 +444,13 @@ class KeyTree:
         grant.check_names({}, vault=self.vault_id, action="grow")
         with self._writing() as (settled, living, _):
             said = self._file.peek("attempt", GRANT + grant.nonce)
-            if (done := _carried_out(grant, said)) is not None:
+            if (done := carried_out(grant, said)) is not None:
                 return self._repeated(done, settled, now)
             grant.check({}, vault=self.vault_id, generation=living.generation, action="grow", now=now)
             self._at("settled")
             tree_id, shape = os.urandom(TREE_ID), pages.Shape.for_capacity(capacity)
             with self._transaction():
-                generation = _next(living, said)
+                generation = next_number(living, said)
                 self._file.note("attempt", str(generation).encode())
             given, root = self._prepare(generation, tree_id)
             self._at("prepared")
@@ -501,7 +506,7 @@ class KeyTree:
             settled, living = here.settled, here.living
             batch: Batch | None = None
             with self._batch(here, grant) as (said, noted):
-                if (done := _carried_out(grant, said)) is not None:
+                if (done := carried_out(grant, said)) is not None:
                     raise Unchanged
                 state = self._walk.state(living)
                 present = self._kept_guard(self._walk, state, said)
@@ -515,7 +520,7 @@ class KeyTree:
                 if not batch.written and not noting:
                     raise Unchanged
                 # (1) prepare: every holder but the anchor has its share before a page needs it
-                generation = _next(living, said)
+                generation = next_number(living, said)
                 given, root = self._prepare(generation, self.tree_id)
                 top_key = shares.top_key(root)
                 self._at("prepared")
@@ -531,8 +536,8 @@ class KeyTree:
                 guard = notes.get("guard") or said.get("guard", b"")
                 notes |= counted.notes | ticked | {"guarded": bound(guard, top_key)}
                 notes[GRANT + grant.nonce] = json.dumps(facts).encode()
-                notes["undo"] = self._undo(generation, notes, said)
-                noted |= notes | {"attempt": str(generation).encode(), "unscrubbed": _due(generation, batch.dead)}
+                notes["undo"] = undo(generation, notes, said)
+                noted |= notes | {"attempt": str(generation).encode(), "unscrubbed": unscrubbed(generation, batch.dead)}
                 self._at("written")
             if done is not None:
                 return self._repeated(done, settled, now)
@@ -558,11 +563,6 @@ class KeyTree:
                 holders=receipts,
                 effective_at=effective,
             )
-
-    def _undo(self, generation: int, notes: Notes, said: Said) -> bytes:
-        """What was noted before, in case the root of this attempt is never committed."""
-        told = {name: said[name].hex() if name in said else None for name in notes}
-        return json.dumps({"generation": generation, "notes": told}).encode()
 
     def _time(self, present: Guard, given: datetime, said: Said) -> tuple[datetime, Notes]:
         """The time that counts, and what to note of the clock: the caller's word counts in rehearsal vaults only."""
@@ -900,10 +900,9 @@ class KeyTree:
     def _whole(self, here: Alone, said: Said) -> bool:
         """Whether no interrupted batch left anything to do. What the last one left dead is known from then on."""
         self._last = written(said)
-        due = _dead(said.get("unscrubbed"), here.living.generation)
+        due = dead(said, here.living.generation)
         self._due = due or ()
-        attempt = int(said.get("attempt", b"0"))
-        return here.seen <= attempt and attempt <= here.living.generation and due is not None
+        return here.seen <= tried(said) <= here.living.generation and due is not None
 
     @contextlib.contextmanager
     def _transaction(self, *, soon: bool = False) -> Iterator[Notes]:
@@ -933,22 +932,18 @@ class KeyTree:
         for path in self.folder.glob("tree-*"):  # which the vault grew out of, or an attempt to grow that was given up
             if not path.name.startswith(self._tree):
                 path.unlink(missing_ok=True)
-        with self._transaction():
-            undo = json.loads(self._file.noted("undo") or b"null")
-            if undo is not None and undo["generation"] > here.living.generation:
-                for name, old in undo["notes"].items():
-                    self._file.note(name, None if old is None else bytes.fromhex(old))
-            self._file.note("undo", None)
-            self._file.note("attempt", str(max(here.seen, int(said.get("attempt", b"0")))).encode())
+        with self._transaction() as notes:
+            notes |= undone(self._file.some("undo", "attempt"), here.living.generation)
+            notes |= {"undo": None, "attempt": str(max(here.seen, tried(said))).encode()}
         with self._file.snapshot():
             alive = self._walk.alive(self._walk.state())
-            dead = [node for node in self._file.nodes() if node not in alive]
-        self._scrub(dead)
+            rest = [node for node in self._file.nodes() if node not in alive]
+        self._scrub(rest)
 
-    def _scrub(self, dead: Iterable[int]) -> None:
+    def _scrub(self, rows: Iterable[int]) -> None:
         # A replica that is away keeps old halves for longer; what must not live is dead without this.
         with contextlib.suppress(Unavailable), self._transaction(soon=True):
-            self._file.drop(dead)
+            self._file.drop(rows)
             self._file.notes({"unscrubbed": None, "undo": None})
         self._replicas.forget(but=self.tree_id)
         self._file.checkpoint(always=True)
@@ -965,36 +960,6 @@ def _living_or_explain(anchor: Anchor) -> Living:
 
 
 _parsed = lru_cache(maxsize=16)(Guard.parse)  # every batch reads the same one
-
-
-def _next(living: Living, said: Said) -> int:
-    return max(int(said.get("attempt", b"0")), living.generation) + 1
-
-
-def _carried_out(grant: Grant, said: Said) -> dict[str, Any] | None:
-    # Any: see _facts. The nonce of an aborted batch was taken back by _clear_up.
-    if (note := said.get(GRANT + grant.nonce)) is None:
-        return None
-    facts: dict[str, Any] = json.loads(note)
-    if facts["grant"] != grant.plan_hash:
-        raise NotAllowed("the grant's nonce was used for another batch", hint="have a new plan approved")
-    return {"officers": 0} | facts | {"domains": tuple(facts["domains"])}
-
-
-def _due(generation: int, dead: Sequence[int]) -> bytes:
-    """What a batch notes of the rows that it leaves dead, to be believed once its root is the living one."""
-    return f"[{','.join(map(str, (generation, *(dead if len(dead) <= FEW else (-1,)))))}]".encode()
-
-
-def _dead(noted: bytes | None, generation: int) -> Sequence[int] | None:
-    """The rows that the batch of this generation left dead; None where the living ones have to be asked for."""
-    if noted is None:
-        return ()
-    try:
-        of, *dead = map(int, noted[1:-1].split(b","))
-    except ValueError:
-        return None
-    return dead if of == generation and -1 not in dead else None
 
 
 def _check_code(domain: int) -> None:
