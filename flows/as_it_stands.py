@@ -19,7 +19,7 @@ from fangxin.data.errors import NotAllowed
 from fangxin.data.requests import Batch
 from fangxin.flows import plainly
 from fangxin.flows.estate import Estate
-from fangxin.flows.evidence import AS_IT_STANDS, mark, record
+from fangxin.flows.evidence import AS_IT_STANDS, mark, of_look, record
 
 _ENDED = "ended.as_it_stands/"
 _GIVEN: ContextVar[tuple[str, str] | None] = ContextVar("given", default=None)  # batch, code
@@ -54,7 +54,8 @@ def word(batch: Batch) -> str | None:
     return said[1] if said is not None and said[0] == batch.id else None
 
 
-def log(estate: Estate, batch: Batch, code: str) -> None:
-    """Put the word on record."""
-    entry: dict[str, int | str] = {"type": "exception", "tag": mark(batch, AS_IT_STANDS), "role": "operator"}
+def log(estate: Estate, batch: Batch, code: str, *, at: int) -> None:
+    """Put the word on record; `at`: of which look."""
+    tagged = mark(batch, of_look(AS_IT_STANDS, at))
+    entry: dict[str, int | str] = {"type": "exception", "tag": tagged, "role": "operator"}
     record(estate, [entry | {"code": f"{_ENDED}{code}"}])

@@ -30,11 +30,17 @@ DONE = {name: 16 + n for n, name in enumerate((
 ))}  # fmt: skip
 # Places that no number of stores reaches: a round of validation has 2**16 of them, a store one in each.
 RELOCATED, RESIDUES, ANSWERS, ROUND = 2**31, 2**32, 2**40, 2**16
+_LOOKS = 2**48
 
 
 def mark(owner: Batch | Request, place: int) -> str:
     """The tag of an entry of this batch or request."""
     return tag(owner.secret, place)
+
+
+def of_look(place: int, at: int) -> int:
+    """The place of an entry of a validation's look, of which `at` were before: another look has entries of its own."""
+    return place if not at else _LOOKS + at * ROUND + place
 
 
 def record(estate: Estate, entries: Sequence[Entry]) -> dict[str, int]:

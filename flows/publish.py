@@ -25,7 +25,7 @@ from fangxin.flows import gather, sealed
 from fangxin.flows.batch import approved_plan, finish, is_done, opened, outcome, signed
 from fangxin.flows.consumers import KIND
 from fangxin.flows.estate import Estate
-from fangxin.flows.evidence import ISSUED, VALIDATED, VALIDATED_FAILED, load_keys, load_sources, mark, record
+from fangxin.flows.evidence import ISSUED, VALIDATED, VALIDATED_FAILED, load_keys, load_sources, mark, of_look, record
 from fangxin.flows.frames import each, tuples, unpack
 from fangxin.flows.outside import closed as closed_places
 from fangxin.flows.outside import drafts
@@ -88,6 +88,7 @@ class Story:
     shared: pd.DataFrame = field(repr=False)  # subject, collection, rows, others
     exported: Mapping[str, Mapping[str, Any]]  # request id -> manifest, rows, files
     times: Mapping[str, str | None]
+    look: int = 0  # how many looks came before the one that validated it (flows/validate.py)
     heard: Mapping[str, Mapping[str, Sequence[str | None]]] = field(default_factory=dict)  # flows/consumers.py
 
     @cached_property
@@ -293,6 +294,7 @@ def _story(estate: Estate, batch: Batch) -> Story:
             "overwritten": notes["overwrite"].get("at"),
             "validated": notes["validate"].get("at"),
         },
+        look=notes["validate"].get("look", 0),
         heard={n: one for n, one in (estate.requests.note(batch.id, KIND) or {}).items() if n != "at"},
     )
 
@@ -336,7 +338,7 @@ def _facts(
 
 def _proof(estate: Estate, story: Story, *, failed: bool) -> LedgerProof:
     """Where `validated` stands, that of all that holds or that of what FAILED."""
-    tagged = mark(story.batch, VALIDATED_FAILED if failed else VALIDATED)
+    tagged = mark(story.batch, of_look(VALIDATED_FAILED if failed else VALIDATED, story.look))
     found = estate.ledger.find([tagged])
     if tagged not in found:
         raise DoesNotHold("no validation of this batch stands in the ledger", hint="validate first, then publish")

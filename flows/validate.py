@@ -7,8 +7,10 @@ issued that say FAILED and why (flows/as_it_stands.py), and the people can be er
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -19,7 +21,7 @@ from fangxin.flows import as_it_stands
 from fangxin.flows.again import locate_again
 from fangxin.flows.batch import approved_plan, finish, is_done, opened, outcome
 from fangxin.flows.estate import Estate
-from fangxin.flows.evidence import ANSWERS, RESIDUES, ROUND, VALIDATED, VALIDATED_FAILED, mark, record
+from fangxin.flows.evidence import ANSWERS, RESIDUES, ROUND, VALIDATED, VALIDATED_FAILED, mark, of_look, record
 from fangxin.flows.findings import Evidence, account, findings
 from fangxin.flows.frames import pack
 from fangxin.flows.inventory import closures
@@ -68,6 +70,7 @@ def validate(batch_id: str) -> None:
     people = [r for r in estate.requests.requests(batch.id) if not r.canary]
     bad = table[table["verdict"] == "FAILED"]
     word = as_it_stands.word(batch) if len(bad) else None
+    at, total = _look(estate, batch, table, after.total, word)
     if len(bad):
         _residue(estate, batch, table)
         if word is None:
@@ -82,12 +85,13 @@ def validate(batch_id: str) -> None:
         as_it_stands=word is not None,
     ).require("the findings")
     if word is not None:
-        as_it_stands.log(estate, batch, word)
+        as_it_stands.log(estate, batch, word, at=at)
     failed = sum(one.number in set(bad["subject"]) for one in people)
-    _state(estate, batch, table, after, planted=len(planted), failed=failed)
+    figures = {"stores": len(estate.stores), "bytes": total, "patterns": after.patterns}
+    _state(estate, batch, table, figures, scanner=after.scanner, at=at, planted=len(planted), failed=failed)
     if not failed:  # else the certificates that say so answer them
         _answer(estate, batch)
-    finish(estate, batch, "validate", bytes=after.total, keys=dict(keys))
+    finish(estate, batch, "validate", bytes=total, keys=dict(keys), look=at)
 
 
 def _does_not_hold(
@@ -111,7 +115,37 @@ _FREED = (
 )
 
 
-def _state(estate: Estate, batch: Batch, table: pd.DataFrame, after: Sight, *, planted: int, failed: int) -> None:
+_SIZES = ["units_expected", "units_read", "bytes_read", "not_examinable"]  # our own files grow while they are read
+
+
+def _look(estate: Estate, batch: Batch, table: pd.DataFrame, total: int, word: str | None) -> tuple[int, int]:
+    """Which look this is (how many came before it), and how many bytes it read.
+
+    A look that is repeated after a crash and finds the same is the same one, logged once. One that finds something
+    else, or comes under an operator's other word, is another: what was logged of an earlier one is not about it.
+    """
+    found = [word, table.drop(columns=_SIZES).to_csv(index=False)]
+    digest = hmac.new(batch.secret, b"look" + json.dumps(found).encode(), hashlib.sha256).hexdigest()
+    at, last = -1, None
+    while (note := estate.requests.note(batch.id, f"look/{at + 1}")) is not None:
+        at, last = at + 1, note
+    if last is None or last["found"] != digest:
+        at, last = at + 1, {"found": digest, "bytes": total}
+        estate.requests.done(batch.id, f"look/{at}", at=estate.minute, note=last)
+    return at, int(last["bytes"])
+
+
+def _state(
+    estate: Estate,
+    batch: Batch,
+    table: pd.DataFrame,
+    figures: Mapping[str, int],
+    *,
+    scanner: str,
+    at: int,
+    planted: int,
+    failed: int,
+) -> None:
     """Sign and log what was found: of whom all holds, and apart from them of whom something FAILED (`failed` people).
 
     A certificate that claims something rests on a validation without hits and failures. One look is counted once.
@@ -120,20 +154,20 @@ def _state(estate: Estate, batch: Batch, table: pd.DataFrame, after: Sight, *, p
     bad = table["subject"].isin(table.loc[table["verdict"] == "FAILED", "subject"])
     parts = [(VALIDATED, "statement", table[~bad])] * (failed < cohort)
     parts += [(VALIDATED_FAILED, "statement/failed", table[bad])] * (failed > 0)
-    figures = {"stores": len(estate.stores), "bytes": after.total, "patterns": after.patterns}
     baseline = str((outcome(estate, batch, "baseline") or {}).get("digest"))
     entries: list[dict[str, int | str]] = []
     for place, name, part in parts:
         told = {**figures, "canaries": planted} if not entries else dict.fromkeys((*figures, "canaries"), 0)
-        stated = {**{key: told[key] for key in figures}, "cohort": cohort}
+        covered = failed if place == VALIDATED_FAILED else cohort - failed
+        stated = {**{key: told[key] for key in figures}, "cohort": cohort, "people": covered}
         entry: dict[str, int | str] = {
             "type": "validated",
-            "tag": mark(batch, place),
+            "tag": mark(batch, of_look(place, at)),
             **told,
             "hits": int(part["hits_after"].sum()),
-            "scanner": after.scanner,
+            "scanner": scanner,
             "baseline": baseline,
-            "findings": state_findings(estate, batch, part, stated, name=name),
+            "findings": state_findings(estate, batch, part, stated, name=f"{name}/{at}" if at else name),
         }
         if place == VALIDATED_FAILED:
             entry["failed"] = int((part["verdict"] == "FAILED").sum())

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import duckdb
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,7 +20,9 @@ from fangxin.data.vocabulary import Construction, Erasure, Method
 from fangxin.flows import erase
 from fangxin.flows.cli.main import main
 from fangxin.flows.estate import open_estate
+from fangxin.flows.evidence import VALIDATED, VALIDATED_FAILED, of_look
 from fangxin.flows.inventory import built, exchanged
+from fangxin.flows.validate import _look
 
 OTHER = "13900000007"  # in every store but the opaque one
 DUCK = """  - fides_key: d
@@ -123,6 +126,73 @@ def test_files_replaced_in_an_open_batch_are_never_claimed_and_a_word_ends_it(
     codes = [e["code"] for _n, e in open_estate(shop.home, shop.catalog.parent, NOW).ledger.entries() if "code" in e]
     assert {"plan.relocated", "ended.as_it_stands/etl"} <= set(codes)
     assert shop.begin(THEIRS) in open_estate(shop.home, shop.catalog.parent, NOW).requests.unfinished()
+
+
+def killed(monkeypatch: pytest.MonkeyPatch, *command: str) -> None:
+    """Run a command that ends when the look is logged, and the step is not done."""
+
+    def die(*_args: object, **_more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fangxin.flows.validate.finish", die)
+        assert main(["resume", *command]) == 130
+
+
+@pytest.mark.drill
+def test_a_look_that_finds_something_else_than_the_one_before_a_kill_has_entries_of_its_own(
+    house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = house.root / "stores/t/m.csv"
+
+    def looks() -> list[int]:
+        ledger = open_estate(house.home, house.catalog.parent, NOW).ledger
+        return [int(e.get("failed", 0)) for _n, e in ledger.entries() if e["type"] == "validated"]
+
+    batch = house.begin(THEIRS, OTHER)
+    house.until(erase.validate, batch)
+    clean = text.read_text()
+    killed(monkeypatch)
+    killed(monkeypatch)  # the same findings: the same look, logged once
+    assert looks() == [0]
+    text.write_text(f"{clean}x5,{THEIRS}\n")
+    assert main(["resume"]) == 1
+    killed(monkeypatch, batch, "--as-it-stands", "left")
+    assert looks() == [0, 0, 1]
+    text.write_text(f"{clean}x5,{THEIRS}\nx7,{OTHER}\n")
+    assert main(["resume"]) == 1  # nobody conceded that of a second person
+    assert main(["resume", batch, "--as-it-stands", "left"]) == 1
+    assert looks()[3:] == [2]
+    assert {r["outcome"] for r in erase.summary(house.home, batch)["requests"]} == {"failed"}
+    assert house.verified(batch) == 0
+
+    again = house.begin(THEIRS, OTHER)
+    house.until(erase.validate, again)
+    text.write_text(f"{clean}x5,{THEIRS}\n")
+    assert main(["resume"]) == 1
+    killed(monkeypatch, again, "--as-it-stands", "left")
+    text.write_text(clean)
+    assert main(["resume"]) == 0  # mended meanwhile: everybody's certificate rests on the look that held
+    assert house.verified(again) == 0
+    capsys.readouterr()
+
+
+def test_a_look_is_the_same_one_only_where_it_comes_again_at_once_with_the_same_findings_and_word(house: House) -> None:
+    estate = open_estate(house.home, house.catalog.parent, NOW)
+    batch = estate.requests.batch(house.begin(THEIRS))
+    one = pd.DataFrame([[0, "ERASED", 5]], columns=["subject", "verdict", "bytes_read"])
+    one = one.assign(units_expected=1, units_read=1, not_examinable="")
+    other = one.assign(verdict="FAILED")
+
+    def at(table: pd.DataFrame, total: int, word: str | None = None) -> tuple[int, int]:
+        return _look(estate, batch, table, total, word)
+
+    assert [at(one, 5), at(one.assign(bytes_read=6), 6)] == [(0, 5), (0, 5)]  # our own home grew
+    assert [at(other, 7), at(other, 7, "etl"), at(other, 8, "etl")] == [(1, 7), (2, 7), (2, 7)]
+    assert [at(one, 9), at(one, 9)] == [(3, 9), (3, 9)]
+    places = [of_look(VALIDATED, n) for n in range(3)]
+    assert places[0] == VALIDATED
+    assert len({*places, *(of_look(VALIDATED_FAILED, n) for n in range(3))}) == 6
 
 
 def test_an_opaque_file_that_is_not_the_one_we_built_any_more_is_a_leftover(shop: House) -> None:
