@@ -20,6 +20,7 @@ from fangxin.data.requests import Batch
 from fangxin.flows import plainly
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import AS_IT_STANDS, mark, of_look, record
+from fangxin.flows.lost import lost
 
 _ENDED = "ended.as_it_stands/"
 _GIVEN: ContextVar[tuple[str, str] | None] = ContextVar("given", default=None)  # batch, code
@@ -36,9 +37,11 @@ def given(estate: Estate, batch_id: str, code: str | None) -> Iterator[None]:
         return
     plainly.code(code, "--as-it-stands")
     batch = estate.requests.batch(batch_id)
-    if batch.state != "open" or estate.requests.note(batch.id, "residue/0") is None:
+    if batch.state != "open":
+        raise NotAllowed(f"batch {batch.id} is {batch.state}: nothing of it is left to be ended")
+    if estate.requests.note(batch.id, "residue/0") is None and not lost(estate, batch):
         raise NotAllowed(
-            f"batch {batch.id} is {batch.state}, and no look of it has failed",
+            f"batch {batch.id} is open, and no look of it has failed",
             hint="run `fangxin resume` without --as-it-stands first: it may end well",
         )
     before = _GIVEN.set((batch.id, code))

@@ -21,9 +21,11 @@ from fangxin.data.keys.approval import Approval
 from fangxin.data.keys.grant import Grant
 from fangxin.data.requests import Batch
 from fangxin.data.vocabulary import Unit
+from fangxin.flows import as_it_stands
 from fangxin.flows.estate import Estate, estate_of
 from fangxin.flows.evidence import DONE, mark, record
 from fangxin.flows.frames import pack, unpack
+from fangxin.flows.lost import concede
 from fangxin.flows.plan import Bound, Plan
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ def opened(batch_id: str) -> tuple[Estate, Batch]:
     batch = estate.requests.batch(batch_id)
     if batch.state == "open" and outcome(estate, batch, "publish") is None:
         _unchanged(estate, batch)
+        if as_it_stands.word(batch) is not None:
+            concede(estate, batch)
     return estate, batch
 
 

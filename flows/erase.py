@@ -22,7 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from fangxin.checks.readiness import check
-from fangxin.data.errors import GIVEN_UP, DoesNotHold, FangxinError, Incomplete, InputError, NotAllowed
+from fangxin.data.errors import (
+    GIVEN_UP,
+    DoesNotHold,
+    FangxinError,
+    Incomplete,
+    InputError,
+    NotAllowed,
+    StoreUnavailable,
+)
 from fangxin.data.requests import Requests
 from fangxin.data.vocabulary import Cohort, Identity, Subject
 from fangxin.flows import as_it_stands
@@ -39,6 +47,7 @@ from fangxin.flows.exports import take_back
 from fangxin.flows.frames import unpack
 from fangxin.flows.freespace import allowed, reached
 from fangxin.flows.locate import find, locate
+from fangxin.flows.lost import lost
 from fangxin.flows.overwrite import overwrite
 from fangxin.flows.places import roots
 from fangxin.flows.plan import decide_canary, orders
@@ -157,7 +166,19 @@ def run_step(step: Step, batch_id: str) -> None:
         if step in _BEFORE_DESTRUCTION and (refused or defect):
             abandon(batch_id)
             _advise(error, batch_id)
+        if isinstance(error, StoreUnavailable):
+            _concedable(error, batch_id)
         raise
+
+
+def _concedable(error: FangxinError, batch_id: str) -> None:
+    """A database that is gone for good holds nobody up for ever."""
+    estate = estate_of(batch_id)
+    if lost(estate, estate.requests.batch(batch_id)):
+        error.hint += (
+            ", or put an empty one with the same tables in its place, then `fangxin resume`; where that cannot be done,"
+            f" `fangxin resume {batch_id} --as-it-stands CODE` ends it with certificates that say FAILED and why"
+        )
 
 
 def _advise(error: Exception, batch_id: str) -> None:

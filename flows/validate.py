@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from fangxin.checks.residue.patterns import Needles
 from fangxin.data.errors import DoesNotHold
 from fangxin.data.requests import Batch
+from fangxin.data.stores.files import PLANTED
 from fangxin.flows import as_it_stands
 from fangxin.flows.again import locate_again
 from fangxin.flows.batch import approved_plan, finish, is_done, opened, outcome
@@ -76,7 +77,9 @@ def validate(batch_id: str) -> None:
         if word is None:
             still = [*left(estate, plan, after, again), *(f"{p}: {w}" for c in closed.values() for p, w in c.leftovers)]
             freed = [p for s in estate.stores if not s.capabilities.raw_scan for p in closed[s.name].freed]
-            raise _does_not_hold(batch, bad, still, freed, wanted)
+            empty = {c.address for s in estate.stores for c in s.collections if not s.units(c)}
+            gone = [p for p, owners in before.claims.items() if empty & set(owners) and PLANTED not in p]
+            raise _does_not_hold(batch, bad, still, freed, gone, wanted)
     judge(
         table,
         subjects=len(people) + 1,
@@ -95,16 +98,25 @@ def validate(batch_id: str) -> None:
 
 
 def _does_not_hold(
-    batch: Batch, bad: pd.DataFrame, still: Sequence[str], freed: Sequence[str], wanted: Needles
+    batch: Batch,
+    bad: pd.DataFrame,
+    still: Sequence[str],
+    freed: Sequence[str],
+    gone: Sequence[str],
+    wanted: Needles,
 ) -> DoesNotHold:
-    """What failed, where, what can be done: `still` is left there, `freed` files of opaque stores are out of reach."""
+    """What failed, where, what can be done: `still` is left there, `freed` files of opaque stores are out of reach,
+    `gone` are those of collections that have no file any more."""
     failed = sorted({f"{d}/{c}" for d, c in zip(bad["dataset"], bad["collection"], strict=True)})
     found = f"left in {discreetly(still, wanted)}" if still else ""
     lost = f"{discreetly(freed, wanted)}: {_FREED}" if freed else ""
-    why = "; ".join(filter(None, (found, lost))) or "; ".join(sorted(set(bad["reason"])))
+    away = f"{discreetly(gone, wanted)}: expected a file of the collection, found none any more" if gone else ""
+    why = "; ".join(filter(None, (found, lost, away))) or "; ".join(sorted(set(bad["reason"])))
     end = f"`fangxin resume {batch.id} --as-it-stands CODE` ends it with certificates that say FAILED and why"
     hint = f"stop what still writes, remove what is left there, then `fangxin resume`; where that cannot be done, {end}"
-    if not still:
+    if gone and not still:
+        hint = f"put it back, or one without rows in its place, then `fangxin resume`; where that cannot be done, {end}"
+    elif not still:
         hint = f"nothing is left there to be removed: {end}; then these people can be erased anew"
     return DoesNotHold(f"the findings do not hold: {len(bad)} failed in {', '.join(failed)}; {why}", hint=hint)
 

@@ -7,6 +7,7 @@
     not found, the canary was                 nothing                                NOT_PRESENT
     not found, nor the canary; or no baseline anything                               FAILED
     anything                                  a part unread or not examinable        FAILED
+    anything                                  no file of it is there any more        FAILED
     anything                                  an inode that nothing accounts for     FAILED
     anything, and overwriting was required    old files not overwritten              FAILED
     an opaque store, rows located             construction complete                  ERASED, by construction
@@ -95,6 +96,8 @@ def failure(seen: Observation) -> str:
         return "no baseline of this round"
     if seen.units_read != seen.units_expected:
         return f"{seen.units_read} of {seen.units_expected} units read afterwards"
+    if not seen.units_expected:
+        return "no file of it is there any more, and what became of what lay there is not known"
     if seen.not_examinable:
         return "a part could not be examined"
     if seen.hits_after or seen.rows_residual:  # first, where several things failed: this is what a person has to know

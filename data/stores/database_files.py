@@ -57,6 +57,7 @@ class DatabaseFiles(ABC, Generic[Connection, Table]):
         self.root = place if self._file is None else place.parent
         self.pending = Pending(self.root, store=self.name)
         self._seen: dict[tuple[Unit, str], Table] = {}
+        self.conceded = False  # that the one file is gone: then it is no unit, else every look is refused
 
     # ------------------------------------------------------------ what an engine brings
 
@@ -87,6 +88,11 @@ class DatabaseFiles(ABC, Generic[Connection, Table]):
         """Say what happened to a unit, from the note kept with its record."""
 
     # ------------------------------------------------------------ what is there
+
+    @property
+    def gone(self) -> bool:
+        """Whether the one file that the catalog names is not there."""
+        return self._file is not None and not self._file.exists() and not self._file.is_symlink()
 
     def units(self, collection: Collection | None = None) -> tuple[Unit, ...]:
         """Every database (of one collection), sorted by name; a WAL that holds something counts to its state."""
@@ -160,10 +166,13 @@ class DatabaseFiles(ABC, Generic[Connection, Table]):
 
     def _paths(self, collection: Collection) -> set[Path]:
         if self._file is not None:
-            if not self._file.exists() and not self._file.is_symlink():
+            if self.gone:
+                if self.conceded:
+                    return set()
                 where = f"correct the catalog at {collection.where or 'its url'}, or restore the file"
                 away = unavailable if is_away(self._file.parent) else not_there
-                raise away(self._file.name, "a database file", "nothing", where)
+                what = f"{collection.address}: {self._file.name}"
+                raise away(what, "a database file", "nothing", where)
             return {self._file}
         found = self.root.glob(collection.store.glob)
         return {

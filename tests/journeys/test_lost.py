@@ -1,0 +1,64 @@
+"""Files of stores that are deleted while a batch is open and its keys are dead: nothing is claimed, the batch ends."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from journeys.small_house import NOW, THEIRS, House
+
+from fangxin.flows import batch as batches
+from fangxin.flows import erase
+from fangxin.flows.cli.main import main
+from fangxin.flows.estate import open_estate
+
+
+@pytest.mark.parametrize(
+    "killed_before", [erase.validate, pytest.param(erase.overwrite, marks=pytest.mark.drill)], ids=lambda s: s.__name__
+)
+def test_deleted_files_are_named_fail_and_a_word_ends_the_batch_without_any_claim(
+    house: House, killed_before: batches.Step, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database, text = house.root / "stores/w/w.db", house.root / "stores/t/m.csv"
+    (house.root / "stores/w/other").touch()  # else its device may be away
+    batch = house.begin()
+    house.until(killed_before, batch)
+    end = f"`fangxin resume {batch} --as-it-stands CODE` ends it"
+    text.unlink()
+    if killed_before is erase.validate:
+        assert main(["resume"]) == 1
+        said = capsys.readouterr().err
+        place = "text:t//m.csv: expected a file of the collection, found none any more"
+        for words in ("failed in t/members", place, "put it back, or one without rows in its place", end):
+            assert words in said, said
+    database.unlink()
+    assert main(["resume"]) == 3
+    said = capsys.readouterr().err
+    place = "w/accounts: w.db: expected a database file, found: nothing"
+    for words in (place, "restore the file, or put an empty one with the same tables in its place", end):
+        assert words in said
+
+    assert main(["resume", batch, "--as-it-stands", "deleted"]) == 1
+    assert "failed: w/accounts: no file of it is there any more" in capsys.readouterr().out
+    (request,) = erase.summary(house.home, batch)["requests"]
+    told = json.loads(Path(request["certificate"]).read_bytes())
+    assert told["outcome"] == "failed"
+    rows = {row["dataset"]: row for row in told["collections"]}
+    for name in "wt":
+        assert (rows[name]["verdict"], rows[name]["claim"], rows[name]["units_expected"]) == ("FAILED", "", 0)
+        assert "what became of what lay there is not known" in rows[name]["reason"]
+    assert house.verified(batch) == 0
+    assert main(["resume", batch, "--as-it-stands", "deleted"]) == 4
+    said = capsys.readouterr().err
+    assert f"batch {batch} is closed: nothing of it is left to be ended" in said
+    assert "no look" not in said
+    assert "without --as-it-stands" not in said
+
+    with closing(sqlite3.connect(database)) as db, db:
+        db.execute("CREATE TABLE accounts (id INTEGER PRIMARY KEY, phone TEXT, name TEXT)")
+        db.execute("INSERT INTO accounts VALUES (5, ?, 'n5')", [THEIRS])
+    text.write_text("who,phone\n")
+    assert house.begin(THEIRS) in open_estate(house.home, house.catalog.parent, NOW).requests.unfinished()
