@@ -236,7 +236,8 @@ def carried_out(
             stopped(document())
         if isinstance(error, Exception):
             with contextlib.suppress(Exception):
-                warn(_how_it_stands(home, batch))
+                if told_before := _how_it_stands(home, batch):
+                    warn(told_before)
         raise
     return document()
 
@@ -280,10 +281,13 @@ def _tell_open(estate: Any, *, besides: str) -> None:  # Any: an Estate
 
 
 def _how_it_stands(home: Path, batch: str) -> str:
-    """What became of a batch that did not come to its end; why is told by the error."""
+    """What became of a batch that did not come to its end, "" where it had before; why is told by the error."""
     from fangxin.flows.estate import open_estate
 
-    if open_estate(home, home).requests.batch(batch).state == "abandoned":
+    state = open_estate(home, home).requests.batch(batch).state
+    if state == "closed":
+        return ""
+    if state == "abandoned":
         return (
             f"fangxin: batch {batch} is given up: nothing of it was destroyed, what it had exported is taken back."
             " Who was in it is not kept: once that is put right, name them in a new `fangxin erase`. What stopped it:"

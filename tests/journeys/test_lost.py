@@ -17,7 +17,7 @@ from fangxin.flows.estate import open_estate
 
 
 @pytest.mark.parametrize(
-    "killed_before", [erase.validate, pytest.param(erase.overwrite, marks=pytest.mark.drill)], ids=lambda s: s.__name__
+    "killed_before", [erase.overwrite, pytest.param(erase.validate, marks=pytest.mark.drill)], ids=lambda s: s.__name__
 )
 def test_deleted_files_are_named_fail_and_a_word_ends_the_batch_without_any_claim(
     house: House, killed_before: batches.Step, capsys: pytest.CaptureFixture[str]
@@ -52,10 +52,7 @@ def test_deleted_files_are_named_fail_and_a_word_ends_the_batch_without_any_clai
         assert "what became of what lay there is not known" in rows[name]["reason"]
     assert house.verified(batch) == 0
     assert main(["resume", batch, "--as-it-stands", "deleted"]) == 4
-    said = capsys.readouterr().err
-    assert f"batch {batch} is closed: nothing of it is left to be ended" in said
-    assert "no look" not in said
-    assert "without --as-it-stands" not in said
+    assert capsys.readouterr().err.strip() == f"fangxin: batch {batch} is closed: nothing of it is left to be ended"
 
     with closing(sqlite3.connect(database)) as db, db:
         db.execute("CREATE TABLE accounts (id INTEGER PRIMARY KEY, phone TEXT, name TEXT)")
