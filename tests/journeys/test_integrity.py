@@ -15,7 +15,7 @@ from journeys.small_house import DATABASE, NOW, TEXT, THEIRS, House
 from fangxin.data.errors import DoesNotHold, FangxinError, InputError, NotAllowed, WriterBusy
 from fangxin.data.vocabulary import Identity
 from fangxin.flows import batch as batches
-from fangxin.flows import erase
+from fangxin.flows import erase, officers, sealed
 from fangxin.flows.cli.main import main
 from fangxin.flows.estate import alone, make_home, open_estate
 from fangxin.flows.export import by_person
@@ -72,6 +72,12 @@ def test_the_ledger_says_which_steps_are_done_and_a_note_alone_does_not(house: H
         killed.setattr("fangxin.data.requests.Requests.finish", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):  # within close: the keys are dead, what they sealed is still there
             erase.run_step(erase.close, batch)
+    estate = open_estate(house.home, house.catalog.parent, NOW)
+    estate.requests.done(batch, officers.PLANNED, at=estate.minute, note={"grant": "theirs"})
+    with pytest.raises(NotAllowed, match="no batch waits for this plan"):
+        officers.approve(estate, [Mock(grant="theirs")])
+    with pytest.raises(NotAllowed, match="or is closed"):
+        sealed.unopened(batch)
     assert main(["resume", batch]) == 0  # whatever lies sealed under them is not needed any more
     requests = open_estate(house.home, house.catalog.parent, NOW).requests
     assert (requests.batch(batch).state, requests.unfinished()) == ("closed", ())
