@@ -32,7 +32,7 @@ from fangxin.data.errors import (
     StoreUnavailable,
 )
 from fangxin.data.requests import Requests
-from fangxin.data.vocabulary import Cohort, Identity, Subject
+from fangxin.data.vocabulary import Identity
 from fangxin.flows import as_it_stands
 from fangxin.flows import canary as canaries
 from fangxin.flows.baseline import baseline
@@ -46,14 +46,14 @@ from fangxin.flows.export import check_folder, export
 from fangxin.flows.exports import take_back
 from fangxin.flows.frames import unpack
 from fangxin.flows.freespace import allowed, reached
-from fangxin.flows.locate import find, locate
+from fangxin.flows.locate import locate
 from fangxin.flows.lost import lost
 from fangxin.flows.overwrite import overwrite
 from fangxin.flows.places import roots
-from fangxin.flows.plan import decide_canary, orders
 from fangxin.flows.plant import plant
 from fangxin.flows.publish import publish, software
 from fangxin.flows.sealed import Seal, commit
+from fangxin.flows.unplant import take_out
 from fangxin.flows.validate import validate
 from fangxin.reports.certificate import collection_rows
 
@@ -208,16 +208,8 @@ def abandon(batch_id: str) -> None:
     if batch.state != "open" or not is_approved(batch) or estate.ledger.find([mark(batch, KEYS_INTENDED)]):
         return
     take_back(estate, batch)
-    one = estate.requests.requests(batch.id)[-1]
-    if estate.requests.note(batch.id, "planting") is not None and one.identities:
-        found = find(estate, Cohort((Subject(one.id, one.identities),)))
-        plan = decide_canary(estate.catalog, found)
-        work = orders(estate.catalog, plan, estate.stores, estate.states())
-        for store in estate.stores:
-            store.recover(batch=batch.id)
-            for _done in store.erase(work.get(store.name, []), batch=batch.id):
-                pass
-            store.forget(batch=batch.id)
+    if estate.requests.note(batch.id, "planting") is not None and estate.requests.requests(batch.id)[-1].identities:
+        take_out(estate, batch)
     forget(estate, batch, given_up=True)
     estate.requests.finish(batch.id, state="abandoned")
 

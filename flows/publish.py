@@ -34,6 +34,7 @@ from fangxin.flows.paper import pages, signatory
 from fangxin.flows.places import places
 from fangxin.flows.plan import Plan, held_classes, last_day, needs
 from fangxin.flows.sight import Sight, needles, searchable
+from fangxin.flows.unplant import stays
 from fangxin.reports.certificate import (
     Accountable,
     CertificateFacts,
@@ -89,6 +90,7 @@ class Story:
     exported: Mapping[str, Mapping[str, Any]]  # request id -> manifest, rows, files
     times: Mapping[str, str | None]
     look: int = 0  # how many looks came before the one that validated it (flows/validate.py)
+    planted: Mapping[str, int] = field(default_factory=dict)  # where the canary stayed (flows/unplant.py)
     heard: Mapping[str, Mapping[str, Sequence[str | None]]] = field(default_factory=dict)  # flows/consumers.py
 
     @cached_property
@@ -294,6 +296,7 @@ def _story(estate: Estate, batch: Batch) -> Story:
             "overwritten": notes["overwrite"].get("at"),
             "validated": notes["validate"].get("at"),
         },
+        planted=stays(estate, batch.id),
         look=notes["validate"].get("look", 0),
         heard={n: one for n, one in (estate.requests.note(batch.id, KIND) or {}).items() if n != "at"},
     )
@@ -333,6 +336,7 @@ def _facts(
         ),
         approvers=tuple({*story.approvers, *story.batch.options.get("deciders", {}).get(str(one.number), ())}),
         rehearsal=estate.settings.rehearsal,
+        planted=tuple(f"{place} ({n})" for place, n in story.planted.items()),
     )
 
 

@@ -33,6 +33,7 @@ from fangxin.flows.places import places
 from fangxin.flows.publish import state_findings
 from fangxin.flows.sight import Sight, look, searching
 from fangxin.flows.strays import discreetly, left
+from fangxin.flows.unplant import withdraw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,6 +95,8 @@ def validate(batch_id: str) -> None:
     _state(estate, batch, table, figures, scanner=after.scanner, at=at, planted=len(planted), failed=failed)
     if not failed:  # else the certificates that say so answer them
         _answer(estate, batch)
+    if word is not None:
+        withdraw(estate, batch, plan, table, elsewhere)
     finish(estate, batch, "validate", bytes=total, keys=dict(keys), look=at)
 
 

@@ -290,6 +290,7 @@ class CertificateFacts:
     accountability: tuple[Accountable, ...] = ()
     approvers: tuple[str, ...] = ()  # officers who signed the plan, where somebody had to
     rehearsal: bool = False  # of a home that holds made-up people only
+    planted: tuple[str, ...] = ()  # where the planted control stayed, and how often, of a batch ended as it stands
 
 
 def certificate(facts: CertificateFacts) -> dict[str, Any]:  # Any: a JSON document
@@ -429,6 +430,7 @@ def _limits(facts: CertificateFacts, rows: Sequence[Mapping[str, Any]]) -> Seque
         witnessed=facts.witnessed,
         time_stamped=facts.time_stamped,
         crowd=facts.scan.breadth != "full",
+        planted=facts.planted,
     )
 
 

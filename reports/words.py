@@ -10,7 +10,7 @@ is never used for it, whatever a store or a template would like to say.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -114,6 +114,7 @@ def limits(
     witnessed: bool,
     time_stamped: bool,
     crowd: bool = False,
+    planted: Sequence[str] = (),
 ) -> tuple[Limit, ...]:
     """The limits that apply to one run, in the order in which they are printed."""
     apply = {
@@ -125,8 +126,19 @@ def limits(
         "one-history": not witnessed,
         "dates": not time_stamped,
         "crowd": crowd,
+        "planted": bool(planted),
     }
-    return tuple(limit for limit in LIMITS.values() if apply.get(limit.id, True))
+    here = (limit for limit in LIMITS.values() if apply.get(limit.id, True))
+    return tuple(_naming(limit, planted) if limit.id == "planted" else limit for limit in here)
+
+
+def _naming(limit: Limit, planted: Sequence[str]) -> Limit:
+    """The limit with the first ten of these places in it."""
+    more = len(planted) - 10
+    en, zh = ", ".join(planted[:10]), "、".join(planted[:10])
+    if more > 0:
+        en, zh = f"{en} and {more} more", f"{zh}，另有 {more} 处"
+    return Limit(limit.id, limit.en.replace("{where}", en), limit.zh.replace("{where}", zh))
 
 
 _ALL = (
@@ -170,6 +182,12 @@ _ALL = (
         "Destroying a key covers exactly what was encrypted under it. Nobody can prove that a key was not copied while "
         "it lived.",
         "销毁密钥仅覆盖以该密钥加密的内容；无人能够证明密钥在存续期间未被复制。",
+    ),
+    Limit(
+        "planted",
+        "The made-up person that was planted as a control could not be taken out everywhere, and is still found in "
+        "{where}: nobody's data, to be removed by whoever runs the stores.",
+        "预先植入的虚构对照记录未能全部移除，仍见于：{where}。该记录不属于任何真实的人，由数据存储的运维方移除。",
     ),
     Limit(
         "names",

@@ -408,11 +408,25 @@ def resume(home: Path, batch: str | None, *, as_it_stands: str | None = None, as
 
     if done or stopped or not errors:
         answer({"batches": done + stopped, "exports_ended": gone}, as_json=as_json, words=words)
+    for document in done:
+        _tell_planted(home, document["batch"])
     for failure in errors:
         warn("\n".join(told(failure)))
     if errors:
         return max(failure.exit_code for failure in errors)
     return came_to(done)
+
+
+def _tell_planted(home: Path, batch: str) -> None:
+    """Say where the planted person of a batch that ended as it stands is still found."""
+    from fangxin.flows.estate import estate_of
+    from fangxin.flows.unplant import stays
+
+    for place, n in stays(estate_of(batch, home), batch).items():
+        warn(
+            f"the made-up person that was planted stays in {place} ({counted(n, 'hit')}): no later run looks for it,"
+            " remove it by hand; its addresses end in canary.invalid"
+        )
 
 
 def ended(estate: Any) -> int:  # Any: an Estate

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -175,6 +177,36 @@ def test_a_look_that_finds_something_else_than_the_one_before_a_kill_has_entries
     assert main(["resume"]) == 0  # mended meanwhile: everybody's certificate rests on the look that held
     assert house.verified(again) == 0
     capsys.readouterr()
+
+
+def test_the_planted_person_that_came_back_leaves_with_the_word_and_where_it_stays_is_told(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database, text, stray = (house.root / "stores" / name for name in ("w/w.db", "t/m.csv", "note.txt"))
+
+    def rows() -> list[tuple[object, ...]]:
+        with closing(sqlite3.connect(database)) as db:
+            return db.execute("SELECT * FROM accounts ORDER BY id").fetchall()
+
+    before = rows()
+    batch = house.begin(THEIRS)
+    house.until(erase.export, batch)
+    shutil.copy2(database, database.with_suffix(".old"))
+    (planted,) = set(rows()) - set(before)
+    house.until(erase.validate, batch)
+    database.with_suffix(".old").replace(database)
+    stray.write_text(f"call {planted[1]}\n")
+    assert main(["resume"]) == 1
+    capsys.readouterr()
+    assert main(["resume", batch, "--as-it-stands", "old_copy"]) == 1
+    assert "planted stays in outside/note.txt (1 hit)" in capsys.readouterr().err
+    assert rows() == before  # the person's row came back as well: the certificate says FAILED
+    assert str(planted[1]).encode() not in database.read_bytes() + text.read_bytes()
+    (told_,) = erase.summary(house.home, batch)["requests"]
+    limits = {one["id"]: one for one in json.loads(Path(told_["certificate"]).read_bytes())["limits"]}
+    assert "outside/note.txt (1)" in limits["planted"]["en"]
+    assert "outside/note.txt (1)" in limits["planted"]["zh"]
+    assert house.verified(batch) == 0
 
 
 def test_a_look_is_the_same_one_only_where_it_comes_again_at_once_with_the_same_findings_and_word(house: House) -> None:
