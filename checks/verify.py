@@ -996,6 +996,40 @@ class _Case:
                 if not isinstance(verdicts, dict) or verdicts.get("FAILED", 0) != one.get("failed", 0):
                     raise Wrong(f"{name}: states that more or less FAILED than the validation that names it")
 
+    def _covered(self) -> None:
+        """Check that no validation bears more certificates, or more of any verdict, than its statement is about.
+
+        Only where the package has the statement, and as far as it has the certificates.
+        """
+        resting: dict[int, list[dict[str, Any]]] = {}
+        for _name, _index, one in self._kept:
+            resting.setdefault(one["evidence"]["validated"], []).append(one)
+        for index, those in resting.items():
+            said = self._stated(self._known()[index]["findings"])
+            people, verdicts = said.get("people", len(those)), said.get("verdicts")
+            if not _count(people) or len(those) > people:
+                raise Wrong(f"entry {index}: {len(those)} certificates rest on it, whose statement covers fewer people")
+            if not isinstance(verdicts, dict):
+                continue
+            for verdict, many in Counter(row["verdict"] for one in those for row in one["collections"]).items():
+                if not _count(verdicts.get(verdict, 0)) or many > verdicts.get(verdict, 0):
+                    raise Wrong(f"entry {index}: certificates that rest on it say {verdict} oftener than its statement")
+
+    def _stated(self, digest: str) -> dict[str, Any]:
+        """Return what a statement says that stands in the ledger; nothing where it is not here, or is no statement.
+
+        Whether it is signed, and well-formed, is said by `statements`.
+        """
+        name = f"dsse/{digest}.json"
+        raw = self._read(name) if name in self._names() else b""
+        if hashlib.sha256(raw).hexdigest() != digest:
+            return {}
+        try:
+            said = strict_json(_base64(strict_json(raw, name)["payload"], name), name)["predicate"]
+        except (Wrong, KeyError, TypeError, AttributeError):
+            return {}
+        return said if isinstance(said, dict) else {}
+
     def certificates(self) -> str:
         """Every certificate is the one that was logged, and its own figures agree."""
         known = self._known()
@@ -1030,6 +1064,7 @@ class _Case:
                 file = proof if proof.startswith("proofs/") else f"proofs/{proof}"
                 proved.setdefault(file, set()).add(certificate["evidence"]["validated"])
             self._laws.update({one["sha256"]: name for one in _listed(certificate.get("law", []))})
+        self._covered()
         for index, one in enumerate(known):
             if one["type"] == "package.published":  # the receipt of a package before this one
                 proved[f"proofs/package-{index}.tlog-proof"] = {index}

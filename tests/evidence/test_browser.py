@@ -7,19 +7,20 @@ import random
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from evidence.many_home import make_many
-from evidence.small_home import NOW, Home, begin, certificate, erase, issue, start
+from evidence.small_home import NOW, Home, begin, certificate, entry, erase, issue, sha, start
 from evidence.test_verify import CERTIFICATE_LIES, FORGERIES, contents, rows, zipped
 
 from fangxin.checks import verify
 from fangxin.flows.estate import open_estate
 from fangxin.flows.gather import by_period, write
 from fangxin.reports import browser, package
-from fangxin.reports.ledger import entries
+from fangxin.reports.ledger import entries, statement
 
 Answers = list[dict[str, object]]
 
@@ -93,6 +94,26 @@ def test_a_certificate_that_was_logged_but_contradicts_itself_is_false_to_progra
             proofs["first.tlog-proof"] = ledger.receipt(0)
         made.append(tmp_path / f"{number}.zip")
         package.write_package(made[-1], ledger=ledger, keys=keys, certificates=paths, proofs=proofs)
+    counts = Counter(row["verdict"] for row in certificate(validated)["collections"])
+    for said in ({"people": 1, "verdicts": counts}, {"people": 0}, {"people": 1, "verdicts": {}}):
+        digest = statement.write(
+            tmp_path / "dsse",
+            keys=keys,
+            predicate_type="https://ledger.example.com/erasure/v1",
+            subjects={"findings.csv": sha("findings")},
+            predicate=said,
+        )
+        (again,) = ledger.append([entry("validated", bytes=5, findings=digest)])
+        lies.append("" if said.get("verdicts") else f"covered by no statement: {said}")
+        made.append(tmp_path / f"{len(made)}.zip")
+        package.write_package(
+            made[-1],
+            ledger=ledger,
+            keys=keys,
+            statements=[tmp_path / "dsse" / f"{digest}.json"],
+            certificates=issue(tmp_path, ledger, certificate(again), b"<!doctype html>"),
+            proofs={"validated.tlog-proof": ledger.receipt(again)},
+        )
     for lie, path, one in zip(lies, made, answers(page, None, made), strict=True):
         found = rows(verify.verify(path))["certificates"]
         missing = lie == "a proof that is not there"

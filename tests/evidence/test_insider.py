@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -127,6 +128,25 @@ def test_a_statement_says_what_the_validation_says_that_names_it() -> None:
     for lie in ({"verdicts": {"FAILED": 1}}, {"verdicts": {"ERASED": 2}}, {}):
         with pytest.raises(verify.Wrong, match="states"):
             ended._as_validated(lie, sha("f"), "x")
+
+
+def test_no_certificate_rests_on_a_validation_whose_statement_does_not_cover_it() -> None:
+    said = {"people": 2, "verdicts": {"ERASED": 3, "FAILED": 1}}
+
+    def covered(rows: list[str], people: int, said: object, digest: str = "") -> tuple[str, str]:
+        payload = base64.b64encode(json.dumps({"predicate": said}, separators=(",", ":")).encode()).decode()
+        raw = json.dumps({"payload": payload}, separators=(",", ":")).encode()
+        one = case([entry("validated", findings=digest or sha(raw))], {f"dsse/{digest or sha(raw)}.json": raw})
+        shown: list[list[dict[str, str]]] = [[{"verdict": row} for row in rows], *([] for _ in range(people - 1))]
+        one._kept = [("x", 1, {"evidence": {"validated": 0}, "collections": each}) for each in shown]
+        return outcome(lambda: one._covered() or "")
+
+    assert covered(["ERASED", "ERASED", "FAILED"], 2, said)[0] == verify.HOLDS
+    assert covered(["NOT_PRESENT"], 3, {"hits": 0})[0] == verify.HOLDS  # older ones do not say
+    assert covered(["FAILED"] * 3, 3, said, sha("another"))[0] == verify.HOLDS  # the package does not have it
+    for rows, people in ((["ERASED"], 3), (["FAILED"] * 2, 1), (["NOT_PRESENT"], 1)):
+        result, why = covered(rows, people, said)
+        assert (result, "entry 0" in why) == (verify.FALSE, True)
 
 
 @pytest.mark.parametrize("more", [{"hits": 2}, {"failed": 1}])
