@@ -1625,6 +1625,8 @@ def _collection(one: dict[str, Any], where: str) -> None:
         ):
             if not good:
                 raise Wrong(f"{where}: ERASED, but {key} is {_shown(one.get(key))}")
+        if not isinstance(one.get("method"), str) or not one["method"]:
+            raise Wrong(f"{where}: ERASED, but no method says how")
         if one.get("rows_retained", 0) != 0:
             raise Wrong(f"{where}: ERASED, but rows of it are kept")
     if verdict in ("ERASED", "NOT_PRESENT", "RETAINED") and (

@@ -160,6 +160,11 @@ def approved_plan(estate: Estate, batch: Batch) -> Plan:
     return plan
 
 
+def as_approved(estate: Estate, batch: Batch) -> Plan | None:
+    """The plan as it was before any of its units was located again; None where none was."""
+    return read_plan(estate, batch, "whole") if relocations(estate, batch) else None
+
+
 def digest_of(catalog: str, fates: pd.DataFrame, texts: pd.DataFrame) -> str:
     """SHA-256 over the catalog's digest, every fate and every text to be masked: what an approval is for."""
     running = hashlib.sha256(catalog.encode())

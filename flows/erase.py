@@ -176,7 +176,7 @@ def _concedable(error: FangxinError, batch_id: str) -> None:
     estate = estate_of(batch_id)
     if lost(estate, estate.requests.batch(batch_id)):
         error.hint += (
-            ", or put an empty one with the same tables in its place, then `fangxin resume`; where that cannot be done,"
+            ", then `fangxin resume`; where that cannot be done,"
             f" `fangxin resume {batch_id} --as-it-stands CODE` ends it with certificates that say FAILED and why"
         )
 

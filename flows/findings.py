@@ -40,6 +40,7 @@ class Evidence:
     planted: Mapping[str, int]  # by address
     closures: Mapping[str, Closure]  # by store name
     require: str | None = None  # what the operator asked for beforehand: "overwrite"
+    approved: Plan | None = None  # the plan before any unit was located again; None where none was
 
 
 def findings(estate: Estate, seen: Evidence) -> pd.DataFrame:
@@ -51,7 +52,7 @@ def findings(estate: Estate, seen: Evidence) -> pd.DataFrame:
     stands = standing(estate.catalog, seen.plan.fates)
     residual = _residual(stands, seen.again)
     known = known_facts(estate.catalog, seen.plan)
-    seen_before = sighted(estate.catalog, seen.plan, seen.before, opaque=opaque(estate))
+    seen_before = sighted(estate.catalog, seen.approved or seen.plan, seen.before, opaque=opaque(estate))
     everything = list(attributed(seen.after, known))
     seen_after = sums(everything)
     listed = sums(explained(estate, everything, seen.again, stands))
@@ -67,6 +68,9 @@ def findings(estate: Estate, seen: Evidence) -> pd.DataFrame:
 _FREED = "logically deleted: what became of the old files that another writer replaced is not known"
 
 
+_TOUCHED = ("drop", "blank", "mask", "retain")
+
+
 class _Collection:
     """What is the same for every subject of one collection, and the row of each."""
 
@@ -76,6 +80,7 @@ class _Collection:
         self.located = set(fates["subject"])
         self.counts = _counts(fates, "fate")
         self.edges = _counts(fates, "edge")
+        self.approved = _approved(seen.approved or seen.plan, collection.address)
         self.kept = dict(each(fates[fates["fate"] == "retain"], "subject"))
         places = [f"{store.name}/{u.name}" for u in store.units(collection)]
         done = [e for e in seen.erasures.get(store.name, ()) if collection.address in e.rows_before]
@@ -89,6 +94,7 @@ class _Collection:
         self.method = "" if not done else (Method.LOGICAL_DELETE if refused else Method.OVERWRITE).value
         self.reason = "; ".join(refused)
         self.claim = "" if not done else _FREED if self.freed else done[0].claim
+        self.rewrote = {e.unit for e in done}
         self.overwritten = sum(e.bytes_overwritten for e in done)
         self.not_overwritten = "; ".join(refused) if seen.require == "overwrite" else ""
         self.expected = len(places)
@@ -116,7 +122,14 @@ class _Collection:
         count, edges, kept = self.counts.get(subject, {}), self.edges.get(subject, {}), self.kept.get(subject)
         owned = edges.get("owns", 0) + edges.get("joint", 0)
         key = (subject, self.collection.address)
-        acted = count.get("drop", 0) + count.get("blank", 0) + count.get("mask", 0) + count.get("retain", 0)
+        acted = sum(count.get(fate, 0) for fate in _TOUCHED)
+        asked, units = self.approved.get(subject, (0, set()))
+        lost = max(0, asked - acted)
+        rewritten = bool(self.rewrote) and not self.freed and (not lost or units <= self.rewrote)
+        beside = count.get("shared", 0) + count.get("mention", 0)
+        acted = acted or bool(
+            rewritten and (lost or (seen_before.get(key, 0) and not beside))
+        )  # the bytes went with it
         row: dict[str, object] = {
             "subject": subject,
             "dataset": self.collection.dataset,
@@ -149,6 +162,8 @@ class _Collection:
             **shown,
             in_scope=not self.scope,
             out_of_scope=self.scope,
+            rows_lost=lost,
+            rewritten=rewritten,
             leftovers=self.leftovers,
             opaque=self.opaque,
             open_clauses=self._open(row) if self.opaque else (),
@@ -177,6 +192,12 @@ def _counts(fates: pd.DataFrame, column: str) -> dict[int, dict[str, int]]:
     for subject, value, count in tuples(counted, "subject", column, "rows"):
         found.setdefault(subject, {})[value] = count
     return found
+
+
+def _approved(plan: Plan, address: str) -> dict[int, tuple[int, set[str]]]:
+    """By subject how many rows of a collection were to be touched, and in which units."""
+    fates = plan.fates[(plan.fates["collection"] == address) & plan.fates["fate"].isin(_TOUCHED)]
+    return {subject: (len(rows), set(rows["unit"])) for subject, rows in each(fates, "subject")}
 
 
 def _residual(stands: pd.DataFrame, again: Again) -> dict[tuple[int, str], int]:

@@ -20,7 +20,7 @@ from fangxin.data.requests import Batch
 from fangxin.data.stores.files import PLANTED
 from fangxin.flows import as_it_stands
 from fangxin.flows.again import locate_again
-from fangxin.flows.batch import approved_plan, finish, is_done, opened, outcome
+from fangxin.flows.batch import approved_plan, as_approved, finish, is_done, opened, outcome
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import ANSWERS, RESIDUES, ROUND, VALIDATED, VALIDATED_FAILED, mark, of_look, record
 from fangxin.flows.findings import Evidence, account, findings
@@ -63,7 +63,9 @@ def validate(batch_id: str) -> None:
     again = locate_again(estate, plan.facts, wanted)
     planted = json.loads(estate.requests.kept(batch, "planted") or b"{}")
     require = batch.options.get("require")
-    table = findings(estate, Evidence(plan, erasures, before, after, again, planted, closed, require))
+    table = findings(
+        estate, Evidence(plan, erasures, before, after, again, planted, closed, require, as_approved(estate, batch))
+    )
     elsewhere = outside(before, after, where.paths)
     estate.requests.keep(batch, "findings", pack(table))
     estate.requests.keep(batch, "after", after.pack())
@@ -118,7 +120,10 @@ def _does_not_hold(
     end = f"`fangxin resume {batch.id} --as-it-stands CODE` ends it with certificates that say FAILED and why"
     hint = f"stop what still writes, remove what is left there, then `fangxin resume`; where that cannot be done, {end}"
     if gone and not still:
-        hint = f"put it back, or one without rows in its place, then `fangxin resume`; where that cannot be done, {end}"
+        hint = (
+            "where this batch had rewritten it, put that file back, then `fangxin resume`; one that it never came to is"
+            f" not taken up again: {end}; then put it back, and erase these people anew"
+        )
     elif not still:
         hint = f"nothing is left there to be removed: {end}; then these people can be erased anew"
     return DoesNotHold(f"the findings do not hold: {len(bad)} failed in {', '.join(failed)}; {why}", hint=hint)

@@ -4,6 +4,7 @@
     found                                     nothing unexplained                    ERASED
     found                                     rows kept under a ground until a day   RETAINED
     found                                     something unexplained                  FAILED
+    found                                     gone, and not by this batch            FAILED
     not found, the canary was                 nothing                                NOT_PRESENT
     not found, nor the canary; or no baseline anything                               FAILED
     anything                                  a part unread or not examinable        FAILED
@@ -16,6 +17,8 @@
 * Without a baseline of this round nothing ever becomes ERASED.
 * What the baseline saw of a subject may stand in other people's rows that are listed (shared, mentions). Where
   the subject owned nothing and nothing was changed, the collection is NOT_PRESENT, not ERASED.
+* ERASED is what this batch did: it took rows out or masked values, or it rewrote the very files in which they stood
+  and destroyed the old ones. Rows that were approved and that somebody else took away with their file are not that.
 * A store is opaque where a search of its bytes sees nothing. Then ERASED needs every clause: (1) decoded rows held the
   person before; (2) the new file was made by us and fed only rows of others; (3) counts and digests of survivors match
   and decoding the new file finds nothing; (4) every old inode was destroyed where it lay and read back, or deleted
@@ -45,6 +48,7 @@ class Observation:
     rows_shared: int = 0
     rows_mentioned: int = 0
     rows_residual: int = 0
+    rows_lost: int = 0  # approved to be erased, and not there any more when this batch came to them
     baseline_hits: int | None = None
     hits_after: int = 0
     hits_explained: int = 0
@@ -59,9 +63,14 @@ class Observation:
     leftovers: int = 0  # inodes of the store that nothing accounts for
     opaque: bool = False
     open_clauses: tuple[str, ...] = ()  # of the proof by construction, where the store is opaque
+    rewritten: bool = False  # the files in which they stood were rewritten by this batch, none replaced by others
     not_overwritten: str = ""  # why, where the operator required overwriting
 
 
+LOST = (
+    "was there before and is not found now, and this batch did not remove it: somebody else did, and what became of it"
+    " is not known"
+)
 CLAUSES = "decoded rows, survivors only, counts agree, every old inode destroyed, none unaccounted for"
 LOGICAL_CLAUSES = (
     "decoded rows, survivors only, counts agree, old inodes deleted and not overwritten, none unaccounted for"
@@ -104,6 +113,8 @@ def failure(seen: Observation) -> str:
         return f"{seen.hits_after} hits that nothing explains and {seen.rows_residual} rows found again"
     if seen.leftovers:
         return f"{seen.leftovers} files of the store that nothing accounts for"
+    if not seen.rewritten and (seen.rows_lost or _only_seen(seen)):
+        return LOST
     if _nothing_of_theirs(seen):
         return "" if seen.canary_found else "the planted control was not found"
     if not seen.baseline_hits:
@@ -121,5 +132,13 @@ def failure(seen: Observation) -> str:
 
 def _nothing_of_theirs(seen: Observation) -> bool:
     """Nothing owned, nothing changed, and what the baseline saw, if anything, stands in listed rows of others."""
-    touched = seen.rows_found or seen.rows_erased or seen.rows_retained or seen.values_masked
-    return not touched and (not seen.baseline_hits or bool(seen.rows_shared or seen.rows_mentioned))
+    return not _touched(seen) and not seen.rows_lost and not _only_seen(seen)
+
+
+def _only_seen(seen: Observation) -> bool:
+    """Nothing was done to rows of theirs, though the baseline saw something that no listed row of others explains."""
+    return not _touched(seen) and bool(seen.baseline_hits) and not (seen.rows_shared or seen.rows_mentioned)
+
+
+def _touched(seen: Observation) -> bool:
+    return bool(seen.rows_found or seen.rows_erased or seen.rows_retained or seen.values_masked)

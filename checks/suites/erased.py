@@ -3,7 +3,8 @@
 The table has one row per subject and collection and counts only. It is judged as a whole (complete, unique,
 no nulls, no FAILED) and then by verdict, because the verdicts promise different things:
 
-* ERASED: the baseline found the subject, every unit was read again, nothing unexplained is left.
+* ERASED: the baseline found the subject, this batch removed it in a named way, every unit was read again, nothing
+  unexplained is left.
 * NOT_PRESENT: the baseline's control (the canary) was found in that collection, the subject was not, or only in
   other people's rows that are listed.
 * RETAINED: a rule, a date or an officer, rows that are really there; everything else of theirs is gone.
@@ -90,6 +91,7 @@ def _examined_and_clean(e: Any) -> list[Any]:
 def _erased(e: Any) -> Sequence[Any]:
     return [
         *_examined_and_clean(e),
+        *_acted(e),
         e.ExpectColumnValuesToBeBetween(column="baseline_hits", min_value=1),
         e.ExpectColumnValuesToBeInSet(column="rows_retained", value_set=[0]),
         e.ExpectColumnValuesToBeInSet(column="ground", value_set=[""]),

@@ -692,6 +692,7 @@ def _first(**changed: Any) -> Callable[[dict[str, Any]], None]:
 
 CERTIFICATE_LIES: dict[str, Callable[[dict[str, Any]], None]] = {
     "erased without baseline": _first(baseline_hits=0),
+    "erased by no method": _first(method=""),
     "erased with hits": _first(hits_after=1),
     "erased with rows left": _first(rows_residual=1),
     "erased with a part unread": _first(units_read=1, units_expected=2),

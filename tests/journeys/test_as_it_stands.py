@@ -130,6 +130,29 @@ def test_files_replaced_in_an_open_batch_are_never_claimed_and_a_word_ends_it(
     assert shop.begin(THEIRS) in open_estate(shop.home, shop.catalog.parent, NOW).requests.unfinished()
 
 
+def test_what_somebody_else_took_away_is_not_claimed_and_what_left_in_the_file_in_place_is(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database, text = house.root / "stores/w/w.db", house.root / "stores/t/m.csv"
+    batch = house.begin(THEIRS)
+    house.until(erase.overwrite, batch)
+    with closing(sqlite3.connect(database)) as db, db:  # its owner, in a file that we then rewrite and overwrite
+        db.execute("DELETE FROM accounts WHERE phone = ?", [THEIRS])
+    text.rename(house.root / "away.csv")
+    text.write_text("who,phone\n")
+    assert main(["resume"]) == 1
+    said = capsys.readouterr().err
+    for words in ("failed in t/members", "this batch did not remove it", "nothing is left there", "--as-it-stands"):
+        assert words in said, said
+    assert main(["resume", batch, "--as-it-stands", "moved"]) == 1
+    rows = told(house, batch)["failed"]
+    assert (rows["t"]["verdict"], rows["t"]["method"], rows["t"]["claim"]) == ("FAILED", "", "")
+    assert "was there before and is not found now" in str(rows["t"]["reason"])
+    assert (rows["w"]["verdict"], rows["w"]["method"], rows["w"]["rows_erased"]) == ("ERASED", "OVERWRITE", 0)
+    assert rows["w"]["claim"]
+    assert house.verified(batch) == 0
+
+
 def killed(monkeypatch: pytest.MonkeyPatch, *command: str) -> None:
     """Run a command that ends when the look is logged, and the step is not done."""
 

@@ -32,13 +32,13 @@ def test_deleted_files_are_named_fail_and_a_word_ends_the_batch_without_any_clai
         assert main(["resume"]) == 1
         said = capsys.readouterr().err
         place = "text:t//m.csv: expected a file of the collection, found none any more"
-        for words in ("failed in t/members", place, "put it back, or one without rows in its place", end):
+        for words in ("failed in t/members", place, "where this batch had rewritten it, put that file back", end):
             assert words in said, said
     database.unlink()
     assert main(["resume"]) == 3
     said = capsys.readouterr().err
     place = "w/accounts: w.db: expected a database file, found: nothing"
-    for words in (place, "restore the file, or put an empty one with the same tables in its place", end):
+    for words in (place, "restore the file, then `fangxin resume`", end):
         assert words in said
 
     assert main(["resume", batch, "--as-it-stands", "deleted"]) == 1

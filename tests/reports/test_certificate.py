@@ -31,7 +31,20 @@ KEPT = replace(SEEN, rows_erased=1, rows_retained=1, ground="cn-ecl-31", until="
         ("found, then nothing", SEEN, Verdict.ERASED),
         ("found, then nothing, though no canary", replace(SEEN, canary_found=False), Verdict.ERASED),
         ("found, then listed rows of others", replace(SEEN, rows_mentioned=1, hits_explained=1), Verdict.ERASED),
-        ("only bytes found, then nothing", replace(ABSENT, baseline_hits=1), Verdict.ERASED),
+        ("only bytes found, in what we rewrote", replace(ABSENT, baseline_hits=1, rewritten=True), Verdict.ERASED),
+        ("only bytes found, gone without us", replace(ABSENT, baseline_hits=1), Verdict.FAILED),
+        (
+            "its owner took the rows out first",
+            replace(ABSENT, baseline_hits=1, rows_lost=2, rewritten=True),
+            Verdict.ERASED,
+        ),
+        ("gone with a file that others replaced", replace(ABSENT, baseline_hits=1, rows_lost=2), Verdict.FAILED),
+        (
+            "the same, and a mention stays",
+            replace(ABSENT, baseline_hits=1, rows_lost=2, rows_mentioned=1),
+            Verdict.FAILED,
+        ),
+        ("a part gone with a file that others replaced", replace(SEEN, rows_lost=1), Verdict.FAILED),
         ("a mention masked", replace(ABSENT, baseline_hits=1, rows_mentioned=1, values_masked=1), Verdict.ERASED),
         ("found, then found", replace(SEEN, hits_after=1), Verdict.FAILED),
         ("found, then rows again", replace(SEEN, rows_residual=1), Verdict.FAILED),
@@ -76,6 +89,7 @@ OBSERVATIONS = st.builds(
     out_of_scope=st.sampled_from(["", "a reason"]),
     leftovers=st.integers(0, 1),
     opaque=st.booleans(),
+    rewritten=st.booleans(),
     open_clauses=st.sets(st.sampled_from("12345"), max_size=2).map(lambda open_: tuple(sorted(open_))),
 )
 
@@ -94,6 +108,9 @@ def test_without_evidence_nothing_ever_counts_as_erased(seen: Observation) -> No
         assert seen.units_read == seen.units_expected
         assert not seen.not_examinable
         assert not seen.leftovers
+    if verdict is Verdict.ERASED and not seen.rewritten:
+        assert seen.rows_erased or seen.values_masked or seen.rows_found
+        assert not seen.rows_lost
     if verdict is Verdict.ERASED and seen.opaque:
         assert not seen.open_clauses
     assert bool(failure(seen)) is (verdict is Verdict.FAILED)
