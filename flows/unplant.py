@@ -27,6 +27,7 @@ def take_out(estate: Estate, batch: Batch, *, mentioned: Collection[str] | None 
     `mentioned`: the collections whose planted row only mentions it. Elsewhere such a row is a chance hit in somebody's
     data, which cannot be told once the canary's own row is gone; None where that still stands.
     """
+    mend(estate, batch)
     one = estate.requests.requests(batch.id)[-1]
     found = find(estate, Cohort((Subject(one.id, persona(estate.catalog, one.identities)),)), whole=True)
     plan = decide_canary(estate.catalog, found)
@@ -35,9 +36,16 @@ def take_out(estate: Estate, batch: Batch, *, mentioned: Collection[str] | None 
         plan.fates.loc[chance, "fate"] = "mention"
     work = orders(estate.catalog, plan, estate.stores, estate.states())
     for store in estate.stores:
-        store.recover(batch=batch.id)
         for _done in store.erase(work.get(store.name, []), batch=batch.id):
             pass
+        store.forget(batch=batch.id)
+
+
+def mend(estate: Estate, batch: Batch) -> None:
+    """Finish or undo what a kill while rows were taken out left in the stores: until then a unit may have a second
+    name, which every store refuses, and our own copies hold people. Idempotent; touches no live data."""
+    for store in estate.stores:
+        store.recover(batch=batch.id)
         store.forget(batch=batch.id)
 
 

@@ -33,7 +33,7 @@ from fangxin.flows.places import places
 from fangxin.flows.publish import state_findings
 from fangxin.flows.sight import Sight, look, searching
 from fangxin.flows.strays import discreetly, left
-from fangxin.flows.unplant import withdraw
+from fangxin.flows.unplant import mend, withdraw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,6 +53,8 @@ def validate(batch_id: str) -> None:
     account(plan, erasures)
     keys = confirm_gone(estate, batch, plan)
     before = Sight.unpack(estate.requests.kept(batch, "before") or b"")
+    if _rounds(estate, batch):  # only after a look that failed was the planted person ever taken out
+        mend(estate, batch)
     estate.meter.step = "validate"
     together = searching(estate.catalog, plan.facts, plan.texts)
     wanted = together.needles

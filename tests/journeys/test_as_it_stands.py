@@ -6,24 +6,28 @@ import fcntl
 import json
 import shutil
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from journeys import crash_support as crash
 from journeys.small_house import DATABASE, NOW, TEXT, THEIRS, House
 
 from fangxin.checks import verify
 from fangxin.data.errors import NotAllowed
 from fangxin.data.vocabulary import Construction, Erasure, Method
-from fangxin.flows import erase
+from fangxin.flows import erase, validate
 from fangxin.flows.cli.main import main
 from fangxin.flows.estate import open_estate
 from fangxin.flows.evidence import VALIDATED, VALIDATED_FAILED, of_look
 from fangxin.flows.inventory import built, exchanged
+from fangxin.flows.unplant import withdraw
 from fangxin.flows.validate import _look
 
 OTHER = "13900000007"  # in every store but the opaque one
@@ -261,3 +265,75 @@ def test_an_opaque_file_that_is_not_the_one_we_built_any_more_is_a_leftover(shop
     replaced(shop.root / "stores/d/d.duckdb")
     ((place, why),) = exchanged(estate, batch, store)
     assert (place, "not the file that we built" in why) == ("duckdb:d/d.duckdb/d.duckdb", True)
+
+
+def came_back(house: House) -> tuple[str, bytes]:
+    """A batch of which a look failed: the database with the person and the planted one came back, erased bytes kept."""
+    database = house.root / "stores/w/w.db"
+    batch = house.begin(THEIRS)
+    house.until(erase.export, batch)
+    shutil.copy2(database, database.with_suffix(".old"))
+    house.until(erase.validate, batch)
+    erased = database.read_bytes()
+    database.with_suffix(".old").replace(database)
+    assert main(["resume"]) == 1
+    return batch, erased
+
+
+def dies_taking_out(batch: str, at: int) -> None:
+    """Give the word in a child that is killed at its n-th change of a name while the planted person goes."""
+
+    def work() -> None:
+        done: list[str] = []
+        inside: list[bool] = []
+
+        def told(event: str, _args: object) -> None:
+            if inside and event in ("os.link", "os.rename", "os.remove"):
+                done.append(event)
+                if len(done) == at:
+                    crash.die()
+
+        def out(*args: Any, **more: Any) -> None:
+            inside.append(True)
+            withdraw(*args, **more)
+            raise AssertionError(f"{len(done)} changes of names only")
+
+        validate.withdraw = out  # a child's own
+        sys.addaudithook(told)
+        main(["resume", batch, "--as-it-stands", "old"])
+
+    assert crash.in_child(work).signal == 9
+
+
+def ours(house: House) -> list[str]:
+    """What of ours lies in the stores."""
+    return [p.name for p in (house.root / "stores").rglob(".fangxin-*")]
+
+
+@pytest.mark.drill
+def test_a_kill_while_the_planted_person_is_taken_out_leaves_nothing_that_a_later_run_cannot_mend(
+    house: House, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    batch, erased = came_back(house)
+    database = house.root / "stores/w/w.db"
+    kept = tmp_path.with_name(f"{tmp_path.name}-kept")
+    shutil.copytree(tmp_path, kept)
+    names = []
+    for at in (1, 3, 5, 8):
+        shutil.rmtree(tmp_path)
+        shutil.copytree(kept, tmp_path)
+        dies_taking_out(batch, at)
+        names.append(database.stat().st_nlink)
+        assert ours(house)
+        database.with_suffix(".new").write_bytes(erased)
+        if names[-1] == 1:  # somebody mends it: our own copies fail nobody
+            database.with_suffix(".new").replace(database)
+            assert main(["resume"]) == 0
+        else:
+            database.with_suffix(".new").unlink()
+            assert main(["resume"]) == 1
+            assert main(["resume", batch, "--as-it-stands", "old"]) == 1
+        assert ours(house) == []
+        assert house.verified(batch) == 0
+    assert max(names) == 2  # our own second name was among them
+    capsys.readouterr()
