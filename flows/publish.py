@@ -91,6 +91,7 @@ class Story:
     times: Mapping[str, str | None]
     look: int = 0  # how many looks came before the one that validated it (flows/validate.py)
     planted: Mapping[str, int] = field(default_factory=dict)  # where the canary stayed (flows/unplant.py)
+    control: tuple[str, ...] = ()  # in which collections the look FAILED for the canary
     heard: Mapping[str, Mapping[str, Sequence[str | None]]] = field(default_factory=dict)  # flows/consumers.py
 
     @cached_property
@@ -273,11 +274,14 @@ def _story(estate: Estate, batch: Batch) -> Story:
     steps = ("plant", "export", "destroy_keys", "overwrite", "validate")
     notes = {s: outcome(estate, batch, s) or {} for s in steps}
     after = Sight.unpack(estate.requests.kept(batch, "after") or b"")
+    requests = estate.requests.requests(batch.id)
+    findings = unpack(estate.requests.kept(batch, "findings") or b"")[0]
+    control = findings[(findings["subject"] == requests[-1].number) & (findings["verdict"] == "FAILED")]
     return Story(
         batch=batch,
-        requests=estate.requests.requests(batch.id),
+        requests=requests,
         plan=approved_plan(estate, batch),
-        findings=unpack(estate.requests.kept(batch, "findings") or b"")[0],
+        findings=findings,
         after=after,
         outside=unpack(estate.requests.kept(batch, "outside") or b"")[0],
         shut=closed_places(after, places(estate).paths) if after.not_examinable else (),
@@ -297,6 +301,7 @@ def _story(estate: Estate, batch: Batch) -> Story:
             "validated": notes["validate"].get("at"),
         },
         planted=stays(estate, batch.id),
+        control=tuple(sorted(control["dataset"] + "/" + control["collection"])),
         look=notes["validate"].get("look", 0),
         heard={n: one for n, one in (estate.requests.note(batch.id, KIND) or {}).items() if n != "at"},
     )
@@ -336,6 +341,7 @@ def _facts(
         ),
         approvers=tuple({*story.approvers, *story.batch.options.get("deciders", {}).get(str(one.number), ())}),
         rehearsal=estate.settings.rehearsal,
+        control=story.control,
         planted=tuple(f"{place} ({n})" for place, n in story.planted.items()),
     )
 

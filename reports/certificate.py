@@ -290,6 +290,7 @@ class CertificateFacts:
     accountability: tuple[Accountable, ...] = ()
     approvers: tuple[str, ...] = ()  # officers who signed the plan, where somebody had to
     rehearsal: bool = False  # of a home that holds made-up people only
+    control: tuple[str, ...] = ()  # collections in which the planted control FAILED, of a batch ended as it stands
     planted: tuple[str, ...] = ()  # where the planted control stayed, and how often, of a batch ended as it stands
 
 
@@ -431,6 +432,7 @@ def _limits(facts: CertificateFacts, rows: Sequence[Mapping[str, Any]]) -> Seque
         time_stamped=facts.time_stamped,
         crowd=facts.scan.breadth != "full",
         planted=facts.planted,
+        control=facts.control,
     )
 
 

@@ -115,6 +115,7 @@ def limits(
     time_stamped: bool,
     crowd: bool = False,
     planted: Sequence[str] = (),
+    control: Sequence[str] = (),
 ) -> tuple[Limit, ...]:
     """The limits that apply to one run, in the order in which they are printed."""
     apply = {
@@ -127,9 +128,11 @@ def limits(
         "dates": not time_stamped,
         "crowd": crowd,
         "planted": bool(planted),
+        "control": bool(control),
     }
     here = (limit for limit in LIMITS.values() if apply.get(limit.id, True))
-    return tuple(_naming(limit, planted) if limit.id == "planted" else limit for limit in here)
+    named = {"planted": planted, "control": control}
+    return tuple(_naming(limit, named[limit.id]) if limit.id in named else limit for limit in here)
 
 
 def _naming(limit: Limit, planted: Sequence[str]) -> Limit:
@@ -182,6 +185,12 @@ _ALL = (
         "Destroying a key covers exactly what was encrypted under it. Nobody can prove that a key was not copied while "
         "it lived.",
         "销毁密钥仅覆盖以该密钥加密的内容；无人能够证明密钥在存续期间未被复制。",
+    ),
+    Limit(
+        "control",
+        "The made-up person that was planted as a control was not shown to be gone when this batch was validated "
+        "({where}): an operator's word ended the batch. What is told of each collection above is the subject's own.",
+        "验证时未能证明预先植入的虚构对照记录已经清除（{where}），该批次由运营方人员确认后结束。上文各项结果仅就当事人本人的数据而言。",
     ),
     Limit(
         "planted",

@@ -233,6 +233,7 @@ def test_the_planted_person_that_came_back_leaves_with_the_word_and_where_it_sta
     limits = {one["id"]: one for one in json.loads(Path(told_["certificate"]).read_bytes())["limits"]}
     assert "outside/note.txt (1)" in limits["planted"]["en"]
     assert "outside/note.txt (1)" in limits["planted"]["zh"]
+    assert "w/accounts" in limits["control"]["en"]
     assert house.verified(batch) == 0
 
 

@@ -264,12 +264,23 @@ def test_denying_a_strong_word_is_allowed_claiming_it_is_not() -> None:
 @pytest.mark.scenario("S32")
 def test_the_limits_are_those_of_this_run(facts: CertificateFacts) -> None:
     told = {one["id"] for one in certificate(facts)["limits"]}
-    assert set(LIMITS) - told == {"crowd", "planted"}
+    assert set(LIMITS) - told == {"crowd", "planted", "control"}
     crowd = replace(facts, scan=replace(facts.scan, breadth="core"), planted=tuple(f"p{n} (1)" for n in range(12)))
+    crowd = replace(crowd, control=("wallet/accounts",))
     all_of_them = {one["id"]: one for one in certificate(crowd)["limits"]}
     assert set(all_of_them) == set(LIMITS)
     assert "p9 (1) and 2 more: nobody's data" in all_of_them["planted"]["en"]
+    assert all("wallet/accounts" in all_of_them["control"][language] for language in ("en", "zh"))
     table = facts.findings.assign(method="OVERWRITE")
     calm = replace(facts, findings=table, copies=(), export=None, witnessed=True, time_stamped=True)
     fewer = {one["id"] for one in certificate(calm)["limits"]}
-    assert set(LIMITS) - fewer == {"crowd", "planted", "logical-delete", "copies", "export", "one-history", "dates"}
+    assert set(LIMITS) - fewer == {
+        "crowd",
+        "planted",
+        "control",
+        "logical-delete",
+        "copies",
+        "export",
+        "one-history",
+        "dates",
+    }
