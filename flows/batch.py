@@ -12,7 +12,7 @@ import hmac
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from fangxin.flows import as_it_stands
 from fangxin.flows.estate import Estate, estate_of
 from fangxin.flows.evidence import DONE, mark, record
 from fangxin.flows.frames import pack, unpack
-from fangxin.flows.lost import concede
+from fangxin.flows.lost import concede, passed_over
 from fangxin.flows.plan import Bound, Plan
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def opened(batch_id: str) -> tuple[Estate, Batch]:
     batch = estate.requests.batch(batch_id)
     if batch.state == "open" and outcome(estate, batch, "publish") is None:
         _unchanged(estate, batch)
-        if as_it_stands.word(batch) is not None:
+        ended = outcome(estate, batch, "validate") or {}
+        if as_it_stands.word(batch) is not None or "passed" in ended:
             concede(estate, batch)
     return estate, batch
 
@@ -157,12 +158,23 @@ def approved_plan(estate: Estate, batch: Batch) -> Plan:
     plan = read_plan(estate, batch, f"relocated/{times}" if again else "whole")
     if digest_of(batch.catalog, plan.fates, plan.texts) != (again or noted)["plan"]:
         raise NotAllowed("the plan is not the one that was approved", hint="locate again and have it approved")
-    return plan
+    away = set(missing(estate, batch))
+    addresses = [c.address for s in estate.stores if s.name in away for c in s.collections]
+    return replace(plan, fates=plan.fates[~plan.fates["collection"].isin(addresses)]) if away else plan
+
+
+def missing(estate: Estate, batch: Batch) -> list[str]:
+    """The stores that were passed over under an operator's word, their databases being gone: nothing was done there."""
+    if (ended := outcome(estate, batch, "validate")) is not None:
+        return list(ended.get("passed", ()))
+    return [
+        s.name for s in estate.stores if passed_over(s) and estate.requests.kept(batch, f"erasures/{s.name}") is None
+    ]
 
 
 def as_approved(estate: Estate, batch: Batch) -> Plan | None:
-    """The plan as it was before any of its units was located again; None where none was."""
-    return read_plan(estate, batch, "whole") if relocations(estate, batch) else None
+    """The plan as it was before any of its units was located again, or passed over; None where none was."""
+    return read_plan(estate, batch, "whole") if relocations(estate, batch) or missing(estate, batch) else None
 
 
 def digest_of(catalog: str, fates: pd.DataFrame, texts: pd.DataFrame) -> str:

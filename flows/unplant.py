@@ -58,14 +58,26 @@ def withdraw(estate: Estate, batch: Batch, plan: Plan, findings: pd.DataFrame, e
     """
     number = estate.requests.requests(batch.id)[-1].number
     mine = findings[findings["subject"] == number]
-    beyond = elsewhere[elsewhere["subject"] == number]
-    there = {str(place): int(n) for place, n in zip(beyond["place"], beyond["hits"], strict=True)}
+    there = _beyond(number, elsewhere)
     if (mine["rows_residual"] + mine["hits_after"]).any():
         fates = plan.fates[plan.fates["subject"] == number]
         owned = set(fates.loc[fates["edge"] != "mentions", "collection"])
         take_out(estate, batch, mentioned=set(fates["collection"]) - owned)
         there |= _left(estate, plan, number)
     estate.requests.done(batch.id, _STAYS, at=estate.minute, note={"places": there}, anew=True)
+
+
+def stays_no_more(estate: Estate, batch: Batch, elsewhere: pd.DataFrame) -> None:
+    """A look that holds, without a word, replaces what an earlier one under a word noted: only what it found stays."""
+    if estate.requests.note(batch.id, _STAYS) is not None:
+        there = _beyond(estate.requests.requests(batch.id)[-1].number, elsewhere)
+        estate.requests.done(batch.id, _STAYS, at=estate.minute, note={"places": there}, anew=True)
+
+
+def _beyond(number: int, elsewhere: pd.DataFrame) -> dict[str, int]:
+    """How often the canary stands outside the catalog, by place."""
+    mine = elsewhere[elsewhere["subject"] == number]
+    return {str(place): int(n) for place, n in zip(mine["place"], mine["hits"], strict=True)}
 
 
 def stays(estate: Estate, batch_id: str) -> dict[str, int]:

@@ -20,7 +20,7 @@ from fangxin.data.requests import Batch
 from fangxin.data.stores.files import PLANTED
 from fangxin.flows import as_it_stands
 from fangxin.flows.again import locate_again
-from fangxin.flows.batch import approved_plan, as_approved, finish, is_done, opened, outcome
+from fangxin.flows.batch import approved_plan, as_approved, finish, is_done, missing, opened, outcome
 from fangxin.flows.estate import Estate
 from fangxin.flows.evidence import ANSWERS, RESIDUES, ROUND, VALIDATED, VALIDATED_FAILED, mark, of_look, record
 from fangxin.flows.findings import Evidence, account, findings
@@ -28,12 +28,12 @@ from fangxin.flows.frames import pack
 from fangxin.flows.inventory import closures
 from fangxin.flows.keys_gone import confirm_gone
 from fangxin.flows.outside import outside
-from fangxin.flows.overwrite import read_erasures
+from fangxin.flows.overwrite import end_passed_over, read_erasures
 from fangxin.flows.places import places
 from fangxin.flows.publish import state_findings
 from fangxin.flows.sight import Sight, look, searching
 from fangxin.flows.strays import discreetly, left
-from fangxin.flows.unplant import mend, withdraw
+from fangxin.flows.unplant import mend, stays_no_more, withdraw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +43,7 @@ def validate(batch_id: str) -> None:
     """Look again, write the findings, and let the suite judge them; DoesNotHold when anything is left."""
     estate, batch = opened(batch_id)
     if is_done(estate, batch, "validate"):
+        end_passed_over(estate, batch)
         return
     from fangxin.checks.suites.erased import judge
 
@@ -101,7 +102,11 @@ def validate(batch_id: str) -> None:
         _answer(estate, batch)
     if word is not None:
         withdraw(estate, batch, plan, table, elsewhere)
-    finish(estate, batch, "validate", bytes=total, keys=dict(keys), look=at)
+    else:
+        stays_no_more(estate, batch, elsewhere)
+    under = {} if word is None else {"passed": missing(estate, batch)}
+    finish(estate, batch, "validate", bytes=total, keys=dict(keys), look=at, **under)
+    end_passed_over(estate, batch)
 
 
 def _does_not_hold(

@@ -59,3 +59,41 @@ def test_deleted_files_are_named_fail_and_a_word_ends_the_batch_without_any_clai
         db.execute("INSERT INTO accounts VALUES (5, ?, 'n5')", [THEIRS])
     text.write_text("who,phone\n")
     assert house.begin(THEIRS) in open_estate(house.home, house.catalog.parent, NOW).requests.unfinished()
+
+
+@pytest.mark.drill
+def test_a_database_that_was_passed_over_is_erased_where_it_comes_back_and_fails_where_it_does_not(
+    house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database = house.root / "stores/w/w.db"
+    away = house.root.with_name(f"{house.root.name}-away.db")
+    (house.root / "stores/w/other").touch()
+
+    def die(*_args: object, **_more: object) -> None:
+        raise KeyboardInterrupt
+
+    def lost(phone: str) -> str:
+        batch = house.begin(phone)
+        house.until(erase.overwrite, batch)
+        database.rename(away)
+        assert main(["resume"]) == 3
+        return batch
+
+    batch = lost(THEIRS)
+    with monkeypatch.context() as patch:
+        patch.setattr("fangxin.flows.validate.look", die)
+        assert main(["resume", batch, "--as-it-stands", "gone"]) == 130
+    assert house.entries().count("store.overwritten") == 1  # nothing is said of what was not there
+    away.rename(database)
+    assert main(["resume"]) == 0
+    assert THEIRS.encode() not in database.read_bytes()
+    assert house.verified(batch) == 0
+
+    batch = lost("13900000007")
+    with monkeypatch.context() as patch:
+        patch.setattr("fangxin.flows.validate.end_passed_over", die)
+        assert main(["resume", batch, "--as-it-stands", "gone"]) == 130
+    assert main(["resume"]) == 1  # validated under the word: a plain run finishes it
+    assert house.entries().count("store.overwritten") == 3  # both of the first batch, one of this
+    assert house.verified(batch) == 0
+    capsys.readouterr()
