@@ -95,6 +95,7 @@ class _Collection:
         self.reason = "; ".join(refused)
         self.claim = "" if not done else _FREED if self.freed else done[0].claim
         self.rewrote = {e.unit for e in done}
+        self.stood = _stood(seen.before, store.name, collection.address)
         self.overwritten = sum(e.bytes_overwritten for e in done)
         self.not_overwritten = "; ".join(refused) if seen.require == "overwrite" else ""
         self.expected = len(places)
@@ -125,7 +126,8 @@ class _Collection:
         acted = sum(count.get(fate, 0) for fate in _TOUCHED)
         asked, units = self.approved.get(subject, (0, set()))
         lost = max(0, asked - acted)
-        rewritten = bool(self.rewrote) and not self.freed and (not lost or units <= self.rewrote)
+        stood = units if lost else set() if acted else self.stood.get(subject, set())
+        rewritten = bool(self.rewrote) and not self.freed and stood <= self.rewrote
         beside = count.get("shared", 0) + count.get("mention", 0)
         acted = acted or bool(
             rewritten and (lost or (seen_before.get(key, 0) and not beside))
@@ -198,6 +200,19 @@ def _approved(plan: Plan, address: str) -> dict[int, tuple[int, set[str]]]:
     """By subject how many rows of a collection were to be touched, and in which units."""
     fates = plan.fates[(plan.fates["collection"] == address) & plan.fates["fate"].isin(_TOUCHED)]
     return {subject: (len(rows), set(rows["unit"])) for subject, rows in each(fates, "subject")}
+
+
+def _stood(before: Sight, store: str, address: str) -> dict[int, set[str]]:
+    """By subject in which units of a collection the baseline saw their bytes; a side file is its unit."""
+    places = {place for place, owners in before.claims.items() if address in owners}
+    hits = before.hits[before.hits["place"].isin(places)].drop_duplicates(["subject", "place"])
+    found: dict[int, set[str]] = {}
+    for subject, place in tuples(hits, "subject", "place"):
+        unit = place.removeprefix(f"{store}/")
+        for side in ("-wal", "-journal", ".wal"):
+            unit = unit.removesuffix(side)
+        found.setdefault(subject, set()).add(unit)
+    return found
 
 
 def _residual(stands: pd.DataFrame, again: Again) -> dict[tuple[int, str], int]:

@@ -12,9 +12,9 @@ from journeys.small_house import THEIRS, House
 from fangxin.data.errors import DoesNotHold, NotAllowed
 from fangxin.data.vocabulary import Erasure, Method
 from fangxin.flows import erase
-from fangxin.flows.findings import account
+from fangxin.flows.findings import _stood, account
 from fangxin.flows.plan import Plan
-from fangxin.flows.sight import live
+from fangxin.flows.sight import Sight, live
 
 COLUMNS = ["subject", "collection", "unit", "position", "fate"]
 
@@ -22,6 +22,15 @@ COLUMNS = ["subject", "collection", "unit", "position", "fate"]
 def plan(*rows: tuple[int, str, str, int, str]) -> Plan:
     empty = pd.DataFrame()
     return Plan(pd.DataFrame(rows, columns=COLUMNS), empty, empty, "0" * 64)
+
+
+def test_where_bytes_stood_is_told_by_unit_and_a_side_file_counts_as_its_own() -> None:
+    places = ["sqlite:w.db/w.db", "sqlite:w.db/w.db-wal", "sqlite:w.db/other.db", "text:t/m.csv"]
+    hits = pd.DataFrame([(0, places[0]), (0, places[1]), (1, places[2]), (1, places[3])], columns=["subject", "place"])
+    claims = {place: ("t/members",) if place.startswith("text") else ("w/accounts",) for place in places}
+    seen = Sight(hits, {}, (), 1, 1, "", claims)
+    assert _stood(seen, "sqlite:w.db", "w/accounts") == {0: {"w.db"}, 1: {"other.db"}}
+    assert _stood(seen, "text:t", "t/members") == {1: {"m.csv"}}
 
 
 def erasure(unit: str, before: dict[str, int], after: dict[str, int]) -> Erasure:
