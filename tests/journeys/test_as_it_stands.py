@@ -27,7 +27,7 @@ from fangxin.flows.cli.main import main
 from fangxin.flows.estate import open_estate
 from fangxin.flows.evidence import VALIDATED, VALIDATED_FAILED, of_look
 from fangxin.flows.inventory import built, exchanged
-from fangxin.flows.unplant import withdraw
+from fangxin.flows.unplant import stays, stays_no_more, withdraw
 from fangxin.flows.validate import _look
 
 OTHER = "13900000007"  # in every store but the opaque one
@@ -225,6 +225,11 @@ def test_the_planted_person_that_came_back_leaves_with_the_word_and_where_it_sta
     stray.write_text(f"call {planted[1]}\n")
     assert main(["resume"]) == 1
     capsys.readouterr()
+    note = {"places": {"text:t//away.csv": 2}}  # what an earlier look under a word, killed, said
+    estate = open_estate(house.home, house.catalog.parent, NOW)
+    estate.requests.done(batch, "planted_left", at=estate.minute, note=note, anew=True)
+    stays_no_more(estate, estate.requests.batch(batch), pd.DataFrame({"subject": [], "place": [], "hits": []}))
+    assert stays(estate, batch) == {}
     assert main(["resume", batch, "--as-it-stands", "old_copy"]) == 1
     assert "planted stays in outside/note.txt (1 hit)" in capsys.readouterr().err
     assert rows() == before  # the person's row came back as well: the certificate says FAILED

@@ -97,3 +97,30 @@ def test_a_database_that_was_passed_over_is_erased_where_it_comes_back_and_fails
     assert house.entries().count("store.overwritten") == 3  # both of the first batch, one of this
     assert house.verified(batch) == 0
     capsys.readouterr()
+
+
+@pytest.mark.drill
+def test_an_intent_whose_database_was_lost_before_anything_was_done_gets_an_outcome_that_claims_nothing(
+    house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database = house.root / "stores/w/w.db"
+    (house.root / "stores/w/other").touch()
+
+    def die(*_args: object, **_more: object) -> None:
+        raise KeyboardInterrupt
+
+    batch = house.begin()
+    house.until(erase.overwrite, batch)
+    with monkeypatch.context() as patch:
+        patch.setattr("fangxin.data.stores.sqlite.SqliteStore._carry_out", die)
+        assert main(["resume"]) == 130
+    database.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("fangxin.flows.validate.end_passed_over", die)
+        assert main(["resume", batch, "--as-it-stands", "gone"]) == 130
+    assert main(["resume"]) == 1
+    ledger = open_estate(house.home, house.catalog.parent, NOW).ledger
+    (told,) = (e for _n, e in ledger.entries() if e["type"] == "store.rewritten")
+    assert (told["method"], told["units"], told["bytes"]) == ("LOGICAL_DELETE", "0", "0")
+    assert house.verified(batch) == 0
+    capsys.readouterr()
